@@ -1,0 +1,21 @@
+"""The errors that mlproject raises on purpose, each with the exit code a verb ends with.
+
+A message is one line: what failed, the value, what exists, and the next command.
+Faults of single images are data (an `error` code in a table), never one of these.
+"""
+
+
+class MlprojectError(Exception):
+    """Base of every error that a person can act on."""
+
+    exit_code = 2
+
+
+class UserError(MlprojectError):
+    """Something that the caller named or set is wrong or absent."""
+
+
+class RefusedError(MlprojectError):
+    """A check said no: nothing was registered, moved or switched."""
+
+    exit_code = 3
