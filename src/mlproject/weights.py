@@ -1,0 +1,299 @@
+"""MobileNetV2 weights files: what a person gives, made into one canonical file per framework.
+
+Nothing here executes what a file contains: HDF5 and safetensors hold arrays only, `.keras`
+archives are opened for their arrays and never for their configuration, and `.pth`/`.pt` files
+are read by torch's restricted reader, which refuses pickled code.
+"""
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlproject.errors import UserError
+
+# What a person writes for the framework's own download.
+IMAGENET = "imagenet"
+
+KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+# Expansion, channels and repeats of the inverted residual stages.
+# Source: Sandler et al. 2018, MobileNetV2, table 2.
+_STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
+_STEM_CHANNELS = 32  # Source: the same table
+_LAST_CHANNELS = 1280  # Source: the same table
+
+# Widths that can be recognised: the published ones first, then every twentieth up to 2.
+# Source: keras.applications.mobilenet_v2 (0.35 to 1.4), torchvision (1.0).
+_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
+
+# The array member of a `.keras` archive. Source: keras.src.saving.saving_lib.
+_KERAS_MEMBER = "model.weights.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One canonical weights file.
+
+    Attributes:
+        path: `.weights.h5` (Keras) or `.safetensors` (torch, torchvision's names).
+        classes: Outputs of the classification head.
+        width: Width multiplier of the network (`alpha`, `width_mult`); 1.0 is the paper's.
+    """
+
+    path: Path
+    classes: int
+    width: float
+
+
+def keras_file(spec: str, folder: Path) -> WeightsFile:
+    """A `.weights.h5` of `keras.applications.MobileNetV2` in `folder`, made from `spec`.
+
+    Args:
+        spec: `imagenet` (downloaded by Keras), or the path of a `.weights.h5`, `.h5` or `.keras`
+            file of a MobileNetV2 with its head. Of a `.keras` archive only the arrays are read.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: The file is absent, of another kind, or does not fit MobileNetV2, or the
+            download failed.
+    """
+    if spec == IMAGENET:
+        return _keras_download(folder)
+    source = _existing(spec, KERAS_SUFFIXES)
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.name.endswith(".keras"):
+        arrays = folder / f"{source.stem}.unpacked.weights.h5"
+        _unpack_keras(source, arrays)
+    else:
+        arrays = source
+    try:
+        classes, width = _describe(spec, _h5_shapes(spec, arrays))
+        import keras
+
+        network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
+        try:
+            network.load_weights(arrays)
+        except (ValueError, KeyError, OSError, TypeError) as error:
+            raise UserError(_misfit(spec, _first_line(error))) from error
+        return WeightsFile(_save_keras(network, folder), classes, width)
+    finally:
+        if arrays != source:
+            arrays.unlink(missing_ok=True)
+
+
+def torch_file(spec: str, folder: Path) -> WeightsFile:
+    """A `.safetensors` of `torchvision.models.mobilenet_v2` in `folder`, made from `spec`.
+
+    Args:
+        spec: `imagenet` (downloaded by torchvision), or the path of a `.pth` or `.pt` state dict
+            (bare, or under `state_dict` or `model`) or a `.safetensors` file.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: The file is absent, of another kind, holds pickled code, or does not fit
+            MobileNetV2, or the download failed.
+    """
+    state = (
+        _torch_download()
+        if spec == IMAGENET
+        else _torch_state(spec, _existing(spec, TORCH_SUFFIXES))
+    )
+    classes, width = _describe(spec, [tuple(value.shape) for value in state.values()])
+
+    import torch
+    import torchvision
+    from safetensors.torch import save_file
+
+    network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=width)
+    wanted = network.state_dict()
+    # Batch counters steer training only; older files lack them.
+    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **state})
+    except (RuntimeError, TypeError) as error:
+        # torch lists every key over many lines: the count and one key are enough.
+        odd = sorted(set(wanted) ^ set({**counters, **state})) or ["a shape"]
+        detail = f"{len(odd)} keys differ from torchvision's, the first is {odd[0]!r}"
+        raise UserError(_misfit(spec, detail)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mobilenet_v2.safetensors"
+    tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
+    save_file({key: _float32(value, torch) for key, value in tensors.items()}, path)
+    return WeightsFile(path, classes, width)
+
+
+def _existing(spec: str, suffixes: tuple[str, ...]) -> Path:
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"There is no weights file {spec!r}. "
+            f"Give {IMAGENET!r} or a file that ends in {', '.join(suffixes)}."
+        )
+    if not path.name.endswith(suffixes):
+        raise UserError(
+            f"Weights file {spec!r} is of another kind: it must end in {', '.join(suffixes)}."
+        )
+    return path
+
+
+def _misfit(spec: str, detail: str) -> str:
+    return f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _divisible(channels: float) -> int:
+    """Channels rounded to a multiple of 8, never by more than a tenth down.
+
+    Source: `_make_divisible` of torchvision.models._utils, the same in keras.applications.
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def _kernels(width: float) -> Counter[tuple[int, ...]]:
+    """How many convolution kernels of each shape MobileNetV2 has; shapes with sides sorted.
+
+    Sorted sides make Keras' (H, W, in, out) and torch's (out, in, H, W) the same.
+    """
+    channels = _divisible(_STEM_CHANNELS * width)
+    shapes = [(3, 3, 3, channels)]
+    for expansion, base, repeats in _STAGES:
+        output = _divisible(base * width)
+        for _ in range(repeats):
+            inner = channels * expansion
+            if expansion > 1:
+                shapes.append((1, 1, channels, inner))
+            shapes += [(3, 3, 1, inner), (1, 1, inner, output)]
+            channels = output
+    shapes.append((1, 1, channels, _last_channels(width)))
+    return Counter(tuple(sorted(shape)) for shape in shapes)
+
+
+def _last_channels(width: float) -> int:
+    return _divisible(_LAST_CHANNELS * max(1.0, width))
+
+
+def _describe(spec: str, arrays: list[tuple[int, ...]]) -> tuple[int, float]:
+    """Classes and width of the MobileNetV2 that has arrays of these shapes.
+
+    Raises:
+        UserError: No width of MobileNetV2 has these convolutions, or there is no one head.
+    """
+    kernels = Counter(tuple(sorted(shape)) for shape in arrays if len(shape) == 4)
+    width = next((width for width in _WIDTHS if _kernels(width) == kernels), None)
+    if width is None:
+        raise UserError(
+            _misfit(spec, f"no width of it has the shapes of these {kernels.total()} convolutions")
+        )
+    heads = [shape for shape in arrays if len(shape) == 2]
+    features = _last_channels(width)
+    if len(heads) != 1 or features not in heads[0]:
+        raise UserError(_misfit(spec, f"{len(heads)} dense layers, expected one of {features}"))
+    return heads[0][0] if heads[0][1] == features else heads[0][1], width
+
+
+def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
+    """Shape of every array of a Keras HDF5 file, the optimizer's left out."""
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes.append(tuple(node.shape))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise UserError(f"Weights {spec!r} are no readable HDF5 file.") from error
+    return shapes
+
+
+def _unpack_keras(source: Path, target: Path) -> None:
+    """Writes the arrays of a `.keras` archive to `target`; its configuration stays unread."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            target.write_bytes(archive.read(_KERAS_MEMBER))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise UserError(
+            f"Weights {str(source)!r} are no Keras archive: no {_KERAS_MEMBER!r} inside."
+        ) from error
+
+
+def _save_keras(network: Any, folder: Path) -> Path:
+    path = folder / "mobilenet_v2.weights.h5"
+    network.save_weights(path)
+    return path
+
+
+def _keras_download(folder: Path) -> WeightsFile:
+    import keras
+
+    try:
+        network = keras.applications.MobileNetV2(weights=IMAGENET)
+    except Exception as error:  # Keras raises a bare Exception: "URL fetch failure"
+        raise UserError(_no_download(KERAS_SUFFIXES, error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    return WeightsFile(_save_keras(network, folder), 1000, 1.0)
+
+
+def _no_download(suffixes: tuple[str, ...], error: Exception) -> str:
+    return (
+        f"The download of the ImageNet weights failed ({_first_line(error)}). "
+        f"Try again on a network, or give a file that ends in {', '.join(suffixes)}."
+    )
+
+
+def _torch_download() -> Mapping[str, Any]:
+    import torchvision
+
+    published = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
+    try:
+        state = published.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise UserError(_no_download(TORCH_SUFFIXES, error)) from error
+    return dict(state)
+
+
+def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
+    """The state dict in a file: torchvision's names, values are tensors.
+
+    Raises:
+        UserError: The file cannot be read without running code, or holds no state dict.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # torch's restricted reader raises whatever a broken file led it to
+        raise UserError(
+            f"Weights {spec!r} cannot be read as plain tensors (pickled code is never run). "
+            "Save network.state_dict() with torch.save or safetensors."
+        ) from error
+    for wrapper in ("state_dict", "model"):  # what training scripts wrap a state dict in
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise UserError(_misfit(spec, "it holds no state dict"))
+    # DataParallel prefixes every name with "module.".
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _float32(tensor: Any, torch: Any) -> Any:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
