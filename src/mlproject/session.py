@@ -1,0 +1,221 @@
+"""One Spark session with Delta: the running one where there is one, else one of our own."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+from mlproject import java
+from mlproject.errors import UserError
+
+# What Delta asks Ivy for that Spark brings itself: 13 MB to fetch instead of 87 MB.
+SPARK_BRINGS = (
+    "com.fasterxml.jackson.*:*",
+    "com.github.luben:*",
+    "com.google.code.findbugs:*",
+    "commons-*:*",
+    "io.airlift:*",
+    "javax.annotation:*",
+    "org.apache.*:*",
+    "org.locationtech.jts:*",
+    "org.roaringbitmap:*",
+    "org.slf4j:*",
+    "org.xerial.snappy:*",
+)
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+# Rows that carry whole images are thousands of times larger than Spark's defaults expect.
+BLOBS = {
+    # A row group is what a reader holds at once. Parquet looks at its size every 100 rows at the
+    # earliest: at 1 MB a photo that is 100 MB too late. Source: parquet-hadoop, ParquetProperties.
+    "parquet.block.size": str(16 * 1024 * 1024),
+    "parquet.page.size.row.check.min": "1",
+    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB a task
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows a batch to and from Python
+    "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
+}
+
+LOCAL = {
+    "spark.driver.memory": "2g",  # the driver is the executor: a row group and a batch a slot
+    "spark.sql.shuffle.partitions": "4",  # ids only are shuffled; 200 tasks cost seconds here
+}
+
+QUIET = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.databricks.delta.snapshotPartitions": "2",  # the default of 50 costs seconds a commit
+}
+
+
+@contextlib.contextmanager
+def session(name: str = "mlproject") -> Iterator[SparkSession]:
+    """The active Spark session, left running at the end, or a new one that ends with the block.
+
+    A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
+    else runs on all cores of this machine. Settings in spark-defaults go before ours.
+
+    Args:
+        name: The application's name in Spark's own pages.
+
+    Raises:
+        UserError: No Java; Delta's jars cannot be had; or the active session has no Delta.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        _require_delta(active)
+        with settings(active, BLOBS):
+            yield active
+        return
+    log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
+    started = _start(name, log)
+    try:
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(log.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
+    """Sets SQL settings for a block and puts back what was there before.
+
+    Delta passes no `parquet.*` writer option on, but Spark hands each setting of a session to
+    Hadoop's configuration. Source: Spark, SessionState.newHadoopConf.
+    """
+    before = {key: spark.conf.get(key, None) for key in wanted}
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)
+
+
+def _start(name: str, log: Path) -> SparkSession:
+    home = java.home()
+    if home is not None:
+        os.environ["JAVA_HOME"] = str(home)
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import what this process imports
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    defaults = _spark_defaults()
+    master = os.environ.get("SPARK_MASTER") or defaults.get("spark.master") or "local[*]"
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit made the JVM: its words count
+    wanted = {**DELTA, **BLOBS, **QUIET}
+    if not submitted:
+        wanted |= _jars() | (LOCAL if master.startswith("local") else {})
+    builder = SparkSession.Builder().appName(name)
+    if os.environ.get("SPARK_MASTER"):
+        builder = builder.master(master)
+    for key, value in wanted.items():
+        if key not in defaults:
+            builder = builder.config(key, value)
+    if "spark.jars.packages" in wanted:
+        print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    try:
+        with _stderr_to(log):
+            spark = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise UserError(_why_not(error, log)) from error
+    _require_delta(spark)
+    _remember_jars(spark)
+    if not master.startswith("local"):
+        _ship_package(spark)
+    return spark
+
+
+def _spark_defaults() -> dict[str, str]:
+    """What spark-defaults.conf sets: a session's own settings would silently override it."""
+    home = os.environ.get("SPARK_HOME")
+    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else None)
+    file = Path(folder) / "spark-defaults.conf" if folder else None
+    if file is None or not file.is_file():
+        return {}
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    pairs = (
+        line.replace("=", " ", 1).split(None, 1) for line in lines if line[:1] not in ("", "#")
+    )
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _jar_list() -> Path:
+    versions = f"{metadata.version('delta-spark')}-spark-{metadata.version('pyspark')}"
+    return java.cache_folder() / f"delta-{versions}-jars.txt"
+
+
+def _jars() -> dict[str, str]:
+    """Settings that bring Delta's jars: those of last time where they still lie, else Ivy's."""
+    known = _jar_list().read_text(encoding="utf-8").split("\n") if _jar_list().is_file() else []
+    if known and all(Path(jar).is_file() for jar in known):
+        return {"spark.jars": ",".join(known)}
+    spark = ".".join(metadata.version("pyspark").split(".")[:2])
+    delta = metadata.version("delta-spark")
+    return {
+        "spark.jars.packages": f"io.delta:delta-spark_{spark}_2.13:{delta}",
+        "spark.jars.excludes": ",".join(SPARK_BRINGS),
+    }
+
+
+def _remember_jars(spark: SparkSession) -> None:
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.jars.packages") and conf.get("spark.jars"):
+        jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]
+        java.write_whole(_jar_list(), "\n".join(jars))
+
+
+def _require_delta(spark: SparkSession) -> None:
+    extensions = str(spark.conf.get("spark.sql.extensions", ""))
+    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
+        raise UserError(
+            f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
+            "Start it with --packages io.delta:delta-spark_4.2_2.13:4.4.0 and "
+            + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
+        )
+
+
+def _ship_package(spark: SparkSession) -> None:
+    """Sends this package to the executors: ingest and train run functions of it there."""
+    package = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
+        spark.sparkContext.addPyFile(made)
+
+
+@contextlib.contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Points stderr at a file while the JVM starts: it keeps it, and the terminal stays quiet."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _why_not(error: Exception, log: Path) -> str:
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    if "unresolved dependency" in said or "UNRESOLVED DEPENDENCIES" in said:
+        return (
+            "Spark could not fetch Delta's jars from Maven Central (needed once). Connect this "
+            "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
+            f"(spark.jars.ivySettings), and run again. Spark's words: {log}"
+        )
+    return f"Spark did not start ({str(error).splitlines()[0]}). Its words: {log}"

@@ -1,0 +1,208 @@
+"""The Delta tables of a lake: their schemas, pinned reads, and appends that cannot double.
+
+A *lake* is one folder or URI; `LAKE/images`, `LAKE/predictions` and `LAKE/rollouts` lie in it.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from mlproject.errors import UserError
+
+SCHEMAS = {
+    "images": (
+        "path string, image_id string, size_bytes long, modified_at timestamp, format string, "
+        "width int, height int, label string, content binary, error string, "
+        "ingested_at timestamp"
+    ),
+    "predictions": (
+        "image_id string, model_name string, model_version int, label string, score double, "
+        "top_labels array<string>, top_scores array<double>, error string, model_id string, "
+        "run_id string, images_version long, scored_at timestamp"
+    ),
+    "rollouts": (
+        "pointer string, model_name string, model_version int, model_id string, state string, "
+        "coverage double, images_version long, at timestamp"
+    ),
+}
+PARTITIONS = {"predictions": ("model_name", "model_version")}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of one table, and how often a filler has filled it up to there."""
+
+    table: str
+    """Name of the table: `images`, `predictions` or `rollouts`."""
+    path: str
+    """Where the table lies: a path or URI."""
+    version: int
+    """The Delta version that was read, from 0."""
+    filler: str
+    """What fills the table; Delta's transaction app id."""
+    fills: int
+    """The number of the filler's last append in this version; -1 before its first."""
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        """The rows of this very version."""
+        reader = spark.read.format("delta").option("versionAsOf", self.version)
+        return reader.load(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An append that was committed."""
+
+    table_version: int
+    """The Delta version that holds the rows."""
+    next: Snapshot
+    """What the filler's next append must be computed from, if it computes nothing anew."""
+
+
+def locate(lake: str) -> str:
+    """The lake as an absolute path, or as the URI it is.
+
+    Raises:
+        UserError: The lake is a local path at which no folder can be made or written.
+    """
+    if not is_local(lake):
+        return lake.rstrip("/")
+    folder = Path(lake.removeprefix("file://")).expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _lock_file(str(folder)).touch()
+    except OSError as error:
+        raise UserError(
+            f"Lake {lake!r} cannot be written ({error.strerror}). "
+            "Name a folder that you may write: -P lake=FOLDER"
+        ) from error
+    return str(folder)
+
+
+def is_local(lake: str) -> bool:
+    """Whether a lake lies in a folder of this machine."""
+    return "://" not in lake or lake.startswith("file://")
+
+
+def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Snapshot:
+    """The newest version of a table, which is made when it is not there yet.
+
+    The version and the filler's count come from one read of the log, so that what is computed
+    from the version fits the count. Delta offers the count in no public call of its own.
+    Source: delta-spark, DeltaLog.update and Snapshot.transactions.
+
+    Raises:
+        UserError: What lies there has other columns than this project writes.
+    """
+    path = f"{lake}/{table}"
+    if not DeltaTable.isDeltaTable(spark, path):
+        _create(spark, path, table)
+    jvm: Any = spark._jvm
+    nothing = jvm.scala.Option.empty()
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    newest = log.update(False, nothing, nothing)
+    _require_schema(StructType.fromJson(json.loads(newest.schema().json())), table, path)
+    counters = newest.transactions()
+    fills = counters.apply(filler) if counters.contains(filler) else -1
+    return Snapshot(table, path, newest.version(), filler, fills)
+
+
+def append(rows: DataFrame, since: Snapshot) -> Appended | None:
+    """Appends rows that were computed from a snapshot, in one commit, or not at all.
+
+    A compare-and-set: Delta keeps one counter for each filler in the table's log, and this append
+    wants to move it from `since.fills` to the next number. When another append of the same filler
+    has moved it since, Delta drops this one before it runs, or refuses its commit.
+    Source: Delta protocol, "Transaction Identifiers"; docs.delta.io, "Idempotent table writes".
+
+    Returns:
+        What was committed, or None when another append of the same filler came first: compute
+        the rows again from a new snapshot.
+    """
+    spark = rows.sparkSession
+    done = "spark.databricks.delta.lastCommitVersionInSession"
+    spark.conf.unset(done)
+    writer = rows.write.format("delta").mode("append").option("compression", "none")
+    writer = writer.option("txnAppId", since.filler).option("txnVersion", since.fills + 1)
+    try:
+        writer.save(since.path)
+    except DeltaConcurrentModificationException:
+        return None
+    committed = spark.conf.get(done, None)
+    if committed is None:
+        return None
+    version = int(committed)
+    after = Snapshot(since.table, since.path, version, since.filler, since.fills + 1)
+    return Appended(version, after)
+
+
+@contextlib.contextmanager
+def writing(
+    lake: str, verb: str, *, on_wait: Callable[[str], None] = lambda holder: None
+) -> Iterator[None]:
+    """Holds the lake's writer lock: one verb at a time writes a local lake.
+
+    Delta's log store for local folders guards the threads of one JVM, not processes. The kernel
+    drops the lock with its process, so a kill leaves nothing behind. On object storage Delta's
+    own log store decides and nothing is locked.
+
+    Args:
+        lake: As `locate` gives it.
+        verb: Who writes, told to those who wait.
+        on_wait: Called once with the holder's words when another process writes.
+    """
+    if not is_local(lake):
+        yield
+        return
+    lock = filelock.FileLock(_lock_file(lake))
+    holder = Path(lake) / ".writer"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        with contextlib.suppress(OSError):
+            on_wait(holder.read_text(encoding="utf-8"))
+        lock.acquire()
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder.write_text(f"{verb} (process {os.getpid()}, since {since})", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(lake: str) -> Path:
+    return Path(lake) / ".lock"
+
+
+def _create(spark: SparkSession, path: str, table: str) -> None:
+    maker = DeltaTable.createIfNotExists(spark).location(path)
+    maker = maker.addColumns(_schema(table))
+    maker.partitionedBy(*PARTITIONS.get(table, ())).execute()
+
+
+def _schema(table: str) -> StructType:
+    parsed = StructType.fromDDL(SCHEMAS[table])
+    return StructType.fromJson(parsed.jsonValue())
+
+
+def _require_schema(found: StructType, table: str, path: str) -> None:
+    """Columns may be added to a table of ours; none of ours may lack or change its type."""
+    columns = {field.name: field.dataType for field in found}
+    wanted = {field.name: field.dataType for field in _schema(table)}
+    wrong = [name for name, kind in wanted.items() if columns.get(name) != kind]
+    if wrong:
+        raise UserError(
+            f"Table {path!r} is not a table of mlproject: its column {wrong[0]!r} is "
+            f"{columns.get(wrong[0], 'missing')}. Name another lake: -P lake=FOLDER"
+        )
