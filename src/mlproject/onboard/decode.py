@@ -1,0 +1,193 @@
+"""Image bytes to a square of RGB pixels, within bounds of time and memory; bad bytes to a code.
+
+The square is what "resize the short side, then crop the centre" gives, computed in one step from
+the part of the image that is needed. Nothing global is changed: it may run in many threads.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from .errors import EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, UNDECODABLE, UNSUPPORTED_FORMAT
+from .square import square
+
+# The limits a version takes when its config names no others.
+DEFAULTS: dict[str, Any] = {
+    # What cameras and the web make. JPEG holds MPO (several JPEGs in one file: the first is read).
+    # Left out, with reasons: AVIF (decodes in a thread per core) and JPEG 2000 (19 bytes a pixel),
+    # both absent from some builds of Pillow; TGA, which no leading bytes tell from other files;
+    # ICO, PSD, XBM, FITS and the like, which are no photos.
+    "formats": ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"],
+    "max_bytes": 100_000_000,  # bytes; a 50 megapixel photo is 10 to 30 MB, as PNG up to 100 MB
+    "max_pixels": 50_000_000,  # pixels; above the 48 megapixels of telephones
+    "max_decode_bytes": 256_000_000,  # bytes; with the working copies below 300 MB an image
+}
+
+# Memory that decoding takes, bytes a pixel, where the format alone tells it.
+# Source: peak resident memory of Pillow 13 on 9 megapixel files: WebP 16.1 to 16.9, the others 4.
+_BYTES_PER_PIXEL = {"WEBP": 17.0}
+_PIXEL_BYTES = 4  # Source: Pillow stores every colour mode in four bytes a pixel
+_COEFFICIENT_BYTES = 2  # Source: libjpeg keeps JCOEF (short) of the whole image for several scans
+
+# Source: TIFF 6.0, sections 8 and 15.
+_IMAGE_WIDTH, _IMAGE_LENGTH, _BITS_PER_SAMPLE, _COMPRESSION = 256, 257, 258, 259
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
+_UNCOMPRESSED = 1
+
+
+class Header(NamedTuple):
+    """What the first bytes of a file tell, no pixel decoded.
+
+    Attributes:
+        format: Pillow's name of the format ("JPEG", "MPO", "PNG" ...); "" when unknown.
+        width: Pixels as stored, before EXIF orientation; 0 when unknown.
+        height: Pixels as stored, before EXIF orientation; 0 when unknown.
+        error: "" or a code of `ERRORS`. "" does not promise that the pixels can be decoded.
+    """
+
+    format: str
+    width: int
+    height: int
+    error: str
+
+
+def header(content: bytes | None, limits: Mapping[str, Any] = DEFAULTS) -> Header:
+    """Format and stored size of an image file, and the error that its header already shows.
+
+    Args:
+        content: The encoded image.
+        limits: `formats`, `max_bytes`, `max_pixels`, `max_decode_bytes` (see `DEFAULTS`).
+    """
+    image, error = _open(content, limits)
+    if image is None:
+        return Header("", 0, 0, error)
+    with image:
+        width, height = _stored_size(image)
+        return Header(image.format or "", width, height, error)
+
+
+def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
+    """A square of RGB pixels, or the code that says why there is none; never an exception.
+
+    Args:
+        content: The encoded image.
+        config: The limits of `header`, and `resize` and `crop` (pixels, crop <= resize): the
+            short side after resizing, and the side of the centre square that is kept.
+
+    Returns:
+        uint8 array (crop, crop, 3) and "", or None and a code of `ERRORS`.
+    """
+    image, error = _open(content, config)
+    if image is None:
+        return None, error
+    with image:
+        if error:
+            return None, error
+        try:
+            image.load()
+            return np.asarray(square(image, config["resize"], config["crop"])), ""
+        except Exception:  # noqa: BLE001 - broken pixels raise whatever Pillow's decoders stumble on
+            return None, UNDECODABLE
+
+
+def decode_all(
+    contents: Sequence[bytes | None], config: Mapping[str, Any], *, threads: int = 1
+) -> tuple[np.ndarray, list[str]]:
+    """The squares of those images that can be decoded, and one error ("" for these) per image.
+
+    Args:
+        contents: N encoded images.
+        config: See `decode`.
+        threads: Images decoded at a time. Pillow lets go of the interpreter while it decodes.
+
+    Returns:
+        uint8 array (M, crop, crop, 3), M <= N in the order of the contents, and N errors.
+    """
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            decoded = list(pool.map(lambda content: decode(content, config), contents))
+    else:
+        decoded = [decode(content, config) for content in contents]
+    squares = [pixels for pixels, _ in decoded if pixels is not None]
+    side = config["crop"]
+    images = np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
+    return images, [error for _, error in decoded]
+
+
+def _open(content: bytes | None, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
+    """The opened image (its header read) with "" or a limit's code, or None with a code."""
+    if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
+        return None, EMPTY
+    if len(content) > limits["max_bytes"]:
+        return None, TOO_MANY_BYTES
+    try:
+        image = Image.open(io.BytesIO(content), formats=limits["formats"])
+        return image, "" if _fits(image, content, limits) else TOO_MANY_PIXELS
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None, TOO_MANY_PIXELS
+    except UnidentifiedImageError:
+        return None, UNDECODABLE if _begins(content, limits["formats"]) else UNSUPPORTED_FORMAT
+    except Exception:  # noqa: BLE001 - a broken header raises OSError, ValueError, KeyError, ...
+        return None, UNDECODABLE
+
+
+def _begins(content: bytes, formats: Sequence[str]) -> bool:
+    """Whether the bytes begin as a file of these formats does."""
+    accepts = [Image.OPEN[name][1] for name in formats]
+    return any(accept is not None and accept(content[:16]) for accept in accepts)
+
+
+def _fits(image: Image.Image, content: bytes, limits: Mapping[str, Any]) -> bool:
+    """Whether an opened image keeps to the limits of pixels and of memory to decode them."""
+    pixels = image.width * image.height
+    decoded = pixels * _decode_bytes(image, content)
+    return bool(pixels <= limits["max_pixels"] and decoded <= limits["max_decode_bytes"])
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as in the file; Pillow swaps those of a TIFF by its orientation."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None:
+        return image.size
+    return tags.get(_IMAGE_WIDTH, image.width), tags.get(_IMAGE_LENGTH, image.height)
+
+
+def _decode_bytes(image: Any, content: bytes) -> float:
+    """Memory that decoding will take at its peak, bytes a pixel, from the header alone."""
+    if image.format in ("JPEG", "MPO") and _several_scans(image, content):
+        # The coefficients of all components are kept until the last scan. A component's share
+        # of the pixels is its sampling against the largest. Source: ITU-T T.81, A.1.1.
+        samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
+        return float(_PIXEL_BYTES + _COEFFICIENT_BYTES * sum(samplings) / max(samplings))
+    if image.format == "TIFF":
+        return _tiff_bytes(image)
+    return _BYTES_PER_PIXEL.get(image.format, _PIXEL_BYTES)
+
+
+def _tiff_bytes(image: Any) -> float:
+    """`_decode_bytes` of a TIFF: the image, one strip or tile of it, and a turned copy."""
+    tags, (width, height) = image.tag_v2, _stored_size(image)
+    turned = _PIXEL_BYTES if tags.get(ExifTags.Base.Orientation, 1) != 1 else 0
+    if tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
+        return _PIXEL_BYTES + turned  # read in place, without libtiff
+    if _TILE_WIDTH in tags:
+        chunk = tags[_TILE_WIDTH] * tags[_TILE_LENGTH]
+    else:
+        chunk = width * min(height, tags.get(_ROWS_PER_STRIP, height))
+    chunk_bytes = chunk * sum(tags.get(_BITS_PER_SAMPLE, (1,))) / 8
+    return _PIXEL_BYTES + turned + float(chunk_bytes) / (width * height)
+
+
+def _several_scans(image: Any, content: bytes) -> bool:
+    """Whether a JPEG's pixels come in several scans: progressive, or one component at a time."""
+    if image.info.get("progressive"):
+        return True
+    # Pillow stops behind the start-of-scan segment; a scan of all components has this length.
+    # Source: ITU-T T.81, B.2.3.
+    end, length = image.fp.tell(), 6 + 2 * int(image.layers)
+    found = int.from_bytes(content[end - length : end - length + 2], "big")
+    return found != length

@@ -1,0 +1,138 @@
+"""The centre square of a decoded image: upright, RGB, resized, with little memory of its own."""
+
+import math
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.Image import Resampling, Transpose
+
+_STRIP_PIXELS = 1_000_000  # pixels turned to RGB at a time: 4 MB a copy
+
+# EXIF orientation -> the transposition that undoes it, and whether the upright image runs
+# against the stored x axis and y axis. Source: EXIF 2.32, tag 0x0112.
+_ORIENTATIONS: dict[int, tuple[Transpose | None, bool, bool]] = {
+    1: (None, False, False),
+    2: (Transpose.FLIP_LEFT_RIGHT, True, False),
+    3: (Transpose.ROTATE_180, True, True),
+    4: (Transpose.FLIP_TOP_BOTTOM, False, True),
+    5: (Transpose.TRANSPOSE, False, False),
+    6: (Transpose.ROTATE_270, False, True),
+    7: (Transpose.TRANSVERSE, True, True),
+    8: (Transpose.ROTATE_90, True, False),
+}
+
+# Modes that hold transparency themselves; others may carry it in `info`.
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def square(image: Image.Image, resize: int, crop: int) -> Image.Image:
+    """The centre square (crop, crop) in RGB of the upright image, its short side made `resize`.
+
+    Equal to turning upright, resizing (bilinear) and cropping, but only the part that is kept is
+    resized, and only a strip at a time is turned to RGB: a 1 x 10,000 image costs nothing, and a
+    large one no second copy of itself.
+
+    Args:
+        image: A loaded image of any mode.
+        resize: Pixels of the short side after resizing.
+        crop: Pixels of the square's side, at most `resize`.
+    """
+    transposition, against_x, against_y = _ORIENTATIONS[_orientation(image)]
+    width, height = image.size
+    # Source of int() and round(): torchvision.transforms.functional, resize and center_crop.
+    long_side = int(resize * max(width, height) / min(width, height))
+    wide, high = (resize, long_side) if width <= height else (long_side, resize)
+    left, top = round((wide - crop) / 2), round((high - crop) / 2)
+    # It is the upright image's corner that is rounded: found from the other side where it flips.
+    left = wide - crop - left if against_x else left
+    top = high - crop - top if against_y else top
+    box = (
+        left * width / wide,
+        top * height / high,
+        min((left + crop) * width / wide, width),
+        min((top + crop) * height / high, height),
+    )
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:
+        pixels = image.resize((crop, crop), Resampling.BILINEAR, box).convert("RGB")
+    else:
+        pixels = _by_strips(image, box, crop)
+    return pixels if transposition is None else pixels.transpose(transposition)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where there is none or it is broken."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in _ORIENTATIONS else 1
+    except Exception:  # noqa: BLE001 - broken EXIF raises anything and must not cost the image
+        return 1
+
+
+def _by_strips(
+    image: Image.Image, box: tuple[float, float, float, float], crop: int
+) -> Image.Image:
+    """`convert("RGB").resize((crop, crop), box=box)` with a strip of the image at a time.
+
+    Pillow resizes in two passes, first along x: here each strip takes the first pass, and their
+    stack the second. The result is the same to the bit.
+    """
+    x0, y0, x1, y1 = box
+    # The bilinear filter reaches one output pixel's width beyond the box, and one pixel at least.
+    # Source: Pillow's Resample.c, precompute_coeffs.
+    reach_x, reach_y = max(1.0, (x1 - x0) / crop) + 1, max(1.0, (y1 - y0) / crop) + 1
+    first_x, last_x = max(0, math.floor(x0 - reach_x)), min(image.width, math.ceil(x1 + reach_x))
+    first_y, last_y = max(0, math.floor(y0 - reach_y)), min(image.height, math.ceil(y1 + reach_y))
+    rows = max(1, _STRIP_PIXELS // (last_x - first_x))
+    white = _white(image)
+    narrow = Image.new("RGB", (crop, last_y - first_y))
+    for top in range(first_y, last_y, rows):
+        part = image.crop((first_x, top, last_x, min(top + rows, last_y)))
+        strip = _rgb(part, white)
+        strip_box = (x0 - first_x, 0, x1 - first_x, strip.height)
+        narrow.paste(
+            strip.resize((crop, strip.height), Resampling.BILINEAR, strip_box),
+            (0, top - first_y),
+        )
+    return narrow.resize((crop, crop), Resampling.BILINEAR, (0, y0 - first_y, crop, y1 - first_y))
+
+
+def _rgb(image: Image.Image, white: float) -> Image.Image:
+    """The image in RGB, transparent parts on white; numbers above 8 bits scaled, not clipped."""
+    if image.mode.startswith(("I", "F")):
+        return _grey(np.asarray(image), white, image.info.get("transparency"))
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        # Premultiplied grey has no way to RGBA of its own.
+        upright = image.convert("LA") if image.mode == "La" else image
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, upright.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(levels: np.ndarray, white: float, transparent: Any) -> Image.Image:
+    """Levels (H, W) of any number type in RGB: 0 is black, `white` is white."""
+    with np.errstate(all="ignore"):  # levels of a float image may be infinite or no numbers
+        scaled = np.nan_to_num(levels.astype(np.float32) * (255 / white), posinf=255, neginf=0)
+    grey = (np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+    if isinstance(transparent, int):  # a PNG's one transparent grey level
+        grey[levels == transparent] = 255
+    return Image.fromarray(grey, "L").convert("RGB")
+
+
+def _white(image: Image.Image) -> float:
+    """The level that is white: 65535 in 16 bits; else the least full range that holds the image.
+
+    32-bit and float images do not tell their range: 1 (floats), 255, 65535, 2**31 - 1, or, for
+    floats beyond these, their maximum.
+    """
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    if image.mode not in ("I", "F"):
+        return 255.0
+    extrema: Any = image.getextrema()
+    brightest = float(extrema[1])
+    ranges = (255.0, 65535.0, 2.0**31 - 1) if image.mode == "I" else (1.0, 255.0, 65535.0)
+    return next(
+        (white for white in ranges if brightest <= white),
+        brightest if math.isfinite(brightest) else 65535.0,
+    )
