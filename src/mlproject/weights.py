@@ -6,12 +6,12 @@ are read by torch's restricted reader, which refuses pickled code.
 """
 
 import zipfile
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlproject import mobilenet_v2
 from mlproject.errors import UserError
 
 # What a person writes for the framework's own download.
@@ -19,16 +19,7 @@ IMAGENET = "imagenet"
 
 KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
-
-# Expansion, channels and repeats of the inverted residual stages.
-# Source: Sandler et al. 2018, MobileNetV2, table 2.
-_STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
-_STEM_CHANNELS = 32  # Source: the same table
-_LAST_CHANNELS = 1280  # Source: the same table
-
-# Widths that can be recognised: the published ones first, then every twentieth up to 2.
-# Source: keras.applications.mobilenet_v2 (0.35 to 1.4), torchvision (1.0).
-_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
+CANONICAL_SUFFIXES = (".weights.h5", ".safetensors")
 
 # The array member of a `.keras` archive. Source: keras.src.saving.saving_lib.
 _KERAS_MEMBER = "model.weights.h5"
@@ -71,7 +62,7 @@ def keras_file(spec: str, folder: Path) -> WeightsFile:
     else:
         arrays = source
     try:
-        classes, width = _describe(spec, _h5_shapes(spec, arrays))
+        classes, width = _recognise(spec, _h5_shapes(spec, arrays))
         import keras
 
         network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
@@ -102,7 +93,7 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
         if spec == IMAGENET
         else _torch_state(spec, _existing(spec, TORCH_SUFFIXES))
     )
-    classes, width = _describe(spec, [tuple(value.shape) for value in state.values()])
+    classes, width = _recognise(spec, [tuple(value.shape) for value in state.values()])
 
     import torch
     import torchvision
@@ -124,6 +115,18 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
     tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
     save_file({key: _float32(value, torch) for key, value in tensors.items()}, path)
     return WeightsFile(path, classes, width)
+
+
+def read(path: Path) -> WeightsFile:
+    """What a canonical file holds, by its shapes alone; no framework is imported.
+
+    Raises:
+        UserError: The file is absent, of another kind, or does not fit MobileNetV2.
+    """
+    spec = str(path)
+    _existing(spec, CANONICAL_SUFFIXES)
+    shapes = _h5_shapes(spec, path) if path.suffix == ".h5" else _safetensors_shapes(spec, path)
+    return WeightsFile(path, *_recognise(spec, shapes))
 
 
 def _existing(spec: str, suffixes: tuple[str, ...]) -> Path:
@@ -149,55 +152,11 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _divisible(channels: float) -> int:
-    """Channels rounded to a multiple of 8, never by more than a tenth down.
-
-    Source: `_make_divisible` of torchvision.models._utils, the same in keras.applications.
-    """
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def _kernels(width: float) -> Counter[tuple[int, ...]]:
-    """How many convolution kernels of each shape MobileNetV2 has; shapes with sides sorted.
-
-    Sorted sides make Keras' (H, W, in, out) and torch's (out, in, H, W) the same.
-    """
-    channels = _divisible(_STEM_CHANNELS * width)
-    shapes = [(3, 3, 3, channels)]
-    for expansion, base, repeats in _STAGES:
-        output = _divisible(base * width)
-        for _ in range(repeats):
-            inner = channels * expansion
-            if expansion > 1:
-                shapes.append((1, 1, channels, inner))
-            shapes += [(3, 3, 1, inner), (1, 1, inner, output)]
-            channels = output
-    shapes.append((1, 1, channels, _last_channels(width)))
-    return Counter(tuple(sorted(shape)) for shape in shapes)
-
-
-def _last_channels(width: float) -> int:
-    return _divisible(_LAST_CHANNELS * max(1.0, width))
-
-
-def _describe(spec: str, arrays: list[tuple[int, ...]]) -> tuple[int, float]:
-    """Classes and width of the MobileNetV2 that has arrays of these shapes.
-
-    Raises:
-        UserError: No width of MobileNetV2 has these convolutions, or there is no one head.
-    """
-    kernels = Counter(tuple(sorted(shape)) for shape in arrays if len(shape) == 4)
-    width = next((width for width in _WIDTHS if _kernels(width) == kernels), None)
-    if width is None:
-        raise UserError(
-            _misfit(spec, f"no width of it has the shapes of these {kernels.total()} convolutions")
-        )
-    heads = [shape for shape in arrays if len(shape) == 2]
-    features = _last_channels(width)
-    if len(heads) != 1 or features not in heads[0]:
-        raise UserError(_misfit(spec, f"{len(heads)} dense layers, expected one of {features}"))
-    return heads[0][0] if heads[0][1] == features else heads[0][1], width
+def _recognise(spec: str, shapes: list[tuple[int, ...]]) -> tuple[int, float]:
+    try:
+        return mobilenet_v2.recognise(shapes)
+    except ValueError as error:
+        raise UserError(_misfit(spec, str(error))) from error
 
 
 def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
@@ -216,6 +175,16 @@ def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
     except OSError as error:
         raise UserError(f"Weights {spec!r} are no readable HDF5 file.") from error
     return shapes
+
+
+def _safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return [tuple(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise UserError(f"Weights {spec!r} are no readable safetensors file.") from error
 
 
 def _unpack_keras(source: Path, target: Path) -> None:

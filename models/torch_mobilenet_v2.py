@@ -1,0 +1,133 @@
+"""A model version: MobileNetV2 in PyTorch, from image bytes to label, score, top labels and error.
+
+MLflow runs this file when the version is logged ("models from code") and each time it is loaded.
+What it needs beside the framework travels in the version: artifacts `weights` (safetensors),
+`labels` (text, one a line) and `onboard` (a folder of code), and the model config.
+"""
+
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+_loading = threading.Lock()
+
+
+class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
+    """Answers for encoded images; the network is loaded once per process and device."""
+
+    def load_context(self, context):
+        """Reads what travels in the version and loads the network, unless this process has it."""
+        self.config = dict(context.model_config)
+        self.weights = Path(context.artifacts["weights"])
+        self.labels = Path(context.artifacts["labels"]).read_text(encoding="utf-8").splitlines()
+        self.onboard = load_onboard(Path(context.artifacts["onboard"]))
+        identity = json.dumps([self.config, self.labels], sort_keys=True)
+        self.key = (self.onboard.file_sha256(self.weights), identity)
+        self.network()
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        """One row for each image: label, score, top_labels, top_scores, error.
+
+        Args:
+            context: Unused: `load_context` has read it.
+            model_input: Column `content`: encoded images, bytes or None.
+            params: Unused.
+        """
+        forward, threads = self.network()
+        contents = [as_bytes(content) for content in model_input["content"]]
+        columns = self.onboard.predictions(
+            contents, forward, self.labels, self.config, threads=threads
+        )
+        return pd.DataFrame(columns, dtype=object).astype({"score": "float64"})
+
+    def network(self):
+        """This process's (forward, decoding threads) on the device of the running task."""
+        import torch
+
+        index = self.onboard.task_device_index(torch.cuda.device_count())
+        device = "cpu" if index is None else f"cuda:{index}"
+        # A CPU task has one core; beside an accelerator the cores decode.
+        threads = 1 if index is None else min(8, os.cpu_count() or 1)
+        key = (*self.key, device)
+        return self.onboard.cached(key, lambda: self.load_network(device)), threads
+
+    def load_network(self, device):
+        """A function on `device`: uint8 images (N, H, W, 3) -> probabilities (N, K)."""
+        import torch
+        import torchvision
+        from safetensors.torch import load_file
+
+        if "OMP_NUM_THREADS" in os.environ:  # torch may have started before it was set
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        network = torchvision.models.mobilenet_v2(
+            num_classes=len(self.labels), width_mult=self.config["width"]
+        )
+        network.load_state_dict(load_file(self.weights))
+        network = fused(network.eval()).to(device, memory_format=torch.channels_last)
+        mean, std = (
+            torch.tensor(self.config[name], device=device).view(1, 3, 1, 1)
+            for name in ("mean", "std")
+        )
+
+        def forward(images):
+            with torch.inference_mode():
+                # (N, H, W, 3) -> (N, 3, H, W) without a copy: these strides are channels_last.
+                pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+                logits = network((pixels.float() / 255.0 - mean) / std)
+                return torch.softmax(logits, dim=1).cpu().numpy()
+
+        return forward
+
+
+def fused(network):
+    """The same network with each batch norm folded into the convolution before it."""
+    import torch
+
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (name, layer), (next_name, next_layer) in itertools.pairwise(children):
+            if isinstance(layer, torch.nn.Conv2d) and isinstance(next_layer, torch.nn.BatchNorm2d):
+                setattr(parent, name, torch.nn.utils.fusion.fuse_conv_bn_eval(layer, next_layer))
+                setattr(parent, next_name, torch.nn.Identity())
+    return network
+
+
+def as_bytes(content):
+    """Bytes of whatever Spark, pandas or REST gave for one image; None where there is none."""
+    return bytes(content) if isinstance(content, bytes | bytearray | memoryview) else None
+
+
+def load_onboard(folder):
+    """The package in `folder`, loaded under a name that holds the hash of all its files.
+
+    Equal code is shared by all versions in a process, different code never is: a version cannot
+    run another's code, as it can with `code_paths`. Source: mlflow issues 4061, 12377, 15941.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    name = f"mlproject_onboard_{digest.hexdigest()}"
+    with _loading:
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(
+                name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+            )
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(sys.modules[name])
+            except BaseException:
+                for loaded in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
+                    del sys.modules[loaded]
+                raise
+        return sys.modules[name]
+
+
+mlflow.models.set_model(TorchMobileNetV2())

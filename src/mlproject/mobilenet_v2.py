@@ -1,0 +1,65 @@
+"""The shapes of MobileNetV2: which width and how many classes a set of arrays belongs to."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+# Expansion, channels and repeats of the inverted residual stages.
+# Source: Sandler et al. 2018, MobileNetV2, table 2.
+_STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
+_STEM_CHANNELS = 32  # Source: the same table
+_LAST_CHANNELS = 1280  # Source: the same table
+
+# Widths that can be recognised: the published ones first, then every twentieth up to 2.
+# Source: keras.applications.mobilenet_v2 (0.35 to 1.4), torchvision (1.0).
+WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
+
+
+def recognise(shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
+    """Classes and width of the MobileNetV2 whose arrays have these shapes, in any order.
+
+    Convolutions have four sides, in Keras' or torch's order; the head's matrix has two.
+
+    Raises:
+        ValueError: No width has these convolutions, or there is no one head; one line.
+    """
+    kernels = Counter(tuple(sorted(shape)) for shape in shapes if len(shape) == 4)
+    width = next((width for width in WIDTHS if _kernels(width) == kernels), None)
+    if width is None:
+        raise ValueError(f"no width has the shapes of its {kernels.total()} convolutions")
+    heads = [shape for shape in shapes if len(shape) == 2]
+    features = _last_channels(width)
+    if len(heads) != 1 or features not in heads[0]:
+        raise ValueError(f"it has {len(heads)} dense layers, not one of {features} features")
+    return heads[0][0] if heads[0][1] == features else heads[0][1], width
+
+
+def _divisible(channels: float) -> int:
+    """Channels rounded to a multiple of 8, never by more than a tenth down.
+
+    Source: `_make_divisible` of torchvision.models._utils, the same in keras.applications.
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def _kernels(width: float) -> Counter[tuple[int, ...]]:
+    """How many convolution kernels of each shape MobileNetV2 has; shapes with sides sorted.
+
+    Sorted sides make Keras' (H, W, in, out) and torch's (out, in, H, W) the same.
+    """
+    channels = _divisible(_STEM_CHANNELS * width)
+    shapes = [(3, 3, 3, channels)]
+    for expansion, base, repeats in _STAGES:
+        output = _divisible(base * width)
+        for _ in range(repeats):
+            inner = channels * expansion
+            if expansion > 1:
+                shapes.append((1, 1, channels, inner))
+            shapes += [(3, 3, 1, inner), (1, 1, inner, output)]
+            channels = output
+    shapes.append((1, 1, channels, _last_channels(width)))
+    return Counter(tuple(sorted(shape)) for shape in shapes)
+
+
+def _last_channels(width: float) -> int:
+    return _divisible(_LAST_CHANNELS * max(1.0, width))
