@@ -8,9 +8,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 from delta.exceptions import DeltaConcurrentModificationException
@@ -35,6 +35,11 @@ SCHEMAS = {
         "pointer string, model_name string, model_version int, model_id string, state string, "
         "coverage double, images_version long, at timestamp"
     ),
+}
+MADE_BY = {
+    "images": "ingest -P source=FOLDER",
+    "predictions": "score -P model=models:/photos@champion",
+    "rollouts": "rescore -P pointers=models:/photos@champion",
 }
 PARTITIONS = {"predictions": ("model_name", "model_version")}
 
@@ -96,17 +101,19 @@ def is_local(lake: str) -> bool:
 
 
 def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Snapshot:
-    """The newest version of a table, which is made when it is not there yet.
+    """The newest version of a table; for a filler the table is made when it is not there yet.
 
     The version and the filler's count come from one read of the log, so that what is computed
     from the version fits the count. Delta offers the count in no public call of its own.
     Source: delta-spark, DeltaLog.update and Snapshot.transactions.
 
     Raises:
-        UserError: What lies there has other columns than this project writes.
+        UserError: There is no table to read, or it has other columns than this project writes.
     """
     path = f"{lake}/{table}"
     if not DeltaTable.isDeltaTable(spark, path):
+        if not filler:
+            raise UserError(f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}")
         _create(spark, path, table)
     jvm: Any = spark._jvm
     nothing = jvm.scala.Option.empty()
@@ -116,6 +123,16 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
     counters = newest.transactions()
     fills = counters.apply(filler) if counters.contains(filler) else -1
     return Snapshot(table, path, newest.version(), filler, fills)
+
+
+def read(spark: SparkSession, lake: str, table: str, version: int | None = None) -> DataFrame:
+    """A table's rows, at its newest version or at the one given.
+
+    Raises:
+        UserError: There is no such table, or it has other columns than this project writes.
+    """
+    newest = snapshot(spark, lake, table)
+    return (newest if version is None else replace(newest, version=version)).read(spark)
 
 
 def append(rows: DataFrame, since: Snapshot) -> Appended | None:
@@ -192,8 +209,7 @@ def _create(spark: SparkSession, path: str, table: str) -> None:
 
 
 def _schema(table: str) -> StructType:
-    parsed = StructType.fromDDL(SCHEMAS[table])
-    return StructType.fromJson(parsed.jsonValue())
+    return cast(StructType, StructType.fromDDL(SCHEMAS[table]))
 
 
 def _require_schema(found: StructType, table: str, path: str) -> None:

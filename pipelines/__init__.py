@@ -1,0 +1,52 @@
+"""The verbs: each parses its arguments, opens Spark and MLflow, calls the library, and prints."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mlproject.errors import MlprojectError
+
+
+def parser(verb: str, doc: str) -> argparse.ArgumentParser:
+    """An empty parser for a verb, whose help is the verb's module docstring."""
+    return argparse.ArgumentParser(
+        prog=f"mlproject {verb}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def command(arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]) -> None:
+    """Runs a verb and ends the process: 0 done, 1 a bug of ours, 2 the user's, 3 refused."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    try:
+        work(arguments.parse_args())
+    except MlprojectError as error:
+        print(f"{arguments.prog}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{arguments.prog}: stopped; what was committed stands", file=sys.stderr)
+        sys.exit(130)  # Source: POSIX shells, 128 + SIGINT
+
+
+def say_wait(holder: str) -> None:
+    """Tells that another process writes the lake."""
+    print(f"The lake is being written by {holder}; waiting ...", flush=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to tell (done, total) to: a bar where a person looks, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: print(f"{what}: {done} of {total}", flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

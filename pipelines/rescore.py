@@ -1,0 +1,82 @@
+"""Makes readers follow: scores what the version behind each pointer has not said, then switches.
+
+mlflow run . -e rescore --env-manager local -P pointers=models:/photos@champion
+"""
+
+import argparse
+import sys
+
+import mlflow
+
+from mlproject import registry, rollouts, tables, tracking
+from mlproject.errors import MlprojectError, UserError
+from mlproject.session import session
+from pipelines import command, say_wait
+from pipelines import parser as new_parser
+from pipelines.score import log_scored, score_version, told
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `rescore`."""
+    arguments = new_parser("rescore", __doc__)
+    arguments.add_argument(
+        "--pointers", default="", help="comma-separated; empty = all pointers in rollouts"
+    )
+    arguments.add_argument("--lake", default="lake", help="folder or URI of the tables")
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Follows each pointer; one that cannot be followed does not stop the others."""
+    client = tracking.connect()
+    failed: MlprojectError | None = None
+    with tracking.run("rescore", vars(arguments)) as run:
+        lake = tables.locate(arguments.lake)
+        wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
+        for pointer in wanted:
+            registry.resolve(client, pointer)  # a wrong word is told before Spark starts
+        with (
+            session("mlproject rescore") as spark,
+            tables.writing(lake, "rescore", on_wait=say_wait),
+        ):
+            known = wanted or rollouts.pointers(tables.read(spark, lake, "rollouts"))
+            if not known:
+                raise UserError(
+                    "No pointer is followed in this lake yet. Name one: "
+                    "mlflow run . -e rescore -P pointers=models:/photos@champion"
+                )
+            for pointer in known:
+                try:
+                    followed = rollouts.follow(
+                        spark,
+                        client,
+                        lake,
+                        pointer,
+                        score=lambda version: score_version(
+                            spark, lake, version, run_id=run.info.run_id
+                        ),
+                    )
+                except UserError as error:
+                    print(f"{pointer}: {error}", file=sys.stderr)
+                    failed = error
+                    continue
+                log_scored(followed.scored)
+                mlflow.log_metric("coverage", followed.coverage)
+                mlflow.set_tag(f"mlproject.serving.{pointer}", followed.version.uri)
+                print(f"{pointer}: {told(followed.scored)}")
+                print(f"{pointer}: {_readers(followed)}")
+        if failed:
+            raise UserError("not every pointer could be followed (see above)")
+
+
+def _readers(followed: rollouts.Followed) -> str:
+    now = followed.version.uri
+    if followed.before is None:
+        return f"readers now see {now}"
+    if followed.before == followed.version:
+        return f"readers see {now}, as before"
+    return f"readers now see {now}, before {followed.before.uri}"
+
+
+if __name__ == "__main__":
+    command(parser(), main)

@@ -1,0 +1,155 @@
+"""The MLflow registry: pointers (aliases and stages) and the versions behind them."""
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mlproject.errors import UserError
+
+STAGES = ("None", "Staging", "Production", "Archived")  # Source: MLflow, model_version_stages
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One registered model version: what a pointer stood for when it was read."""
+
+    name: str
+    """Name of the registered model."""
+    version: int
+    """Number of the version, from 1. A model made again after deletion begins at 1 anew."""
+    model_id: str
+    """MLflow's id of the logged model: told apart where name and number are not."""
+    pointer: str | None
+    """The alias or stage that was resolved, as a URI; None for a version named by number."""
+
+    @property
+    def uri(self) -> str:
+        """The version itself, by number: what is loaded and what is recorded."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def resolve(client: MlflowClient, uri: str) -> Version:
+    """The version that a model URI names now, pinned.
+
+    Args:
+        client: The registry.
+        uri: `models:/photos@champion`, `models:/photos/Production`, `models:/photos/3` or
+            `models:/photos/latest`.
+
+    Raises:
+        UserError: No such model, version, alias or stage; the message says what there is.
+    """
+    parts = _URI.fullmatch(uri)
+    if parts is None:
+        raise UserError(
+            f"{uri!r} is no model URI of a registered version. Write models:/NAME@ALIAS, "
+            "models:/NAME/STAGE or models:/NAME/NUMBER"
+        )
+    name, alias, rest = parts["name"], parts["alias"], parts["rest"] or ""
+    versions = _versions(client, name)
+    if alias:
+        return _version(_by_alias(client, name, alias), pointer=uri)
+    if rest.isdigit():
+        chosen = [found for found in versions if int(found.version) == int(rest)]
+        if not chosen:
+            numbers = ", ".join(sorted((str(found.version) for found in versions), key=int))
+            raise UserError(f"Model {name!r} has no version {rest} (versions: {numbers or 'none'})")
+        return _version(chosen[0], pointer=None)
+    if rest.lower() == "latest":
+        if not versions:
+            raise UserError(f"Model {name!r} has no version. Run: mlflow run . -e register")
+        return _version(max(versions, key=lambda found: int(found.version)), pointer=None)
+    stage = _stage(rest)
+    staged = [found for found in versions if found.current_stage == stage]
+    if not staged:
+        now = sorted({found.current_stage for found in versions} - {"None"})
+        raise UserError(
+            f"Model {name!r} has no version in stage {stage!r} (stages: {', '.join(now) or 'none'})"
+            f". Run: mlflow run . -e promote -P model=models:/{name}/NUMBER -P stage={stage}"
+        )
+    newest = max(staged, key=lambda found: int(found.version))
+    return _version(newest, pointer=f"models:/{name}/{stage}")
+
+
+def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> str:
+    """Points an alias, or a stage when one is given, at a version.
+
+    A stage is a pointer here: whatever else stood in it is archived.
+
+    Returns:
+        The pointer, as a URI.
+
+    Raises:
+        UserError: No alias or stage of that name can be set.
+    """
+    if stage:
+        stage = _stage(stage)
+        _try(
+            lambda: client.transition_model_version_stage(
+                version.name, str(version.version), stage, archive_existing_versions=True
+            ),
+            f"Stage {stage!r} cannot be set on {version.uri!r}",
+        )
+        return f"models:/{version.name}/{stage}"
+    _try(
+        lambda: client.set_registered_model_alias(version.name, alias, str(version.version)),
+        f"Alias {alias!r} cannot be set on {version.uri!r}",
+    )
+    return f"models:/{version.name}@{alias}"
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        names = sorted(model.name for model in client.search_registered_models())
+        raise UserError(
+            f"There is no model {name!r} (models: {', '.join(map(repr, names)) or 'none'}). "
+            "Run: mlflow run . -e train, or -e register"
+        ) from None
+    quoted = name.replace("'", "''")
+    return list(client.search_model_versions(f"name='{quoted}'"))
+
+
+def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion:
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        known = ", ".join(map(repr, sorted(client.get_registered_model(name).aliases))) or "none"
+        raise UserError(
+            f"Model {name!r} has no alias {alias!r} (aliases: {known}). Run: "
+            f"mlflow run . -e promote -P model=models:/{name}/NUMBER -P alias={alias}"
+        ) from error
+
+
+def _stage(word: str) -> str:
+    for stage in STAGES:
+        if stage.lower() == word.lower():
+            return stage
+    raise UserError(f"There is no stage {word!r} (stages: {', '.join(STAGES)})")
+
+
+def _version(found: ModelVersion, pointer: str | None) -> Version:
+    model_id = found.model_id or found.run_id or found.source
+    return Version(found.name, int(found.version), model_id, pointer)
+
+
+def _try(call: Callable[[], object], failed: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and work
+            call()
+    except MlflowException as error:
+        reason = str(error).splitlines()[0].removeprefix(f"{error.error_code}: ")
+        raise UserError(f"{failed}: {reason}") from error

@@ -1,0 +1,60 @@
+"""The MLflow tracking server and registry in use, and one run a verb."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mlproject.errors import UserError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+# MLflow's own defaults let one call to a dead server wait for minutes.
+# Source: mlflow.environment_variables, 7 retries of 120 s.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+
+def connect() -> MlflowClient:
+    """A client of the server that MLFLOW_TRACKING_URI names; by default ./mlflow.db.
+
+    Raises:
+        UserError: What it would use is MLflow's old file store, which holds no registry.
+    """
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    left = sorted(Path("mlruns").glob("*/meta.yaml"))
+    if not named and left:
+        raise UserError(
+            f"A file store of an older MLflow lies in ./mlruns ({left[0]}). Move it away, or keep "
+            f"it unused and say where to track: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
+        )
+    if named and ("://" not in named or named.startswith("file:")):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={named!r} is a file store, which holds no model registry. "
+            f"Use a database or a server: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
+        )
+    mlflow.set_tracking_uri(named or DEFAULT_URI)
+    return MlflowClient()
+
+
+@contextmanager
+def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
+    """The MLflow run of one verb: that of `mlflow run` where it started us, else a new one.
+
+    Args:
+        verb: Name of the run and value of the tag `mlproject.verb`.
+        parameters: Logged, but for those that `mlflow run` has logged already.
+    """
+    with mlflow.start_run() as opened:
+        mlflow.set_tags({"mlflow.runName": verb, "mlproject.verb": verb})
+        known = opened.data.params
+        mlflow.log_params({key: str(v) for key, v in parameters.items() if key not in known})
+        yield opened
