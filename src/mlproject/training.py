@@ -1,0 +1,208 @@
+"""Trains a classifier on the labelled images of a lake and logs how it went to the MLflow run."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.data.delta_dataset_source import DeltaDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.types.schema import ColSpec, Schema
+from pyspark.sql import DataFrame
+
+from mlproject import examples, training_figures, versions, weights
+from mlproject.errors import UserError
+from mlproject.learning import Examples, Floats, Scores, Settings
+from mlproject.learning import scores as scores_of
+
+NONE = "none"  # what a person writes to start from random weights
+MISTAKES = 20  # images of the surest mistakes that are logged
+BLOCKS = 17  # inverted residuals of MobileNetV2. Source: arXiv 1801.04381, table 2
+
+# From scratch it is a demonstration on few, small, simple images; real photos want more epochs.
+SCRATCH = Settings(epochs=3, batch_size=16, learning_rate=2e-3, image_size=64)
+HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, image_size=224)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network, ready to be registered."""
+
+    weights: Path
+    """Its weights file, in the folder that `train` was given."""
+    labels: tuple[str, ...]
+    """One for each output, in order."""
+    config: dict[str, Any]
+    """What the version preprocesses and answers with."""
+    held_out_accuracy: float
+    """Share of the held-out images that the saved network tells right, 0..1."""
+    images: int
+    """Images learnt from or measured on."""
+    held_out: int
+    """How many of them were only measured on."""
+    left_out: int
+    """Labelled images not used: they cannot be decoded, or stand under two labels."""
+
+
+def defaults(start: str) -> Settings:
+    """Settings that fit where training starts: `none`, `imagenet`, or a weights file."""
+    return SCRATCH if start == NONE else HEAD
+
+
+def train(
+    images: DataFrame,
+    framework: str,
+    start: str,
+    settings: Settings | None = None,
+    *,
+    folder: Path,
+    path: str,
+    version: int,
+) -> Trained:
+    """A network trained on the labelled images; parameters, curves and figures are logged.
+
+    Args:
+        images: The `images` table at `version`.
+        framework: `keras` or `torch`. The process must not have imported the other.
+        start: `imagenet`, `none` (the whole network from scratch), or a weights file.
+        settings: How to train; `defaults(start)` when None.
+        folder: Scratch, for pixels and weights; the caller removes it.
+        path: Where the table lies, for the lineage.
+        version: The Delta version of the table, for the lineage.
+
+    Raises:
+        UserError: Settings, weights or images do not do; nothing was trained.
+    """
+    settings = settings or defaults(start)
+    _check(settings, start)
+    versions.config(framework, image_size=settings.image_size)  # refused before anything costs
+    chosen = examples.labelled(images)
+    trainer = _trainer(framework)
+    file = None if start == NONE else _weights_file(framework, start, folder / "start")
+    config = versions.config(
+        framework, image_size=settings.image_size, width=file.width if file else 1.0
+    )
+    data = examples.load(images, chosen.labels, config, folder)
+    facts = {"framework": framework, "weights": start, "width": config["width"]}
+    facts |= {"classes": len(data.labels), "images_version": version, **asdict(settings)}
+    _log_params(facts)
+    _log_lineage(path, version)
+    suffix = ".weights.h5" if framework == "keras" else ".safetensors"
+    out = folder / f"trained{suffix}"
+    probabilities = trainer.train(
+        data, file, settings, config=config, path=out, on_epoch=_log_epoch
+    )
+    found = scores_of(probabilities, data.held_out_targets)
+    used = len(data.training) + len(data.held_out)
+    left_out = len(data.image_ids) - used + chosen.ambiguous
+    _log_result(data, probabilities, found, last=_last_epoch(settings))
+    counts = {"training_images": len(data.training), "held_out_images": len(data.held_out)}
+    mlflow.log_metrics({**counts, "left_out_images": left_out})
+    return Trained(out, data.labels, config, found.accuracy, used, len(data.held_out), left_out)
+
+
+def _check(settings: Settings, start: str) -> None:
+    positive = ("epochs", "batch_size", "learning_rate", "fine_tune_epochs")
+    for name in positive:
+        if not getattr(settings, name) > 0:
+            raise UserError(f"{name} must be above 0, not {getattr(settings, name)!r}.")
+    if not 0 <= settings.fine_tune_blocks <= BLOCKS:
+        raise UserError(
+            f"fine_tune_blocks must be from 0 to {BLOCKS}, not {settings.fine_tune_blocks!r}."
+        )
+    if start == NONE and settings.fine_tune_blocks:
+        raise UserError(
+            f"With weights={NONE} the whole network is trained: leave fine_tune_blocks out."
+        )
+
+
+def _trainer(framework: str) -> Any:
+    """The module that trains; it imports its framework, and the two never share a process."""
+    if framework == "keras":
+        from mlproject import keras_training
+
+        return keras_training
+    # torch's threads spin while they wait, and beside any other busy process they then take ten
+    # times as long (measured on 2 cores). Read when libgomp is loaded, so before torch is.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mlproject import torch_training
+
+    return torch_training
+
+
+def _weights_file(framework: str, start: str, folder: Path) -> weights.WeightsFile:
+    read = weights.keras_file if framework == "keras" else weights.torch_file
+    return read(start, folder)
+
+
+def _last_epoch(settings: Settings) -> int:
+    return settings.epochs + (settings.fine_tune_epochs if settings.fine_tune_blocks else 0)
+
+
+def _log_params(facts: dict[str, Any]) -> None:
+    """Logs what is not there yet: `mlflow run` has logged some under the same names."""
+    run = mlflow.active_run()
+    if run is None:
+        raise RuntimeError("train() logs to the active MLflow run, and there is none")
+    there = mlflow.get_run(run.info.run_id).data.params
+    mlflow.log_params({name: value for name, value in facts.items() if name not in there})
+
+
+def _log_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
+    curves = {
+        "train_loss": training.loss,
+        "train_accuracy": training.accuracy,
+        "held_out_loss": held_out.loss,
+        "held_out_accuracy": held_out.accuracy,
+    }
+    mlflow.log_metrics(curves, step=epoch)
+
+
+class _PinnedDelta(DeltaDatasetSource):  # type: ignore[misc] # mlflow is not followed
+    """A Delta table at a version, 0 included: mlflow 3.17 leaves that one out of its JSON."""
+
+    def to_dict(self) -> dict[Any, Any]:
+        return {**super().to_dict(), "delta_table_version": self.delta_table_version}
+
+
+def _log_lineage(path: str, version: int) -> None:
+    """Logs the table and its version as the run's dataset.
+
+    Of `mlflow.data.load_delta` only the source is used: its dataset counts the rows by carrying
+    the whole table, all image bytes, through Python. Source: mlflow 3.17, SparkDataset.profile.
+    `mlflow.data.get_source(...).load()` gives the same rows all the same.
+    """
+    schema = Schema(
+        [ColSpec("string", "image_id"), ColSpec("binary", "content"), ColSpec("string", "label")]
+    )
+    source = _PinnedDelta(path=path, delta_table_version=version)
+    dataset = MetaDataset(source, name=f"images@v{version}", schema=schema)
+    mlflow.log_input(dataset, context="training")
+
+
+def _log_result(data: Examples, probabilities: Floats, found: Scores, *, last: int) -> None:
+    """Logs how the finished network does on the held-out images, in numbers and pictures."""
+    truth, said = data.held_out_targets, probabilities.argmax(axis=1)
+    mlflow.log_metrics(
+        {"held_out_loss": found.loss, "held_out_accuracy": found.accuracy}, step=last
+    )
+    counts = training_figures.confusion(truth, said, len(data.labels))
+    images, right = counts.sum(axis=1), np.diag(counts)
+    table = {"label": data.labels, "images": images, "right": right, "accuracy": right / images}
+    mlflow.log_table(pd.DataFrame(table), "accuracy_by_label.json")
+    figure = training_figures.confusion_figure(counts, data.labels)
+    mlflow.log_figure(figure, "confusion_matrix.png")
+    pictures, captions = [], []
+    mistakes = training_figures.surest_mistakes(probabilities, truth, MISTAKES)
+    for place, mistake in enumerate(mistakes, start=1):
+        true, wrong = data.labels[truth[mistake]], data.labels[said[mistake]]
+        sureness = float(probabilities[mistake, said[mistake]])
+        picture = np.asarray(data.pixels[data.held_out[mistake]])
+        name = training_figures.file_name(place, true, wrong, sureness)
+        mlflow.log_image(picture, artifact_file=f"worst_errors/{name}")
+        pictures.append(picture)
+        captions.append(training_figures.caption(true, wrong, sureness))
+    mlflow.log_figure(training_figures.sheet(pictures, captions), "worst_errors.png")
