@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import mlflow
@@ -35,6 +36,8 @@ class KerasMobileNetV2(mlflow.pyfunc.PythonModel):
         self.onboard = load_onboard(Path(context.artifacts["onboard"]))
         identity = json.dumps([self.config, self.labels], sort_keys=True)
         self.key = (self.onboard.file_sha256(self.weights), identity)
+        # What Pillow warns of, an error code says, image by image.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         self.network()
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
