@@ -130,7 +130,8 @@ def score(
                 if answer is None:
                     answer = _answer(spark, version)
                 rows = _rows(images.read(spark), todo, wave, answer, version, run_id)
-                seen = _Seen(rows.withColumn("images_version", F.lit(images.version)))
+                read = F.lit(images.version).cast("long")
+                seen = _Seen(rows.withColumn("images_version", read))
                 appended = tables.append(seen.frame, since)
                 if appended is None:
                     lost = True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import filelock
-from delta.exceptions import DeltaConcurrentModificationException
+from delta import exceptions
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
@@ -42,6 +42,16 @@ MADE_BY = {
     "rollouts": "rescore -P pointers=models:/photos@champion",
 }
 PARTITIONS = {"predictions": ("model_name", "model_version")}
+
+
+# Another writer was faster. Delta's Python classes of these share no base but PySpark's own.
+_LOST = (
+    exceptions.ConcurrentTransactionException,
+    exceptions.ConcurrentAppendException,
+    exceptions.ConcurrentWriteException,
+    exceptions.MetadataChangedException,
+    exceptions.ProtocolChangedException,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,9 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
     path = f"{lake}/{table}"
     if not DeltaTable.isDeltaTable(spark, path):
         if not filler:
-            raise UserError(f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}")
+            raise UserError(
+                f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}"
+            )
         _create(spark, path, table)
     jvm: Any = spark._jvm
     nothing = jvm.scala.Option.empty()
@@ -154,7 +166,7 @@ def append(rows: DataFrame, since: Snapshot) -> Appended | None:
     writer = writer.option("txnAppId", since.filler).option("txnVersion", since.fills + 1)
     try:
         writer.save(since.path)
-    except DeltaConcurrentModificationException:
+    except _LOST:
         return None
     committed = spark.conf.get(done, None)
     if committed is None:
@@ -205,7 +217,8 @@ def _lock_file(lake: str) -> Path:
 def _create(spark: SparkSession, path: str, table: str) -> None:
     maker = DeltaTable.createIfNotExists(spark).location(path)
     maker = maker.addColumns(_schema(table))
-    maker.partitionedBy(*PARTITIONS.get(table, ())).execute()
+    with contextlib.suppress(*_LOST):  # somebody else has just made it
+        maker.partitionedBy(*PARTITIONS.get(table, ())).execute()
 
 
 def _schema(table: str) -> StructType:

@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types test-plain test-spark test-keras test-torch format clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# `mlflow run --env-manager local` runs the first python on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+UV := $(shell grep '^uv==' requirements.txt)
+LANE := python -m pytest -m
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.made ## Make .venv with all packages (again only when the requirements changed)
+
+.venv/.made: requirements.txt pyproject.toml
+	@echo "Installing the packages into .venv (about 9 GB with the CUDA builds, some minutes) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(UV)
+	$(BIN)/uv pip install --python $(BIN)/python -r requirements.txt --group dev
+	@touch $@
+
+demo: setup ## Run the whole life cycle on drawn images (about three minutes)
+	mlflow run . --env-manager local
+
+test: setup lint types test-plain test-spark test-keras test-torch ## Lint, types, and all tests
+
+lint: setup ## Check style
+	ruff check .
+	ruff format --check .
+
+types: setup ## Check types
+	mypy
+
+# A lane is a process: TensorFlow and torch never share one (docs/decisions/0002).
+test-plain: setup ## Tests that need no Java and no framework
+	$(LANE) "not spark and not keras and not torch"
+
+test-spark: setup ## Tests with Spark, and of whole verbs
+	$(LANE) "spark and not keras and not torch"
+
+test-keras: setup ## Tests with TensorFlow
+	$(LANE) keras
+
+test-torch: setup ## Tests with torch
+	$(LANE) torch
+
+format: setup ## Format the code
+	ruff check --fix .
+	ruff format .
+
+clean: ## Remove what the demo wrote
+	rm -rf lake drawn_images mlruns mlflow.db report.html

@@ -1,0 +1,97 @@
+"""The whole life cycle: ingest, train two models, promote, re-score, go back, report.
+
+    mlflow run . --env-manager local
+
+Without a source it draws a small labelled image set of its own.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from mlproject import drawn_images, tables, tracking
+from mlproject.errors import MlprojectError
+from pipelines import command
+from pipelines import parser as new_parser
+
+PROJECT = Path(__file__).parents[1]
+DRAWN = "drawn_images"  # beside the lake; made again only when it is not whole
+ALIAS = "champion"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `main`."""
+    arguments = new_parser("main", __doc__)
+    arguments.add_argument("--lake", default="lake", help="folder or URI of the tables")
+    arguments.add_argument("--source", default="", help="labelled photos; empty = drawn images")
+    arguments.add_argument("--keras_weights", default="none", help="imagenet, none, or a file")
+    arguments.add_argument("--torch_weights", default="none", help="imagenet, none, or a file")
+    arguments.add_argument("--name", default="photos", help="name of the registered model")
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Runs each step as an `mlflow run` of its own: TensorFlow and torch share no process."""
+    began = time.monotonic()
+    client = tracking.connect()
+    lake, name = tables.locate(arguments.lake), arguments.name
+    pointer = f"models:/{name}@{ALIAS}"
+    with tracking.run("main", vars(arguments)):
+        source = arguments.source or _draw(lake)
+        _step(client, "ingest", source=source, lake=lake)
+        versions = {}
+        for framework in ("keras", "torch"):
+            weights = getattr(arguments, f"{framework}_weights")
+            ran = _step(client, "train", framework=framework, weights=weights, lake=lake, name=name)
+            versions[framework] = ran.data.tags["mlproject.version"]
+            accuracy = ran.data.metrics["held_out_accuracy"]
+            mlflow.log_metric(f"held_out_accuracy_{framework}", accuracy)
+        for framework in ("keras", "torch", "keras"):
+            _step(client, "promote", model=versions[framework], alias=ALIAS)
+            _step(client, "rescore", pointers=pointer, lake=lake)
+        out = str(Path("report.html").resolve())
+        _step(client, "report", lake=lake, out=out)
+        mlflow.log_metric("seconds", time.monotonic() - began)
+    print(
+        f"""
+Done in {time.monotonic() - began:.0f} s.
+The report:         {out}
+Readers now see:    {pointer} = {versions["keras"]}
+
+Try next:
+  mlflow run . -e promote --env-manager local -P model={versions["torch"]}
+  mlflow run . -e rescore --env-manager local -P lake={arguments.lake}
+  mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}"""
+    )
+
+
+def _draw(lake: str) -> str:
+    beside = Path(lake).parent if tables.is_local(lake) else Path.cwd()
+    folder = beside / DRAWN
+    drawn_images.draw(folder)
+    return str(folder)
+
+
+def _step(client: MlflowClient, verb: str, **parameters: str) -> mlflow.entities.Run:
+    """Runs one entry point as a nested run, and gives it back ended."""
+    print(f"\n== {verb} " + " ".join(f"{key}={value}" for key, value in parameters.items()))
+    sys.stdout.flush()
+    # The local environment is the `python` that is first on PATH: this one.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PATH"] = path
+    try:
+        submitted = mlflow.projects.run(
+            str(PROJECT), verb, parameters=parameters, env_manager="local"
+        )
+    except mlflow.exceptions.ExecutionException as error:
+        raise MlprojectError(f"step {verb!r} failed; its own words stand above") from error
+    return client.get_run(submitted.run_id)
+
+
+if __name__ == "__main__":
+    command(parser(), main)

@@ -1,0 +1,60 @@
+"""Registers ready MobileNetV2 weights with their labels as a version, without training.
+
+mlflow run . -e register --env-manager local -P framework=torch -P weights=imagenet
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import mlflow
+
+from mlproject import imagenet, tracking, versions, weights
+from mlproject.errors import UserError
+from pipelines import command
+from pipelines import parser as new_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `register`."""
+    arguments = new_parser("register", __doc__)
+    arguments.add_argument("--framework", required=True, choices=versions.FRAMEWORKS)
+    arguments.add_argument("--weights", default="imagenet", help="imagenet, or a weights file")
+    arguments.add_argument(
+        "--labels", default="", help="text file, one label a line; empty = ImageNet's 1000"
+    )
+    arguments.add_argument("--name", default="photos", help="name of the registered model")
+    arguments.add_argument(
+        "--image_size", type=int, default=224, help="pixels of the square that the network sees"
+    )
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Registers one version."""
+    tracking.connect()
+    read = weights.keras_file if arguments.framework == "keras" else weights.torch_file
+    with tracking.run("register", vars(arguments)), tempfile.TemporaryDirectory() as folder:
+        labels = _labels(arguments.labels)
+        file = read(arguments.weights, Path(folder))
+        config = versions.config(
+            arguments.framework, image_size=arguments.image_size, width=file.width
+        )
+        made = versions.register(
+            file.path, labels, config, name=arguments.name, tags={"mlproject.verb": "register"}
+        )
+        mlflow.set_tag("mlproject.version", made.uri)
+    print(f"Registered {made.uri} ({arguments.framework}, {len(labels)} labels)")
+
+
+def _labels(path: str) -> list[str]:
+    if not path:
+        return imagenet.labels()
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Labels {path!r} cannot be read ({error})") from error
+
+
+if __name__ == "__main__":
+    command(parser(), main)

@@ -1,0 +1,81 @@
+"""Trains a classifier on the labelled images of a lake and registers it as a version.
+
+mlflow run . -e train --env-manager local -P framework=torch -P weights=imagenet
+"""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+
+from mlproject import tables, tracking, training, versions
+from mlproject.session import session
+from pipelines import command
+from pipelines import parser as new_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `train`."""
+    arguments = new_parser("train", __doc__)
+    arguments.add_argument("--framework", required=True, choices=versions.FRAMEWORKS)
+    arguments.add_argument(
+        "--weights", default="imagenet", help="imagenet, none (from scratch), or a weights file"
+    )
+    arguments.add_argument("--lake", default="lake", help="folder or URI of the tables")
+    arguments.add_argument("--name", default="photos", help="name of the registered model")
+    arguments.add_argument("--epochs", type=int, default=0, help="0 = what fits the weights")
+    arguments.add_argument("--image_size", type=int, default=0, help="pixels; 0 = the same")
+    arguments.add_argument(
+        "--fine_tune_blocks", type=int, default=0, help="last blocks trained after the head"
+    )
+    arguments.add_argument("--seed", type=int, default=0, help="of shuffling and first weights")
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Trains and registers one version."""
+    tracking.connect()
+    settings = training.defaults(arguments.weights)
+    settings = replace(
+        settings,
+        epochs=arguments.epochs or settings.epochs,
+        image_size=arguments.image_size or settings.image_size,
+        fine_tune_blocks=arguments.fine_tune_blocks,
+        seed=arguments.seed,
+    )
+    with tracking.run("train", {}), tempfile.TemporaryDirectory() as folder:
+        lake = tables.locate(arguments.lake)
+        with session("mlproject train") as spark:
+            images = tables.snapshot(spark, lake, "images")
+            trained = training.train(
+                images.read(spark),
+                arguments.framework,
+                arguments.weights,
+                settings,
+                folder=Path(folder),
+                path=images.path,
+                version=images.version,
+            )
+        made = versions.register(
+            trained.weights,
+            trained.labels,
+            trained.config,
+            name=arguments.name,
+            tags={
+                "mlproject.verb": "train",
+                "mlproject.images_version": str(images.version),
+                "held_out_accuracy": f"{trained.held_out_accuracy:.4f}",
+            },
+        )
+        mlflow.set_tag("mlproject.version", made.uri)
+    print(
+        f"Trained {made.uri} ({arguments.framework}, {len(trained.labels)} labels) on "
+        f"{trained.images - trained.held_out} images: {trained.held_out_accuracy:.1%} right of "
+        f"{trained.held_out} held out"
+    )
+
+
+if __name__ == "__main__":
+    command(parser(), main)

@@ -1,0 +1,95 @@
+"""Fixtures: one Spark session a process, an MLflow store a module, lakes and drawn photos."""
+
+import io
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).parents[1]
+SHARED = PROJECT.parent / "shared" / "data"
+
+# Spark's workers and the verbs that tests start import the package from here, as MLproject does.
+os.environ["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(scope="session")
+def spark():
+    from mlproject.session import session
+
+    with session("mlproject tests") as opened:
+        yield opened
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> str:
+    from mlproject import tables
+
+    return tables.locate(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with an MLflow store of its own, which this process and its children use."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        mlflow.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+        mlflow.set_experiment("tests")
+        yield folder
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real photos and weights of ../shared/data, which are not here")
+    return SHARED
+
+
+def photo(colour: tuple[int, int, int], seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
+    """A small JPEG that is mostly of one colour, and different for each seed."""
+    dice = random.Random(seed)
+    image = Image.new("RGB", size, colour)
+    for _ in range(20):
+        image.putpixel(
+            (dice.randrange(size[0]), dice.randrange(size[1])), (dice.randrange(256),) * 3
+        )
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def photos(folder: Path, count: int, label: str = "red", seed: int = 0) -> Path:
+    """`count` photos in `folder/label`; gives back `folder`."""
+    colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    (folder / label).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        content = photo(colours[label], seed * 10_000 + number)
+        (folder / label / f"{number:03}.jpg").write_bytes(content)
+    return folder
+
+
+def verb(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """Starts a verb as MLproject does, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"pipelines.{name}", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )

@@ -1,0 +1,149 @@
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlproject import images, sources, tables
+from mlproject.errors import UserError
+from tests.conftest import photo, photos
+
+pytestmark = pytest.mark.spark
+
+
+def ingest(spark, lake, folder, **options):
+    return images.ingest(spark, lake, sources.listing(str(folder)), **options)
+
+
+def rows(spark, lake):
+    return tables.read(spark, lake, "images").orderBy("path", "ingested_at").collect()
+
+
+def test_each_file_is_a_row_with_its_bytes_hash_size_and_label(spark, lake, tmp_path):
+    photos(tmp_path / "source", 3, "red")
+    done = ingest(spark, lake, tmp_path / "source")
+    first = rows(spark, lake)[0]
+    content = (tmp_path / "source/red/000.jpg").read_bytes()
+    assert (3, 3, 0) == (done.listed, done.rows, done.errors)
+    assert str(tmp_path / "source/red/000.jpg") == first.path
+    assert content == bytes(first.content)
+    assert ("JPEG", 48, 40, "red", None) == (*first[4:8], first.error)
+    assert len(content) == first.size_bytes
+
+
+def test_a_second_ingest_commits_nothing(spark, lake, tmp_path):
+    photos(tmp_path / "source", 3)
+    first = ingest(spark, lake, tmp_path / "source")
+    second = ingest(spark, lake, tmp_path / "source")
+    assert (0, first.table_version) == (second.rows, second.table_version)
+
+
+def test_new_and_overwritten_files_are_rows_and_the_old_rows_stay(spark, lake, tmp_path):
+    photos(tmp_path / "source", 2)
+    ingest(spark, lake, tmp_path / "source")
+    (tmp_path / "source/red/001.jpg").write_bytes(photo((9, 9, 9), 77))
+    photos(tmp_path / "source", 1, "blue")
+    assert 2 == ingest(spark, lake, tmp_path / "source").rows
+    names = [Path(row.path).parent.name + "/" + Path(row.path).name for row in rows(spark, lake)]
+    assert ["blue/000.jpg", "red/000.jpg", "red/001.jpg", "red/001.jpg"] == names
+
+
+def test_a_file_touched_but_not_changed_is_no_second_row_and_no_commit(spark, lake, tmp_path):
+    photos(tmp_path / "source", 2)
+    first = ingest(spark, lake, tmp_path / "source")
+    os.utime(tmp_path / "source/red/000.jpg", (1e9, 1e9))
+    second = ingest(spark, lake, tmp_path / "source")
+    assert {"unchanged": 1} == second.left
+    assert first.table_version == second.table_version
+    assert 2 == len(rows(spark, lake))
+
+
+def test_a_copy_under_another_name_is_a_row_of_the_same_image(spark, lake, tmp_path):
+    photos(tmp_path / "source", 1)
+    shutil.copy(tmp_path / "source/red/000.jpg", tmp_path / "source/copy.jpg")
+    ingest(spark, lake, tmp_path / "source")
+    copied, original = rows(spark, lake)
+    assert original.image_id == copied.image_id
+    assert (None, "red") == (copied.label, original.label)
+
+
+def test_a_file_that_is_no_image_is_a_row_with_an_error(spark, lake, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/words.jpg").write_text("no image at all")
+    assert 1 == ingest(spark, lake, tmp_path / "source").errors
+    assert ("unsupported_format", None) == (rows(spark, lake)[0].error, rows(spark, lake)[0].width)
+
+
+def test_empty_hidden_and_other_files_are_left_and_counted(spark, lake, tmp_path):
+    photos(tmp_path / "source", 1)
+    (tmp_path / "source/empty.png").touch()
+    (tmp_path / "source/.hidden.png").write_bytes(b"x")
+    (tmp_path / "source/readme.txt").write_text("x")
+    done = ingest(spark, lake, tmp_path / "source")
+    assert {"empty": 1, "skipped": 2} == done.left
+
+
+def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
+    names = ["a b.JPG", "%41.Png", "#?.jpeg", "[1].jpg", "grüß 😀.jpg", "new\nline.jpg", "'\".jpg"]
+    (tmp_path / "source").mkdir()
+    for number, name in enumerate(names):
+        (tmp_path / "source" / name).write_bytes(photo((1, 2, 3), number))
+    ingest(spark, lake, tmp_path / "source")
+    assert sorted(names) == sorted(Path(row.path).name for row in rows(spark, lake))
+
+
+def test_waves_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
+    photos(tmp_path / "source", 5)
+    told = []
+    done = ingest(
+        spark, lake, tmp_path / "source", wave_files=2, on_wave=lambda *at: told.append(at)
+    )
+    assert [(2, 5), (4, 5), (5, 5)] == told
+    assert (5, 3) == (done.rows, done.table_version)
+
+
+def test_two_ingests_at_once_make_no_row_twice(spark, lake, tmp_path):
+    photos(tmp_path / "source", 40)
+    listed = sources.listing(str(tmp_path / "source"))
+    threads = [
+        threading.Thread(
+            target=images.ingest, args=(spark.newSession(), lake, listed), kwargs={"wave_files": 10}
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(listed.files["path"].to_pylist()) == [row.path for row in rows(spark, lake)]
+
+
+def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, tmp_path):
+    (tmp_path / "source").mkdir()
+    for number in range(48):
+        noise = os.urandom(1024**2)
+        (tmp_path / f"source/{number:02}.jpg").write_bytes(photo((1, 2, 3), number) + noise)
+    ingest(spark, lake, tmp_path / "source")
+    for file in Path(lake, "images").glob("*.parquet"):
+        metadata = pq.ParquetFile(file).metadata
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        column = metadata.schema.names.index("content")
+        assert {"UNCOMPRESSED"} == {group.column(column).compression for group in groups}
+        assert max(group.total_byte_size for group in groups) < 20 * 1024**2
+
+
+def test_hostile_files_are_all_rows_or_counted(spark, lake, shared):
+    listed = sources.listing(str(shared / "hostile"), include="*")
+    done = images.ingest(spark, lake, listed)
+    files = [path for path in (shared / "hostile").rglob("*") if path.is_file()]
+    hidden = [path for path in files if "_licences" in path.parts]
+    empty = [path for path in files if path.stat().st_size == 0]
+    assert {"skipped": len(hidden), "empty": len(empty)} == done.left
+    assert len(files) - len(hidden) - len(empty) == done.rows
+
+
+def test_a_source_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        sources.listing(str(tmp_path / "nowhere"))

@@ -1,0 +1,141 @@
+import threading
+from dataclasses import replace
+
+import pytest
+from pyspark.sql import functions as F
+
+from mlproject import images, scoring, sources, tables
+from mlproject.errors import UserError
+from tests.conftest import photo, photos
+from tests.versions_for_tests import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("colours")
+
+
+@pytest.fixture
+def source(spark, lake, tmp_path):
+    folder = tmp_path / "source"
+    photos(folder, 6, "red")
+    photos(folder, 4, "green", seed=1)
+    (folder / "red" / "broken.jpg").write_bytes(photo((1, 2, 3))[:200])
+    ingest(spark, lake, folder)
+    return folder
+
+
+def ingest(spark, lake, folder):
+    return images.ingest(spark, lake, sources.listing(str(folder)))
+
+
+def answers(spark, lake):
+    return tables.read(spark, lake, "predictions")
+
+
+def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
+    scored = scoring.score(spark, lake, version, run_id="run")
+    assert (11, 1) == (scored.images, scored.errors)
+    said = answers(spark, lake)
+    assert 11 == said.select("image_id").distinct().count() == said.count()
+    named = said.select("model_name", "model_version", "model_id", "run_id").distinct().collect()
+    assert [("colours", version.version, version.model_id, "run")] == [tuple(row) for row in named]
+    joined = said.join(tables.read(spark, lake, "images").select("image_id", "path"), "image_id")
+    wrong = joined.where(~F.col("path").contains(F.concat(F.lit("/"), "label", F.lit("/"))))
+    assert 0 == wrong.count()
+
+
+def test_a_bad_image_is_nulls_and_a_code_and_the_others_have_none(spark, lake, source, version):
+    scoring.score(spark, lake, version)
+    bad = answers(spark, lake).where("error IS NOT NULL").collect()
+    assert [("undecodable", None, None, None, None)] == [
+        (row.error, row.label, row.score, row.top_labels, row.top_scores) for row in bad
+    ]
+    fine = answers(spark, lake).where("error IS NULL")
+    assert 0 == fine.where("label IS NULL OR label IN ('', 'nan', 'None') OR isnan(score)").count()
+
+
+def test_a_second_score_finds_nothing_and_commits_nothing(spark, lake, source, version):
+    first = scoring.score(spark, lake, version)
+    second = scoring.score(spark, lake, version)
+    assert (0, first.table_version) == (second.images, second.table_version)
+
+
+def test_only_the_overwritten_file_is_scored_again(spark, lake, source, version):
+    scoring.score(spark, lake, version)
+    (source / "green" / "002.jpg").write_bytes(photo((10, 10, 250), 5))
+    ingest(spark, lake, source)
+    assert 1 == scoring.score(spark, lake, version).images
+
+
+def test_one_image_in_two_files_is_scored_once(spark, lake, source, version):
+    (source / "copy.jpg").write_bytes((source / "red" / "000.jpg").read_bytes())
+    ingest(spark, lake, source)
+    assert 11 == scoring.score(spark, lake, version).images
+
+
+@pytest.mark.parametrize("wave_images", [1, 3, 100])
+def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_images):
+    (source / "blue").mkdir()
+    (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
+    ingest(spark, lake, source)
+    told = []
+    scored = scoring.score(
+        spark, lake, version, wave_images=wave_images, on_wave=lambda *at: told.append(at)
+    )
+    assert 12 == scored.images == told[-1][0]
+    assert 12 == answers(spark, lake).select("image_id").distinct().count()
+    if wave_images < 12:
+        assert len(told) > 1
+
+
+def test_two_versions_stand_side_by_side(spark, lake, source, version):
+    other = register_colours("colours", reverse=True)
+    scoring.score(spark, lake, version)
+    assert 11 == scoring.score(spark, lake, other).images
+    counts = answers(spark, lake).groupBy("model_version").count().collect()
+    assert {(version.version, 11), (other.version, 11)} == {tuple(row) for row in counts}
+
+
+def test_a_version_number_that_was_used_before_is_another_version(spark, lake, source, version):
+    scoring.score(spark, lake, replace(version, model_id="m-of-the-deleted-model"))
+    assert 11 == scoring.score(spark, lake, version).images
+
+
+def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, source, version):
+    outcomes = []
+    threads = [
+        threading.Thread(
+            target=lambda: outcomes.append(
+                scoring.score(spark.newSession(), lake, version, wave_images=3)
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 11 == sum(scored.images for scored in outcomes)
+    assert 11 == answers(spark, lake).count()
+
+
+def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source, version):
+    since = tables.snapshot(spark, lake, "images", "ingest")
+    row = tables.read(spark, lake, "images").limit(1)
+    row = row.withColumn("image_id", F.lit("big")).withColumn("path", F.lit("big.jpg"))
+    row = row.withColumn("content", F.lit(None).cast("binary"))
+    tables.append(row.withColumn("error", F.lit("too_many_bytes")), since)
+    scoring.score(spark, lake, version)
+    assert "too_many_bytes" == answers(spark, lake).where("image_id = 'big'").first().error
+
+
+def test_packages_that_differ_from_the_versions_pins_are_named(version):
+    assert [] == scoring.unmet_requirements(version)
+
+
+def test_a_lake_without_images_is_told(spark, lake, version):
+    with pytest.raises(UserError, match="-e ingest"):
+        scoring.score(spark, lake, version)

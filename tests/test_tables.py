@@ -1,0 +1,144 @@
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pyspark.sql.functions import udf
+
+from mlproject import tables
+from mlproject.errors import UserError
+
+pytestmark = pytest.mark.spark
+
+ROW = "pointer string, model_name string, model_version int, model_id string, state string"
+
+
+def rows(spark, name="photos"):
+    frame = spark.createDataFrame([("p", name, 1, "m", "serving")], ROW)
+    return frame.selectExpr(
+        "*", "1.0D coverage", "CAST(0 AS BIGINT) images_version", "current_timestamp() at"
+    )
+
+
+def count(spark, lake):
+    return tables.read(spark, lake, "rollouts").count()
+
+
+def test_an_append_from_a_new_snapshot_is_committed(spark, lake):
+    since = tables.snapshot(spark, lake, "rollouts", "a")
+    appended = tables.append(rows(spark), since)
+    assert since.version + 1 == appended.table_version
+    assert 1 == count(spark, lake)
+
+
+def test_an_append_from_a_snapshot_that_the_same_filler_has_left_behind_is_dropped(spark, lake):
+    since = tables.snapshot(spark, lake, "rollouts", "a")
+    tables.append(rows(spark), since)
+    assert tables.append(rows(spark), since) is None
+    assert 1 == count(spark, lake)
+
+
+def test_the_next_append_of_a_filler_needs_no_new_snapshot(spark, lake):
+    first = tables.append(rows(spark), tables.snapshot(spark, lake, "rollouts", "a"))
+    assert tables.append(rows(spark), first.next) is not None
+    assert 2 == count(spark, lake)
+
+
+def test_another_fillers_commit_in_between_hides_no_lost_race(spark, lake):
+    # With the table's version as transaction number this committed twice: B reads one version
+    # later than A, because C committed, and so looks newer than A's commit that it has not seen.
+    a = tables.snapshot(spark, lake, "rollouts", "same")
+    tables.append(rows(spark), tables.snapshot(spark, lake, "rollouts", "other"))
+    b = tables.snapshot(spark, lake, "rollouts", "same")
+    assert a.version < b.version
+    assert tables.append(rows(spark), a) is not None
+    assert tables.append(rows(spark), b) is None
+    assert 2 == count(spark, lake)
+
+
+def test_another_fillers_commit_stops_no_append(spark, lake):
+    since = tables.snapshot(spark, lake, "rollouts", "a")
+    tables.append(rows(spark), tables.snapshot(spark, lake, "rollouts", "b"))
+    assert tables.append(rows(spark), since) is not None
+
+
+def test_of_two_overlapping_appends_of_one_filler_one_is_committed(spark, lake):
+    since = tables.snapshot(spark, lake, "rollouts", "a")
+    slow = udf(lambda word: time.sleep(2) or word, "string")
+    outcomes = []
+
+    def append():
+        slowly = rows(spark.newSession()).withColumn("state", slow("state"))
+        outcomes.append(tables.append(slowly, since))
+
+    threads = [threading.Thread(target=append) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 == count(spark, lake)
+    assert [False, True] == sorted(outcome is not None for outcome in outcomes)
+
+
+def test_the_lake_is_readable_without_spark(spark, lake):
+    import deltalake
+
+    tables.append(rows(spark, "blumen"), tables.snapshot(spark, lake, "rollouts", "a"))
+    read = deltalake.DeltaTable(f"{lake}/rollouts").to_pandas()
+    assert ["blumen"] == list(read["model_name"])
+
+
+def test_a_table_that_nobody_made_is_told_with_the_verb_that_makes_it(spark, lake):
+    with pytest.raises(UserError, match="-e ingest"):
+        tables.read(spark, lake, "images")
+
+
+def test_a_table_with_other_columns_is_refused(spark, lake):
+    spark.range(3).write.format("delta").save(f"{lake}/images")
+    with pytest.raises(UserError, match="'path' is missing"):
+        tables.snapshot(spark, lake, "images", "ingest")
+
+
+def test_a_lake_where_a_file_lies_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="cannot be written"):
+        tables.locate(str(tmp_path / "file" / "lake"))
+
+
+def _hold(lake, held, release):
+    with tables.writing(lake, "ingest"):
+        held.set()
+        release.wait()
+
+
+def test_a_second_writer_of_a_local_lake_waits_and_is_told_for_whom(lake):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(lake, held, release))
+    other.start()
+    held.wait()
+    told = []
+
+    def on_wait(holder):
+        told.append(holder)
+        release.set()
+
+    with tables.writing(lake, "score", on_wait=on_wait):
+        pass
+    other.join()
+    assert told[0].startswith(f"ingest (process {other.pid},")
+
+
+def test_a_killed_writer_leaves_no_lock(lake):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(lake, held, release))
+    other.start()
+    held.wait()
+    other.kill()
+    other.join()
+    told = []
+    with tables.writing(lake, "score", on_wait=told.append):
+        pass
+    assert [] == told
