@@ -4,6 +4,7 @@ import io
 import re
 from html.parser import HTMLParser
 
+import mlflow
 import pytest
 from PIL import Image
 from pyspark.sql import functions as F
@@ -11,6 +12,7 @@ from pyspark.sql import functions as F
 from mlproject import reports, tables
 from mlproject.errors import UserError
 from mlproject.registry import Version
+from pipelines import report
 from tests.conftest import photo
 
 pytestmark = pytest.mark.spark
@@ -287,3 +289,18 @@ def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkey
     assert (versions[0], versions[2]) == facts.columns
     assert (("a", "b", "only 1"), 1) == (facts.labels.shown, facts.labels.others)
     page(facts)
+
+
+def test_the_verb_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
+    ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
+    out = tmp_path / "deep" / "page.html"
+    report.main(report.parser().parse_args(["--lake", lake, "--out", str(out)]))
+    run = mlflow.last_active_run()
+    logged = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/page.html")
+    assert out.read_text(encoding="utf-8") == logged
+    assert 1 == run.data.metrics["images"]
+
+
+def test_a_place_where_no_file_can_be_written_is_told_at_once(store, tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        report.main(report.parser().parse_args(["--out", str(tmp_path)]))

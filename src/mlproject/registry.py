@@ -141,7 +141,8 @@ def _stage(word: str) -> str:
 
 
 def _version(found: ModelVersion, pointer: str | None) -> Version:
-    model_id = found.model_id or found.run_id or found.source
+    # The SQL stores keep the id of the logged model in the source only: models:/m-...
+    model_id = found.model_id or str(found.source).removeprefix("models:/")
     return Version(found.name, int(found.version), model_id, pointer)
 
 
