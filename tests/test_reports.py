@@ -43,13 +43,8 @@ def ingest(spark, lake, *files):
         for path, folder, content, error in files
     ]
     added = spark.createDataFrame(rows, ROW["images"])
-    for column, kind in (
-        ("size_bytes", "long"),
-        ("modified_at", "timestamp"),
-        ("format", "string"),
-        ("width", "int"),
-        ("height", "int"),
-    ):
+    unknown = "size_bytes long, modified_at timestamp, format string, width int, height int"
+    for column, kind in (field.split() for field in unknown.split(", ")):
         added = added.withColumn(column, F.lit(None).cast(kind))
     added = added.withColumn("ingested_at", F.current_timestamp())
     tables.append(added, tables.snapshot(spark, lake, "images", "ingest"))
@@ -230,13 +225,8 @@ def test_a_lake_of_images_alone_gives_a_page(spark, lake):
     ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
     facts = reports.collect(spark, lake)
     assert {"images": 1, "predictions": None, "rollouts": None} == facts.table_versions
-    assert ((), (), (), (), ()) == (
-        facts.readers,
-        facts.versions,
-        facts.certain,
-        facts.differences,
-        facts.errors,
-    )
+    parts = (facts.readers, facts.versions, facts.certain, facts.differences, facts.errors)
+    assert ((), (), (), (), ()) == parts
     page(facts)
 
 
