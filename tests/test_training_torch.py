@@ -6,6 +6,7 @@ from training_checks import check_log, check_serving, draw, fill, inputs, traine
 
 from mlproject import examples, onboard, versions
 from mlproject.errors import UserError
+from mlproject.training import SCRATCH
 
 pytestmark = [pytest.mark.torch, pytest.mark.spark]
 
@@ -53,7 +54,7 @@ def test_from_scratch_nine_of_ten_drawn_images_are_told_right(drawn):
 
 def test_the_run_holds_parameters_curves_figures_and_lineage(drawn):
     lake, version, run, result = drawn
-    check_log(run, result, f"{lake}/images", version, epochs=3)
+    check_log(run, result, f"{lake}/images", version, epochs=SCRATCH.epochs)
 
 
 def test_the_saved_weights_do_as_well_in_serving(spark, drawn):

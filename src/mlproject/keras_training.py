@@ -166,18 +166,36 @@ class _Network:
 
     def step(self, weights: list[Any], whole: bool) -> Step:
         """A compiled training step: images, targets, rate -> mean loss, images told right."""
-        optimizer = keras.optimizers.Adam()
-        optimizer.build(weights)
+        # TensorFlow's own fused Adam: Keras' is the same sum in ten operations a weight, whose
+        # graph takes 5 s longer to build (on one core).
         values = [weight.value for weight in weights]
+        means, squares = ([tf.Variable(tf.zeros_like(v)) for v in values] for _ in range(2))
+        beta, gamma, epsilon = learning.ADAM
+        steps = tf.Variable(0.0)
 
         def step(images: Any, targets: Any, step_size: Any) -> tuple[Any, Any]:
-            optimizer.learning_rate.assign(step_size)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(values)
                 found = self.model(self.inputs(images), training=whole)
                 losses = keras.losses.sparse_categorical_crossentropy(targets, found)
                 loss = tf.reduce_mean(losses)
-            optimizer.apply(tape.gradient(loss, values), weights)
+            gradients = tape.gradient(loss, values)
+            done = steps.assign_add(1.0)
+            beta_power, gamma_power = beta**done, gamma**done
+            slots = zip(values, means, squares, gradients, strict=True)
+            for value, mean, square, gradient in slots:
+                tf.raw_ops.ResourceApplyAdam(
+                    var=value.handle,
+                    m=mean.handle,
+                    v=square.handle,
+                    beta1_power=beta_power,
+                    beta2_power=gamma_power,
+                    lr=step_size,
+                    beta1=beta,
+                    beta2=gamma,
+                    epsilon=epsilon,
+                    grad=gradient,
+                )
             right = tf.reduce_sum(tf.cast(tf.argmax(found, axis=1) == targets, tf.int32))
             return loss, right
 

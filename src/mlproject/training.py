@@ -23,7 +23,7 @@ MISTAKES = 20  # images of the surest mistakes that are logged
 BLOCKS = 17  # inverted residuals of MobileNetV2. Source: arXiv 1801.04381, table 2
 
 # From scratch it is a demonstration on few, small, simple images; real photos want more epochs.
-SCRATCH = Settings(epochs=3, batch_size=16, learning_rate=2e-3, image_size=64)
+SCRATCH = Settings(epochs=4, batch_size=16, learning_rate=2e-3, image_size=64)
 HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, image_size=224)
 
 
