@@ -140,7 +140,7 @@ def test_a_command_passes_each_parameter_on(verb):
 @pytest.mark.parametrize("verb", verbs())
 def test_a_verbs_docstring_holds_a_command_to_paste(verb):
     doc = importlib.import_module(f"pipelines.{verb}").__doc__
-    assert re.search(r"\n    mlflow run \. .*--env-manager local", doc)
+    assert re.search(r"\n *mlflow run \. .*--env-manager local", doc)
 
 
 def test_conda_yaml_and_requirements_pin_the_same():
