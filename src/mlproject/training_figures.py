@@ -8,7 +8,7 @@ from mlproject.learning import Floats, Ints
 
 NUMBERS = 20  # labels up to which each cell's count is written
 NAMES = 60  # labels up to which their names are written
-LONGEST = 24  # characters of a label in a figure
+LONGEST = 20  # characters of a label in a figure
 COLUMNS = 5  # images side by side on the sheet
 
 
@@ -60,7 +60,7 @@ def sheet(images: list[NDArray[np.uint8]], captions: list[str]) -> Figure:
         axes.axis("off")
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=9)
+        axes.set_title(caption, fontsize=8)
     if not images:
         figure.text(0.5, 0.5, "Every held-out image was told right.", ha="center", fontsize=14)
     return figure
