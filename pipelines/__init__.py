@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ def parser(verb: str, doc: str) -> argparse.ArgumentParser:
 
 def command(arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]) -> None:
     """Runs a verb and ends the process: 0 done, 1 a bug of ours, 2 the user's, 3 refused."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    _be_quiet()
     try:
         work(arguments.parse_args())
     except MlprojectError as error:
@@ -30,6 +31,14 @@ def command(arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespa
     except KeyboardInterrupt:
         print(f"{arguments.prog}: stopped; what was committed stands", file=sys.stderr)
         sys.exit(130)  # Source: POSIX shells, 128 + SIGINT
+
+
+def _be_quiet() -> None:
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # It warns of env_manager="local", which `score` checks the requirements for itself.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    # TensorFlow tells of missing CUDA libraries and of CPU features at import, at level error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def say_wait(holder: str) -> None:

@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Follows each pointer; one that cannot be followed does not stop the others."""
     client = tracking.connect()
     failed: MlprojectError | None = None
+    served: list[str] = []
     with tracking.run("rescore", vars(arguments)) as run:
         lake = tables.locate(arguments.lake)
         wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
@@ -62,9 +63,10 @@ def main(arguments: argparse.Namespace) -> None:
                     continue
                 log_scored(followed.scored)
                 mlflow.log_metric("coverage", followed.coverage)
-                mlflow.set_tag(f"mlproject.serving.{pointer}", followed.version.uri)
+                served.append(f"{pointer} = {followed.version.uri}")
                 print(f"{pointer}: {told(followed.scored)}")
                 print(f"{pointer}: {_readers(followed)}")
+        mlflow.set_tag("mlproject.serving", ", ".join(served))
         if failed:
             raise UserError("not every pointer could be followed (see above)")
 

@@ -87,7 +87,10 @@ def train(
     )
     data = examples.load(images, chosen.labels, config, folder)
     facts = {"framework": framework, "weights": start, "width": config["width"]}
-    facts |= {"classes": len(data.labels), "images_version": version, **asdict(settings)}
+    facts |= {"classes": len(data.labels), "images_version": version}
+    # What was used, beside what was asked for: `mlflow run` logs its own epochs=0 and the like,
+    # and MLflow logs the version's config, with a batch_size of its own.
+    facts |= {f"train_{name}": value for name, value in asdict(settings).items()}
     _log_params(facts)
     _log_lineage(path, version)
     suffix = ".weights.h5" if framework == "keras" else ".safetensors"
