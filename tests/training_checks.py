@@ -63,7 +63,7 @@ def check_log(run, result, table: str, version: int, epochs: int) -> None:
     client = mlflow.MlflowClient()
     params, metrics = run.data.params, run.data.metrics
     assert str(version) == params["images_version"]
-    assert {"framework", "weights", "epochs", "batch_size", "learning_rate", "seed"} <= set(params)
+    assert {"framework", "weights", "train_epochs", "train_batch_size", "train_seed"} <= set(params)
     assert result.held_out_accuracy == metrics["held_out_accuracy"]
     assert result.held_out == metrics["held_out_images"]
     for name in ("train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy"):
