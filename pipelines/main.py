@@ -10,13 +10,15 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import mlflow
 from mlflow import MlflowClient
 
 from mlproject import drawn_images, tables, tracking
 from mlproject.errors import MlprojectError
-from pipelines import command
+from mlproject.session import session
+from pipelines import command, ingest, promote, report, rescore
 from pipelines import parser as new_parser
 
 PROJECT = Path(__file__).parents[1]
@@ -36,26 +38,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Runs each step as an `mlflow run` of its own: TensorFlow and torch share no process."""
+    """Runs all steps as children of one run.
+
+    Each training is an `mlflow run` of its own: TensorFlow and torch share no process. The other
+    steps import neither, and share this process and one Spark session: its start would else cost
+    more than their work.
+    """
     began = time.monotonic()
     client = tracking.connect()
     lake, name = tables.locate(arguments.lake), arguments.name
     pointer = f"models:/{name}@{ALIAS}"
-    with tracking.run("main", vars(arguments)):
+    out = str(Path("report.html").resolve())
+    versions = {}
+    with tracking.run("main", vars(arguments)), session("mlproject main"):
         source = arguments.source or _draw(lake)
-        _step(client, "ingest", source=source, lake=lake)
-        versions = {}
+        _step(ingest, source=source, lake=lake)
         for framework in ("keras", "torch"):
             weights = getattr(arguments, f"{framework}_weights")
-            ran = _step(client, "train", framework=framework, weights=weights, lake=lake, name=name)
+            ran = _train(client, framework=framework, weights=weights, lake=lake, name=name)
             versions[framework] = ran.data.tags["mlproject.version"]
             accuracy = ran.data.metrics["held_out_accuracy"]
             mlflow.log_metric(f"held_out_accuracy_{framework}", accuracy)
         for framework in ("keras", "torch", "keras"):
-            _step(client, "promote", model=versions[framework], alias=ALIAS)
-            _step(client, "rescore", pointers=pointer, lake=lake)
-        out = str(Path("report.html").resolve())
-        _step(client, "report", lake=lake, out=out)
+            _step(promote, model=versions[framework], alias=ALIAS)
+            _step(rescore, pointers=pointer, lake=lake)
+        _step(report, lake=lake, out=out)
         mlflow.log_metric("seconds", time.monotonic() - began)
     print(
         f"""
@@ -77,19 +84,29 @@ def _draw(lake: str) -> str:
     return str(folder)
 
 
-def _step(client: MlflowClient, verb: str, **parameters: str) -> mlflow.entities.Run:
-    """Runs one entry point as a nested run, and gives it back ended."""
-    print(f"\n== {verb} " + " ".join(f"{key}={value}" for key, value in parameters.items()))
-    sys.stdout.flush()
+def _announce(verb: str, parameters: dict[str, str]) -> None:
+    words = " ".join(f"{key}={value}" for key, value in parameters.items())
+    print(f"\n== {verb} {words}", flush=True)
+
+
+def _step(verb: ModuleType, **parameters: str) -> None:
+    """Runs a verb in this process; its run is a child of ours."""
+    _announce(verb.__name__.removeprefix("pipelines."), parameters)
+    words = [word for key, value in parameters.items() for word in (f"--{key}", value)]
+    verb.main(verb.parser().parse_args(words))
+
+
+def _train(client: MlflowClient, **parameters: str) -> mlflow.entities.Run:
+    """Runs the entry point `train` as a child run, and gives that back ended."""
+    _announce("train", parameters)
     # The local environment is the `python` that is first on PATH: this one.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    os.environ["PATH"] = path
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         submitted = mlflow.projects.run(
-            str(PROJECT), verb, parameters=parameters, env_manager="local"
+            str(PROJECT), "train", parameters=parameters, env_manager="local"
         )
     except mlflow.exceptions.ExecutionException as error:
-        raise MlprojectError(f"step {verb!r} failed; its own words stand above") from error
+        raise MlprojectError("a training failed; its own words stand above") from error
     return client.get_run(submitted.run_id)
 
 

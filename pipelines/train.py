@@ -5,6 +5,7 @@ mlflow run . -e train --env-manager local -P framework=torch -P weights=imagenet
 
 import argparse
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,10 @@ def main(arguments: argparse.Namespace) -> None:
     )
     with tracking.run("train", {}), tempfile.TemporaryDirectory() as folder:
         lake = tables.locate(arguments.lake)
+        framework = threading.Thread(target=training.trainer, args=(arguments.framework,))
+        framework.start()  # imports the framework while the JVM comes up
         with session("mlproject train") as spark:
+            framework.join()
             images = tables.snapshot(spark, lake, "images")
             trained = training.train(
                 images.read(spark),

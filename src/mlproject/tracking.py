@@ -49,11 +49,13 @@ def connect() -> MlflowClient:
 def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
     """The MLflow run of one verb: that of `mlflow run` where it started us, else a new one.
 
+    Inside another run, such as that of `main`, it is that run's child.
+
     Args:
         verb: Name of the run and value of the tag `mlproject.verb`.
         parameters: Logged, but for those that `mlflow run` has logged already.
     """
-    with mlflow.start_run() as opened:
+    with mlflow.start_run(nested=mlflow.active_run() is not None) as opened:
         mlflow.set_tags({"mlflow.runName": verb, "mlproject.verb": verb})
         known = opened.data.params
         mlflow.log_params({key: str(v) for key, v in parameters.items() if key not in known})

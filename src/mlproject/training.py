@@ -80,7 +80,7 @@ def train(
     _check(settings, start)
     versions.config(framework, image_size=settings.image_size)  # refused before anything costs
     chosen = examples.labelled(images)
-    trainer = _trainer(framework)
+    network = trainer(framework)
     file = None if start == NONE else _weights_file(framework, start, folder / "start")
     config = versions.config(
         framework, image_size=settings.image_size, width=file.width if file else 1.0
@@ -95,7 +95,7 @@ def train(
     _log_lineage(path, version)
     suffix = ".weights.h5" if framework == "keras" else ".safetensors"
     out = folder / f"trained{suffix}"
-    probabilities = trainer.train(
+    probabilities = network.train(
         data, file, settings, config=config, path=out, on_epoch=_log_epoch
     )
     found = scores_of(probabilities, data.held_out_targets)
@@ -122,8 +122,11 @@ def _check(settings: Settings, start: str) -> None:
         )
 
 
-def _trainer(framework: str) -> Any:
-    """The module that trains; it imports its framework, and the two never share a process."""
+def trainer(framework: str) -> Any:
+    """The module that trains; it imports its framework, and the two never share a process.
+
+    Worth calling beside the start of Spark: each takes some ten seconds.
+    """
     if framework == "keras":
         from mlproject import keras_training
 
