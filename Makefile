@@ -13,11 +13,11 @@ help: ## Show this help
 
 setup: .venv/.made ## Make .venv with all packages (again only when the requirements changed)
 
-.venv/.made: requirements.txt pyproject.toml
+.venv/.made: requirements.txt requirements-dev.txt
 	@echo "Installing the packages into .venv (about 9 GB with the CUDA builds, some minutes) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(UV)
-	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements.txt --group dev
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
 demo: setup ## Run the whole life cycle on drawn images (about three minutes)

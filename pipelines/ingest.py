@@ -4,6 +4,7 @@ mlflow run . -e ingest --env-manager local -P source=photos
 """
 
 import argparse
+import time
 
 import mlflow
 
@@ -28,14 +29,17 @@ def main(arguments: argparse.Namespace) -> None:
     """Ingests once."""
     tracking.connect()
     with tracking.run("ingest", vars(arguments)):
-        lake = tables.locate(arguments.lake)
-        listed = sources.listing(arguments.source, arguments.include)
+        lake = tables.locate_to_write(arguments.lake)
+        sources.open_source(arguments.source)  # a wrong word is told before Spark starts
         with (
             session("mlproject ingest") as spark,
             tables.writing(lake, "ingest", on_wait=say_wait),
             progress("ingest") as on_wave,
         ):
+            listed = sources.listing(arguments.source, arguments.include)
+            began = time.monotonic()
             done = images.ingest(spark, lake, listed, on_wave=on_wave)
+            seconds = time.monotonic() - began
         mlflow.set_tag("mlproject.images_version", done.table_version)
         mlflow.log_metrics(
             {
@@ -43,6 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
                 "images": done.rows,
                 "errors": done.errors,
                 "bytes": done.size_bytes,
+                "images_per_second": done.rows / seconds,
                 **{f"left_{reason}": count for reason, count in done.left.items()},
             }
         )

@@ -15,7 +15,7 @@ from types import ModuleType
 import mlflow
 from mlflow import MlflowClient
 
-from mlproject import drawn_images, tables, tracking
+from mlproject import drawn_images, rollouts, tables, tracking
 from mlproject.errors import MlprojectError
 from mlproject.session import session
 from pipelines import command, ingest, promote, report, rescore
@@ -46,15 +46,15 @@ def main(arguments: argparse.Namespace) -> None:
     """
     began = time.monotonic()
     client = tracking.connect()
-    lake, name = tables.locate(arguments.lake), arguments.name
+    lake, name = tables.locate_to_write(arguments.lake), arguments.name
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
     versions = {}
-    with tracking.run("main", vars(arguments)), session("mlproject main"):
+    with tracking.run("main", vars(arguments)), session("mlproject main") as spark:
         source = arguments.source or _draw(lake)
         _step(ingest, source=source, lake=lake)
         for framework in ("keras", "torch"):
-            weights = getattr(arguments, f"{framework}_weights")
+            weights = _absolute(getattr(arguments, f"{framework}_weights"))
             ran = _train(client, framework=framework, weights=weights, lake=lake, name=name)
             versions[framework] = ran.data.tags["mlproject.version"]
             accuracy = ran.data.metrics["held_out_accuracy"]
@@ -64,11 +64,12 @@ def main(arguments: argparse.Namespace) -> None:
             _step(rescore, pointers=pointer, lake=lake)
         _step(report, lake=lake, out=out)
         mlflow.log_metric("seconds", time.monotonic() - began)
+        now = rollouts.serving(tables.read(spark, lake, "rollouts"), pointer)
     print(
         f"""
 Done in {time.monotonic() - began:.0f} s.
 The report:         {out}
-Readers now see:    {pointer} = {versions["keras"]}
+Readers now see:    {pointer} = {now.version.uri if now else "nothing"}
 
 Try next:
   mlflow run . -e promote --env-manager local -P model={versions["torch"]}
@@ -82,6 +83,11 @@ def _draw(lake: str) -> str:
     folder = beside / DRAWN
     drawn_images.draw(folder)
     return str(folder)
+
+
+def _absolute(weights: str) -> str:
+    """A weights file as seen from the project's folder, where the training runs."""
+    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
 
 def _announce(verb: str, parameters: dict[str, str]) -> None:
@@ -100,6 +106,9 @@ def _train(client: MlflowClient, **parameters: str) -> mlflow.entities.Run:
     """Runs the entry point `train` as a child run, and gives that back ended."""
     _announce("train", parameters)
     # The local environment is the `python` that is first on PATH: this one.
+    # The child makes its own JVM: under spark-submit it would else join this one's.
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
+        os.environ.pop(name, None)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         submitted = mlflow.projects.run(

@@ -7,8 +7,10 @@ import argparse
 import sys
 
 import mlflow
+from mlflow.exceptions import MlflowException
+from pyspark.errors import PySparkException
 
-from mlproject import registry, rollouts, tables, tracking
+from mlproject import registry, rollouts, scoring, tables, tracking
 from mlproject.errors import MlprojectError, UserError
 from mlproject.session import session
 from pipelines import command, say_wait
@@ -29,13 +31,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Follows each pointer; one that cannot be followed does not stop the others."""
     client = tracking.connect()
-    failed: MlprojectError | None = None
-    served: list[str] = []
+    failed = False
+    done: list[rollouts.Followed] = []
     with tracking.run("rescore", vars(arguments)) as run:
-        lake = tables.locate(arguments.lake)
+        lake = tables.locate_to_write(arguments.lake)
         wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
-        for pointer in wanted:
-            registry.resolve(client, pointer)  # a wrong word is told before Spark starts
+        if len(wanted) == 1:
+            registry.resolve(client, wanted[0])  # a wrong word is told before Spark starts
         with (
             session("mlproject rescore") as spark,
             tables.writing(lake, "rescore", on_wait=say_wait),
@@ -57,16 +59,20 @@ def main(arguments: argparse.Namespace) -> None:
                             spark, lake, version, run_id=run.info.run_id
                         ),
                     )
-                except UserError as error:
-                    print(f"{pointer}: {error}", file=sys.stderr)
-                    failed = error
+                except (MlprojectError, MlflowException, PySparkException) as error:
+                    if known == wanted == [pointer]:
+                        raise
+                    print(f"{pointer}: {str(error).splitlines()[0]}", file=sys.stderr)
+                    failed = True
                     continue
-                log_scored(followed.scored)
-                mlflow.log_metric("coverage", followed.coverage)
-                served.append(f"{pointer} = {followed.version.uri}")
+                done.append(followed)
                 print(f"{pointer}: {told(followed.scored)}")
                 print(f"{pointer}: {_readers(followed)}")
-        mlflow.set_tag("mlproject.serving", ", ".join(served))
+        if done:
+            log_scored(scoring.total([followed.scored for followed in done]))
+            mlflow.log_metric("coverage", min(followed.coverage for followed in done))
+            served = [f"{found.version.pointer} = {found.version.uri}" for found in done]
+            mlflow.set_tag("mlproject.serving", ", ".join(served))
         if failed:
             raise UserError("not every pointer could be followed (see above)")
 

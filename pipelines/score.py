@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     client = tracking.connect()
     with tracking.run("score", vars(arguments)) as run:
         version = registry.resolve(client, arguments.model)
-        lake = tables.locate(arguments.lake)
+        lake = tables.locate_to_write(arguments.lake)
         with (
             session("mlproject score") as spark,
             tables.writing(lake, f"score {version.uri}", on_wait=say_wait),

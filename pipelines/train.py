@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Trains and registers one version."""
     tracking.connect()
+    versions.check_name(arguments.name)
     settings = training.defaults(arguments.weights)
     settings = replace(
         settings,
@@ -46,7 +47,10 @@ def main(arguments: argparse.Namespace) -> None:
         fine_tune_blocks=arguments.fine_tune_blocks,
         seed=arguments.seed,
     )
-    with tracking.run("train", {}), tempfile.TemporaryDirectory() as folder:
+    with (
+        tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         lake = tables.locate(arguments.lake)
         framework = threading.Thread(target=training.trainer, args=(arguments.framework,))
         framework.start()  # imports the framework while the JVM comes up

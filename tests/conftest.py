@@ -31,7 +31,7 @@ def spark():
 def lake(tmp_path: Path) -> str:
     from mlproject import tables
 
-    return tables.locate(str(tmp_path / "lake"))
+    return tables.locate_to_write(str(tmp_path / "lake"))
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import gzip
 import os
 import shutil
 import threading
@@ -83,6 +84,25 @@ def test_empty_hidden_and_other_files_are_left_and_counted(spark, lake, tmp_path
     (tmp_path / "source/readme.txt").write_text("x")
     done = ingest(spark, lake, tmp_path / "source")
     assert {"empty": 1, "skipped": 2} == done.left
+
+
+def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, tmp_path):
+    photos(tmp_path / "source", 3)
+    listed = sources.listing(str(tmp_path / "source"))
+    (tmp_path / "source/red/000.jpg").unlink()
+    (tmp_path / "source/red/001.jpg").write_bytes(b"another length")
+    (tmp_path / "source/red/002.jpg").unlink()
+    (tmp_path / "source/red/002.jpg").mkdir()
+    done = images.ingest(spark, lake, listed)
+    assert {"gone": 1, "changing": 1, "unreadable": 1} == done.left
+    assert (0, 0) == (done.rows, done.table_version)
+
+
+def test_a_compressed_file_is_taken_as_it_lies(spark, lake, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a.jpg.gz").write_bytes(gzip.compress(photo((1, 2, 3))))
+    images.ingest(spark, lake, sources.listing(str(tmp_path / "source"), include="*"))
+    assert "unsupported_format" == rows(spark, lake)[0].error
 
 
 def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):

@@ -80,7 +80,7 @@ def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
 @pytest.fixture(scope="module")
 def two_versions(spark, tmp_path_factory):
     """Facts of six images: a copy, a broken file, and one newer than what the old version saw."""
-    lake = tables.locate(str(tmp_path_factory.mktemp("two") / "lake"))
+    lake = tables.locate_to_write(str(tmp_path_factory.mktemp("two") / "lake"))
     broken = picture(9)[:100]
     ids = ingest(
         spark,

@@ -1,6 +1,8 @@
+import os
 import threading
 from dataclasses import replace
 
+import mlflow
 import pytest
 from pyspark.sql import functions as F
 
@@ -76,7 +78,7 @@ def test_one_image_in_two_files_is_scored_once(spark, lake, source, version):
     assert 11 == scoring.score(spark, lake, version).images
 
 
-@pytest.mark.parametrize("wave_images", [1, 3, 100])
+@pytest.mark.parametrize("wave_images", [4, 100])
 def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_images):
     (source / "blue").mkdir()
     (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
@@ -133,7 +135,38 @@ def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source,
 
 
 def test_packages_that_differ_from_the_versions_pins_are_named(version):
+    other = register_colours("pinned", pins=["pillow==1.2.3", "no-such-package==4.5"])
     assert [] == scoring.unmet_requirements(version)
+    assert ["pillow 1.2.3 (here 13.0.0)", "no-such-package 4.5 (here absent)"] == (
+        scoring.unmet_requirements(other)
+    )
+
+
+def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(spark, version):
+    other = register_colours("colours", reverse=True)
+
+    def workers(of):
+        with scoring._workers_of(spark, of):
+            asked = F.udf(
+                lambda _: f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "string"
+            ).asNondeterministic()
+            said = spark.range(0, 8, 1, 4).select(asked("id").alias("said"))
+        return {row.said for row in said.collect()}
+
+    first, second = workers(version), workers(other)
+    assert {"1"} == {words.split()[1] for words in first | second}
+    assert set() == first & second
+
+
+def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_stead(
+    spark, lake, source
+):
+    elder = register_colours("remade")
+    mlflow.MlflowClient().delete_registered_model("remade")
+    register_colours("remade", reverse=True)
+    scoring.score(spark, lake, elder)
+    red = answers(spark, lake).where("label = 'red'").count()
+    assert 6 == red
 
 
 def test_a_lake_without_images_is_told(spark, lake, version):

@@ -93,15 +93,21 @@ def test_a_session_is_quiet(tmp_path):
 @pytest.mark.spark
 def test_a_foreign_session_is_used_and_not_stopped(tmp_path):
     code = """
+import threading
 from mlproject.session import session
 with session("foreign") as foreign:
     before = foreign.conf.get("spark.sql.parquet.columnarReaderBatchSize")
     foreign.conf.set("spark.sql.parquet.columnarReaderBatchSize", "1000")
-    with session("ours") as ours:
-        print(ours is foreign, ours.conf.get("spark.sql.parquet.columnarReaderBatchSize"))
+    def use():
+        with session("ours") as ours:
+            print(ours is foreign, ours.conf.get("spark.sql.parquet.columnarReaderBatchSize"))
+    use()
+    other = threading.Thread(target=use)  # where the active session is not known
+    other.start()
+    other.join()
     print(foreign.range(3).count(), foreign.conf.get("spark.sql.parquet.columnarReaderBatchSize"))
 """
-    assert ["True 64", "3 1000"] == run(code, tmp_path).stdout.splitlines()
+    assert ["True 64", "True 64", "3 1000"] == run(code, tmp_path).stdout.splitlines()
 
 
 @pytest.mark.spark
@@ -175,7 +181,7 @@ os.environ.pop("PYTHONPATH")
 from mlproject import images, sources, tables
 from mlproject.session import session
 with session() as spark:
-    lake = tables.locate("lake")
+    lake = tables.locate_to_write("lake")
     done = images.ingest(spark, lake, sources.listing("source"))
     where = spark.range(1).mapInPandas(
         lambda batches: (

@@ -103,7 +103,7 @@ def test_a_table_with_other_columns_is_refused(spark, lake):
 def test_a_lake_where_a_file_lies_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="cannot be written"):
-        tables.locate(str(tmp_path / "file" / "lake"))
+        tables.locate_to_write(str(tmp_path / "file" / "lake"))
 
 
 def _hold(lake, held, release):

@@ -15,7 +15,7 @@ def test_the_default_is_a_database_in_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracking.connect()
-    assert tracking.DEFAULT_URI == mlflow.get_tracking_uri()
+    assert f"sqlite:///{tmp_path}/mlflow.db" == mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(before)
 
 

@@ -1,5 +1,6 @@
 """Registers versions of the colour model: real, and light enough for every test of scoring."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
@@ -7,15 +8,17 @@ import mlflow
 from mlproject.registry import Version, resolve
 from mlproject.versions import signature
 
+PINS = ("mlflow==3.17.2", "pillow==13.0.0")
 
-def register_colours(name: str, *, reverse: bool = False) -> Version:
+
+def register_colours(name: str, *, reverse: bool = False, pins: Sequence[str] = PINS) -> Version:
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
             name="colours",
             python_model=str(Path(__file__).with_name("colour_model.py")),
             model_config={"reverse": reverse},
             signature=signature(),
-            pip_requirements=["mlflow==3.17.2", "pillow==13.0.0"],
+            pip_requirements=list(pins),
         )
     made = mlflow.register_model(f"models:/{logged.model_id}", name)
     return resolve(mlflow.MlflowClient(), f"models:/{name}/{made.version}")

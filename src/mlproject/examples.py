@@ -1,6 +1,7 @@
 """Training examples out of the `images` table: which images, the split, and the decoded pixels."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from mlproject import onboard
 from mlproject.errors import UserError
@@ -25,7 +27,7 @@ class Labelled:
     labels: dict[str, str]
     """Label by image_id."""
     ambiguous: int
-    """Images left out because the same bytes stand under two labels."""
+    """Images left out because the same bytes came under two labels at once."""
 
 
 def labelled(images: DataFrame) -> Labelled:
@@ -37,7 +39,11 @@ def labelled(images: DataFrame) -> Labelled:
     Raises:
         UserError: There is no labelled image, only one label, or one image of a label.
     """
-    pairs = _usable(images).select("image_id", "label").distinct().collect()
+    usable = _usable(images).select("image_id", "label", "ingested_at")
+    # A photo that was moved to another folder has its newest label.
+    newest = usable.groupBy("image_id").agg(F.max("ingested_at").alias("ingested_at"))
+    labels_now = usable.join(newest, ["image_id", "ingested_at"]).select("image_id", "label")
+    pairs = labels_now.distinct().collect()
     labels: dict[str, str] = {}
     ambiguous: set[str] = set()
     for image_id, label in sorted(pairs):
@@ -56,7 +62,7 @@ def require_classes(labels: Iterable[str]) -> None:
             "There are no labelled images that can be read (the label is the name of an image's "
             f"folder). Put photos in one folder a label and run: {INGEST}"
         )
-    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    counts = dict(sorted(Counter(labels).items()))
     if len(counts) == 1:
         raise UserError(
             f"All images have the label {labels[0]!r}, and telling labels apart takes two. "

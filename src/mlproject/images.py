@@ -23,6 +23,7 @@ WAVE_BYTES = 1024**3  # bytes a commit
 TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
 INLINE_BYTES = 100_000_000  # bytes; what the versions' own limit `max_bytes` refuses anyway
 BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
+FEW = 100  # files that are worth reading twice for the sake of no empty commit
 BLOCK_BYTES = 1024**2  # bytes read at a time
 
 
@@ -74,12 +75,12 @@ def ingest(
         wave_files: Files in one commit, at most.
         on_wave: Told the files done and the files to do, after each commit.
     """
-    counts = spark.sparkContext.accumulator(Counter(), _Counters())
     since = tables.snapshot(spark, lake, "images", "ingest")
     rows = errors = size_bytes = 0
     while True:
+        counts = spark.sparkContext.accumulator(Counter(), _Counters())
         todo = pending(since.read(spark), listed.files).toArrow().sort_by("path")
-        todo = _without_unchanged(spark, listed.source, todo, counts)
+        todo = _without_hopeless(spark, listed.source, todo, counts)
         done, lost = 0, False
         for wave in _waves(todo, wave_files):
             seen = Observation()
@@ -146,19 +147,24 @@ def _read(spark: SparkSession, source: str, files: pa.Table, counts: Any) -> Dat
     return rows.withColumn("ingested_at", F.current_timestamp()).select(*columns)
 
 
-def _without_unchanged(spark: SparkSession, source: str, todo: pa.Table, counts: Any) -> pa.Table:
-    """Leaves out files that were touched but hold bytes that the table has for their path.
+def _without_hopeless(spark: SparkSession, source: str, todo: pa.Table, counts: Any) -> pa.Table:
+    """Leaves out files that will give no row: touched ones with known bytes, unreadable ones.
 
-    Paths that the table knows are few: hashing them apart keeps an ingest of nothing but touched
-    files from making an empty commit.
+    They stay pending, and a wave of nothing else would be an empty commit at every ingest. So
+    the files whose path the table knows, few as a rule, and any files when there are few, are
+    read once more, before.
     """
-    touched = todo.filter(pc.is_valid(todo["known"]))
-    if not touched.num_rows:
+    few = todo.num_rows <= FEW
+    doubtful = todo if few else todo.filter(pc.is_valid(todo["known"]))
+    if not doubtful.num_rows:
         return todo
-    hashed = _tasks(spark, touched).mapInArrow(_reader(source, counts, with_content=False), _ROWS)
-    changed = hashed.select("path").toArrow()["path"]
-    keep = pc.or_(pc.is_null(todo["known"]), pc.is_in(todo["path"], value_set=changed))
-    return todo.filter(keep)
+    read = _tasks(spark, doubtful).mapInArrow(_reader(source, counts, with_content=False), _ROWS)
+    rows = read.select("path").toArrow()["path"]
+    left_out = pc.and_(
+        pc.is_in(todo["path"], value_set=doubtful["path"]),
+        pc.invert(pc.is_in(todo["path"], value_set=rows)),
+    )
+    return todo.filter(pc.invert(left_out))
 
 
 _ROWS = (
@@ -211,8 +217,9 @@ def _row(
 ) -> tuple[dict[str, Any] | None, str]:
     """One file's row, or None and why there is none yet."""
     digest, size, blocks = hashlib.sha256(), 0, []
+    path = file["path"].removeprefix(prefix)
     try:
-        with filesystem.open_input_stream(file["path"].removeprefix(prefix)) as stream:
+        with filesystem.open_input_stream(path, compression=None) as stream:
             while block := stream.read(BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)

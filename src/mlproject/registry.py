@@ -30,8 +30,13 @@ class Version:
     """The alias or stage that was resolved, as a URI; None for a version named by number."""
 
     @property
+    def loaded_from(self) -> str:
+        """What is loaded: by id where MLflow gives one, which no other model ever has."""
+        return f"models:/{self.model_id}" if self.model_id.startswith("m-") else self.uri
+
+    @property
     def uri(self) -> str:
-        """The version itself, by number: what is loaded and what is recorded."""
+        """The version itself, by number: what is recorded."""
         return f"models:/{self.name}/{self.version}"
 
 

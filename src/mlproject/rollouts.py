@@ -128,18 +128,19 @@ def follow(
     before = serving(tables.snapshot(spark, lake, "rollouts", filler).read(spark), pointer)
     scored = None
     while True:
-        scored = _sum(scored, score(version))
+        scored = scoring.total([*([scored] if scored else []), score(version)])
         images = tables.read(spark, lake, "images", scored.images_version)
         covered = coverage(images, tables.read(spark, lake, "predictions"), version)
+        # The snapshot first, then the pointer: who moves readers after it makes our append lose.
+        since = tables.snapshot(spark, lake, "rollouts", filler)
+        now = serving(since.read(spark), pointer)
         moved = resolve(client, pointer)
         if moved != version:
             version = moved
             continue
         if covered < 1:
             continue
-        since = tables.snapshot(spark, lake, "rollouts", filler)
-        now = serving(since.read(spark), pointer)
-        if now and (now.version, now.images_version) == (version, scored.images_version):
+        if now and now.version == version and now.images_version >= scored.images_version:
             switched = False
             break
         if tables.append(_row(spark, version, covered, scored.images_version, now), since):
@@ -161,16 +162,4 @@ def _row(
         .withColumn("coverage", F.lit(float(covered)))
         .withColumn("images_version", F.lit(images_version).cast("long"))
         .withColumn("at", F.greatest(F.current_timestamp(), least))
-    )
-
-
-def _sum(before: scoring.Scored | None, new: scoring.Scored) -> scoring.Scored:
-    if before is None:
-        return new
-    return scoring.Scored(
-        before.images + new.images,
-        before.errors + new.errors,
-        before.seconds + new.seconds,
-        new.images_version,
-        new.table_version,
     )

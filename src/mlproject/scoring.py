@@ -1,11 +1,10 @@
 """What a version has not said yet, and making it say it: `images` to rows of `predictions`."""
 
-import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 import mlflow
@@ -147,6 +146,16 @@ def score(
     return Scored(total, errors, time.monotonic() - began, images.version, since.version)
 
 
+def total(parts: Sequence[Scored]) -> Scored:
+    """Several scorings as one: their sums, and the versions of the last."""
+    return replace(
+        parts[-1],
+        images=sum(part.images for part in parts),
+        errors=sum(part.errors for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
 def unmet_requirements(version: Version) -> list[str]:
     """The version's pinned packages that this environment has in another version, or not at all.
 
@@ -156,7 +165,7 @@ def unmet_requirements(version: Version) -> list[str]:
     Returns:
         One phrase a package, such as "torch 2.15.0 (here 2.13.0)"; empty when all agree.
     """
-    file = mlflow.pyfunc.get_model_dependencies(version.uri, format="pip")
+    file = mlflow.pyfunc.get_model_dependencies(version.loaded_from, format="pip")
     with open(file, encoding="utf-8") as lines:  # noqa: PTH123 - a path that MLflow hands out
         pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     unmet = []
@@ -248,7 +257,9 @@ def _rows(
 def _answer(spark: SparkSession, version: Version) -> Column:
     """The version's answer to `content`, as a struct column in worker processes of its own."""
     with _workers_of(spark, version):
-        udf = mlflow.pyfunc.spark_udf(spark, version.uri, result_type=ANSWER, env_manager="local")
+        udf = mlflow.pyfunc.spark_udf(
+            spark, version.loaded_from, result_type=ANSWER, env_manager="local"
+        )
         # Not deterministic, so that the optimizer never runs it twice for two of its fields.
         answer: Column = udf.asNondeterministic()(F.struct("content"))
         return answer.alias("answer")
@@ -263,8 +274,7 @@ def _workers_of(spark: SparkSession, version: Version) -> Iterator[None]:
     """
     environment = spark.sparkContext.environment
     before = dict(environment)
-    threads = {name: os.environ.get(name, value) for name, value in WORKER.items()}
-    environment.update(threads, MLPROJECT_MODEL_ID=version.model_id)
+    environment.update(WORKER, MLPROJECT_MODEL_ID=version.model_id)
     try:
         yield
     finally:

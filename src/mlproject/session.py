@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -74,11 +76,13 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     Raises:
         UserError: No Java; Delta's jars cannot be had; or the active session has no Delta.
     """
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        _require_delta(active)
-        with settings(active, BLOBS):
-            yield active
+    # The context, not the active session: that one is known to its own thread only.
+    if SparkContext._active_spark_context is not None:
+        foreign = SparkSession.builder.getOrCreate()
+        _require_delta(foreign)
+        _ship_package(foreign)
+        with settings(foreign, BLOBS):
+            yield foreign
         return
     log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
     started = _start(name, log)
@@ -125,7 +129,9 @@ def _start(name: str, log: Path) -> SparkSession:
     if os.environ.get("SPARK_MASTER"):
         builder = builder.master(master)
     for key, value in wanted.items():
-        if key not in defaults:
+        if key in ("spark.jars", "spark.jars.packages") and key in defaults:
+            builder = builder.config(key, f"{defaults[key]},{value}")
+        elif key not in defaults:
             builder = builder.config(key, value)
     if "spark.jars.packages" in wanted:
         print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
@@ -136,8 +142,7 @@ def _start(name: str, log: Path) -> SparkSession:
         raise UserError(_why_not(error, log)) from error
     _require_delta(spark)
     _remember_jars(spark)
-    if not master.startswith("local"):
-        _ship_package(spark)
+    _ship_package(spark)
     return spark
 
 
@@ -165,12 +170,15 @@ def _jars() -> dict[str, str]:
     known = _jar_list().read_text(encoding="utf-8").split("\n") if _jar_list().is_file() else []
     if known and all(Path(jar).is_file() for jar in known):
         return {"spark.jars": ",".join(known)}
-    spark = ".".join(metadata.version("pyspark").split(".")[:2])
-    delta = metadata.version("delta-spark")
     return {
-        "spark.jars.packages": f"io.delta:delta-spark_{spark}_2.13:{delta}",
+        "spark.jars.packages": _delta_package(),
         "spark.jars.excludes": ",".join(SPARK_BRINGS),
     }
+
+
+def _delta_package() -> str:
+    spark = ".".join(metadata.version("pyspark").split(".")[:2])
+    return f"io.delta:delta-spark_{spark}_2.13:{metadata.version('delta-spark')}"
 
 
 def _remember_jars(spark: SparkSession) -> None:
@@ -186,13 +194,15 @@ def _require_delta(spark: SparkSession) -> None:
     if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
         raise UserError(
             f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
-            "Start it with --packages io.delta:delta-spark_4.2_2.13:4.4.0 and "
+            f"Start it with --packages {_delta_package()} and "
             + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
         )
 
 
 def _ship_package(spark: SparkSession) -> None:
     """Sends this package to the executors: ingest and train run functions of it there."""
+    if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
+        return
     package = Path(__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)

@@ -66,7 +66,7 @@ def listing(source: str, include: str = SUFFIXES) -> Listing:
         if file.type != fs.FileType.File:
             continue
         below = file.path[len(root) :].lstrip("/").split("/")
-        hidden = any(name[0] in "._" for name in below)
+        hidden = any(name[:1] in (".", "_") for name in below)
         if hidden or (include != "*" and not below[-1].lower().endswith(suffixes)):
             skipped += 1
         elif file.size == 0:
@@ -77,7 +77,7 @@ def listing(source: str, include: str = SUFFIXES) -> Listing:
             rows["modified_at"].append(file.mtime_ns // 1000)
             rows["label"].append(below[-2] if len(below) > 1 else None)
     files = pa.table(rows, schema=LISTED).sort_by("path")
-    return Listing(prefix + root, files, empty, skipped)
+    return Listing(root if not prefix else source, files, empty, skipped)
 
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:

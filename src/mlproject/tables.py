@@ -86,23 +86,29 @@ class Appended:
 
 
 def locate(lake: str) -> str:
-    """The lake as an absolute path, or as the URI it is.
-
-    Raises:
-        UserError: The lake is a local path at which no folder can be made or written.
-    """
+    """The lake as an absolute path, or as the URI it is."""
     if not is_local(lake):
         return lake.rstrip("/")
-    folder = Path(lake.removeprefix("file://")).expanduser().resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _lock_file(str(folder)).touch()
-    except OSError as error:
-        raise UserError(
-            f"Lake {lake!r} cannot be written ({error.strerror}). "
-            "Name a folder that you may write: -P lake=FOLDER"
-        ) from error
-    return str(folder)
+    return str(Path(lake.removeprefix("file://")).expanduser().resolve())
+
+
+def locate_to_write(lake: str) -> str:
+    """As `locate`, and a local lake's folder is made when it is absent.
+
+    Raises:
+        UserError: No folder can be made or written there.
+    """
+    located = locate(lake)
+    if is_local(located):
+        try:
+            Path(located).mkdir(parents=True, exist_ok=True)
+            _lock_file(located).touch()
+        except OSError as error:
+            raise UserError(
+                f"Lake {lake!r} cannot be written ({error.strerror}). "
+                "Name a folder that you may write: -P lake=FOLDER"
+            ) from error
+    return located
 
 
 def is_local(lake: str) -> bool:
@@ -199,14 +205,17 @@ def writing(
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        with contextlib.suppress(OSError):
+        try:
             on_wait(holder.read_text(encoding="utf-8"))
+        except OSError:
+            on_wait("another process")  # it has just begun, or is about to end
         lock.acquire()
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(f"{verb} (process {os.getpid()}, since {since})", encoding="utf-8")
         yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
 
 

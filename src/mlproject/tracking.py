@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,15 @@ def connect() -> MlflowClient:
             f"MLFLOW_TRACKING_URI={named!r} is a file store, which holds no model registry. "
             f"Use a database or a server: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
         )
-    mlflow.set_tracking_uri(named or DEFAULT_URI)
+    # Absolute, because the steps of `main` and of `mlflow run` begin in other folders.
+    uri = named or DEFAULT_URI
+    relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
+    os.environ["MLFLOW_TRACKING_URI"] = (
+        f"sqlite:///{Path(relative[1]).resolve()}" if relative else uri
+    )
+    # No version of ours holds a pickle: refuse to run the code that one may hide.
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     return MlflowClient()
 
 

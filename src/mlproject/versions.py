@@ -5,7 +5,6 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from mlproject import golden, onboard, weights
 from mlproject.errors import RefusedError, UserError
+from mlproject.registry import Version
 
 # What each framework's version imports beside the standard library: pinned as installed.
 _REQUIREMENTS = {
@@ -43,23 +43,6 @@ _SUM_TOLERANCE = 1e-5
 
 # What batching may change: kernels differ with the batch size, in float32.
 _BATCH_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A version that the registry holds.
-
-    Attributes:
-        name: Name of the registered model.
-        version: Its number in the registry, from 1.
-        model_id: Id of the logged model behind it ("m-..."), never used twice.
-        uri: `models:/NAME/VERSION`.
-    """
-
-    name: str
-    version: int
-    model_id: str
-    uri: str
 
 
 def config(
@@ -112,7 +95,7 @@ def register(
     *,
     name: str,
     tags: Mapping[str, str],
-) -> Registered:
+) -> Version:
     """The registered version: logged to the active run, tried on golden images, then registered.
 
     Args:
@@ -152,8 +135,7 @@ def register(
         name,
         tags={"framework": framework, **{k: str(v) for k, v in facts.items()}, **tags},
     )
-    version = int(registered.version)
-    return Registered(name, version, model_id, f"models:/{name}/{version}")
+    return Version(name, int(registered.version), model_id, pointer=None)
 
 
 def signature() -> ModelSignature:
@@ -169,11 +151,16 @@ def signature() -> ModelSignature:
     return ModelSignature(Schema([ColSpec(DataType.binary, "content")]), Schema(answers))
 
 
+def check_name(name: str) -> None:
+    """Raises UserError when no model can be registered, or later named in a URI, by this name."""
+    # Source: mlflow.utils.validation, which says so only after the model was logged.
+    if not name.strip() or set(name) & set("/:@"):
+        raise UserError(f"Model name {name!r} must not be empty or hold '/', ':' or '@'.")
+
+
 def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
     """Raises UserError when a version could not be made of these, before anything is logged."""
-    # Source: mlflow.utils.validation, which says so only after the model was logged.
-    if not name.strip() or set(name) & set("/:"):
-        raise UserError(f"Model name {name!r} must not be empty or hold '/' or ':'.")
+    check_name(name)
     suffix = _SUFFIXES[config["framework"]]
     if not path.name.endswith(suffix):
         raise UserError(f"Weights {str(path)!r} are not {config['framework']}'s: no {suffix} file.")
