@@ -8,7 +8,7 @@ import argparse
 import mlflow
 from pyspark.sql import SparkSession
 
-from mlproject import registry, scoring, tables, tracking
+from mlproject import registry, rollouts, scoring, tables, tracking
 from mlproject.session import session
 from pipelines import command, progress, say_wait
 from pipelines import parser as new_parser
@@ -38,6 +38,9 @@ def main(arguments: argparse.Namespace) -> None:
             scored = score_version(
                 spark, lake, version, run_id=run.info.run_id, wave_images=arguments.wave_images
             )
+            read = tables.read(spark, lake, "images", scored.images_version)
+            covered = rollouts.coverage(read, tables.read(spark, lake, "predictions"), version)
+        mlflow.log_metric("coverage", covered)
         mlflow.set_tags({"mlproject.version": version.uri, "mlproject.model_id": version.model_id})
         log_scored(scored)
     print(f"{version.uri}: {told(scored)}")

@@ -112,6 +112,57 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(said, copy):
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
+def blocks(language: str) -> list[str]:
+    """The README's blocks of code in a language."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+
+
+def test_the_readmes_python_says_the_same_with_and_without_spark(said, copy):
+    labels = table(copy, "predictions")
+    labels = labels[labels.model_version == 1].label.value_counts()
+    assert 2 == len(blocks("python"))
+    for code in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        for label, count in labels.items():
+            assert re.search(rf"{label}[ |]+{count}\b", done.stdout), done.stdout
+
+
+def test_the_readmes_verbs_and_errors_are_those_of_the_code():
+    from mlproject.onboard import ERRORS
+
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    entry_points = re.findall(r"^  (\w+):\n    parameters", read("MLproject"), re.MULTILINE)
+    assert entry_points == re.findall(r"^\| `(\w+)` \| `", readme, re.MULTILINE)
+    errors = readme.split("| error | meaning |")[1].split("\n\n")[0]
+    assert list(ERRORS) == re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE)
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def test_the_readmes_commands_for_ready_weights_run_word_for_word(shared, copy, tmp_path):
+    (block,) = [block for block in blocks("") if "-e register" in block]
+    weights = next((shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5"))
+    (copy / "photos").mkdir()
+    for path in sorted((shared / "imagenet-sample" / "images").iterdir())[:4]:
+        shutil.copy(path, copy / "photos")
+    for line in block.strip().splitlines():
+        # The download of weights needs a network: the same weights as a file stand in for it.
+        words = line.replace("weights=imagenet", f"weights={weights}").split()[3:]
+        run(copy, *words, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
+    assert 4 == (table(copy, "predictions").model_name == "imagenet").sum()
+
+
 def test_a_verb_runs_in_the_environment_that_mlflow_makes_with_uv(said, copy, tmp_path):
     promoted = run(
         copy,
