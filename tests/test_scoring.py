@@ -101,9 +101,13 @@ def test_two_versions_stand_side_by_side(spark, lake, source, version):
     assert {(version.version, 11), (other.version, 11)} == {tuple(row) for row in counts}
 
 
-def test_a_version_number_that_was_used_before_is_another_version(spark, lake, source, version):
-    scoring.score(spark, lake, replace(version, model_id="m-of-the-deleted-model"))
-    assert 11 == scoring.score(spark, lake, version).images
+def test_a_version_number_that_was_used_before_is_another_version(spark, lake, source, store):
+    elder = register_colours("numbered")
+    scoring.score(spark, lake, elder)
+    mlflow.MlflowClient().delete_registered_model("numbered")
+    again = register_colours("numbered")
+    assert elder.uri == again.uri
+    assert 11 == scoring.score(spark, lake, again).images
 
 
 def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, source, version):
