@@ -1,6 +1,5 @@
 import os
 import threading
-from dataclasses import replace
 
 import mlflow
 import pytest
