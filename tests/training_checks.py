@@ -1,55 +1,29 @@
 """What both frameworks' tests of training share; each runs in a process of its own."""
 
-import hashlib
 import json
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
-from pyspark.sql import Row
 
-from mlproject import drawn_images, examples, learning, onboard, training
+from mlproject import drawn_images, examples, images, learning, onboard, sources, training
 
 
 def fill(spark, lake: str, folder: Path) -> int:
-    """Writes an `images` table of the files in `folder` (sub-folder = label); its version."""
-    rows = []
-    for path in sorted(path for path in folder.glob("*/*") if path.is_file()):
-        content = path.read_bytes()
-        rows.append(
-            Row(
-                path=str(path),
-                image_id=hashlib.sha256(content).hexdigest(),
-                size_bytes=len(content),
-                label=path.parent.name,
-                content=content,
-                error=None if content else "empty",
-            )
-        )
-    schema = (
-        "path string, image_id string, size_bytes long, label string, content binary, error string"
-    )
-    table = f"{lake}/images"
-    spark.createDataFrame(rows, schema).write.format("delta").mode("append").save(table)
-    return tables_version(spark, table)
-
-
-def tables_version(spark, table: str) -> int:
-    from delta.tables import DeltaTable
-
-    return int(DeltaTable.forPath(spark, table).history(1).collect()[0]["version"])
+    """Ingests the files in `folder` (sub-folder = label); the version of `images`."""
+    return images.ingest(spark, lake, sources.listing(str(folder))).table_version
 
 
 def trained(spark, lake: str, folder: Path, version: int, framework: str, start: str, **more):
     """(the run as it ended, what `train` gave)."""
     table = f"{lake}/images"
-    images = spark.read.format("delta").option("versionAsOf", version).load(table)
+    rows = spark.read.format("delta").option("versionAsOf", version).load(table)
     settings = learning.Settings(**{**fields(training.defaults(start)), **more})
     with mlflow.start_run() as run:
         mlflow.log_params({"framework": framework, "weights": start})  # as `mlflow run` does
         result = training.train(
-            images, framework, start, settings, folder=folder, path=table, version=version
+            rows, framework, start, settings, folder=folder, path=table, version=version
         )
     return mlflow.get_run(run.info.run_id), result
 
