@@ -161,12 +161,3 @@ def test_the_readmes_commands_for_ready_weights_run_word_for_word(shared, copy, 
         words = line.replace("weights=imagenet", f"weights={weights}").split()[3:]
         run(copy, *words, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     assert 4 == (table(copy, "predictions").model_name == "imagenet").sum()
-
-
-def test_a_verb_runs_in_the_environment_that_mlflow_makes_with_uv(said, copy, tmp_path):
-    promoted = run(
-        copy,
-        *("-e", "promote", "--env-manager", "uv", "-P", "model=models:/photos/2"),
-        MLFLOW_ENV_ROOT=str(tmp_path / "environments"),
-    )
-    assert "models:/photos@champion: models:/photos/1 -> models:/photos/2" in promoted
