@@ -1,5 +1,6 @@
 """One Spark session with Delta: the running one where there is one, else one of our own."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -136,7 +137,7 @@ def _start(name: str, log: Path) -> SparkSession:
     if "spark.jars.packages" in wanted:
         print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     try:
-        with _stderr_to(log):
+        with _output_to(log):
             spark = builder.getOrCreate()
     except PySparkRuntimeError as error:
         raise UserError(_why_not(error, log)) from error
@@ -203,24 +204,31 @@ def _ship_package(spark: SparkSession) -> None:
     """Sends this package to the executors: ingest and train run functions of it there."""
     if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
         return
+    if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
+        return
     package = Path(__file__).parent
-    with tempfile.TemporaryDirectory() as folder:
-        made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
-        spark.sparkContext.addPyFile(made)
+    folder = tempfile.mkdtemp(prefix="mlproject-package-")
+    # Executors fetch it when they first need it, as late as they like.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
+    spark.sparkContext.addPyFile(made)
 
 
 @contextlib.contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Points stderr at a file while the JVM starts: it keeps it, and the terminal stays quiet."""
+def _output_to(log: Path) -> Iterator[None]:
+    """Points stdout and stderr at a file while the JVM starts, which keeps it for good."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    before = os.dup(2)
+    before = [os.dup(1), os.dup(2)]
     with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(before, 2)
-        os.close(before)
+        for number, kept in enumerate(before, start=1):
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 def _why_not(error: Exception, log: Path) -> str:
