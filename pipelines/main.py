@@ -105,10 +105,10 @@ def _step(verb: ModuleType, **parameters: str) -> None:
 def _train(client: MlflowClient, **parameters: str) -> mlflow.entities.Run:
     """Runs the entry point `train` as a child run, and gives that back ended."""
     _announce("train", parameters)
-    # The local environment is the `python` that is first on PATH: this one.
     # The child makes its own JVM: under spark-submit it would else join this one's.
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
         os.environ.pop(name, None)
+    # The local environment is the `python` that is first on PATH: this one.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         submitted = mlflow.projects.run(
