@@ -50,4 +50,4 @@ format: setup ## Format the code
 	ruff format .
 
 clean: ## Remove what the demo wrote
-	rm -rf lake drawn_images mlruns mlflow.db report.html
+	rm -rf lake drawn_images mlruns mlflow.db report.html spark-warehouse

@@ -42,6 +42,10 @@ def main() -> None:
     parser.add_argument("--labels", default="", help="as in register")
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
+    for name in ("weights", "labels"):  # the verbs run in another folder
+        given = Path(getattr(arguments, name))
+        if given.is_file():
+            setattr(arguments, name, str(given.resolve()))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         count = repeat(arguments.photos, folder / "photos", arguments.images)

@@ -20,7 +20,9 @@ def parser(verb: str, doc: str) -> argparse.ArgumentParser:
     )
 
 
-def command(arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]) -> None:
+def command(
+    arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object]
+) -> None:
     """Runs a verb and ends the process: 0 done, 1 a bug of ours, 2 the user's, 3 refused."""
     _be_quiet()
     try:
@@ -34,6 +36,7 @@ def command(arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespa
 
 
 def _be_quiet() -> None:
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # It warns of env_manager="local", which `score` checks the requirements for itself.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)

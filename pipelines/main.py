@@ -6,22 +6,19 @@ Without a source it draws a small labelled image set of its own.
 """
 
 import argparse
-import os
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mlflow
-from mlflow import MlflowClient
 
 from mlproject import drawn_images, rollouts, tables, tracking
-from mlproject.errors import MlprojectError
+from mlproject.frameworks import FRAMEWORKS
 from mlproject.session import session
-from pipelines import command, ingest, promote, report, rescore
+from pipelines import command, ingest, promote, report, rescore, train
 from pipelines import parser as new_parser
 
-PROJECT = Path(__file__).parents[1]
 DRAWN = "drawn_images"  # beside the lake; made again only when it is not whole
 ALIAS = "champion"
 
@@ -38,14 +35,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Runs all steps as children of one run.
+    """Runs all steps as children of one run, in one Spark session.
 
-    Each training is an `mlflow run` of its own: TensorFlow and torch share no process. The other
-    steps import neither, and share this process and one Spark session: its start would else cost
-    more than their work.
+    A session takes longer to start than the steps take to work, on a laptop.
     """
     began = time.monotonic()
-    client = tracking.connect()
+    tracking.connect()
     lake, name = tables.locate_to_write(arguments.lake), arguments.name
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
@@ -53,12 +48,10 @@ def main(arguments: argparse.Namespace) -> None:
     with tracking.run("main", vars(arguments)), session("mlproject main") as spark:
         source = arguments.source or _draw(lake)
         _step(ingest, source=source, lake=lake)
-        for framework in ("keras", "torch"):
-            weights = _absolute(getattr(arguments, f"{framework}_weights"))
-            ran = _train(client, framework=framework, weights=weights, lake=lake, name=name)
-            versions[framework] = ran.data.tags["mlproject.version"]
-            accuracy = ran.data.metrics["held_out_accuracy"]
-            mlflow.log_metric(f"held_out_accuracy_{framework}", accuracy)
+        for framework in FRAMEWORKS:
+            weights = getattr(arguments, f"{framework}_weights")
+            made = _step(train, framework=framework, weights=weights, lake=lake, name=name)
+            versions[framework] = made.uri
         for framework in ("keras", "torch", "keras"):
             _step(promote, model=versions[framework], alias=ALIAS)
             _step(rescore, pointers=pointer, lake=lake)
@@ -85,38 +78,12 @@ def _draw(lake: str) -> str:
     return str(folder)
 
 
-def _absolute(weights: str) -> str:
-    """A weights file as seen from the project's folder, where the training runs."""
-    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
-
-
-def _announce(verb: str, parameters: dict[str, str]) -> None:
+def _step(verb: ModuleType, **parameters: str) -> Any:
+    """Runs a verb in this process, and gives back what it returns; its run is a child of ours."""
     words = " ".join(f"{key}={value}" for key, value in parameters.items())
-    print(f"\n== {verb} {words}", flush=True)
-
-
-def _step(verb: ModuleType, **parameters: str) -> None:
-    """Runs a verb in this process; its run is a child of ours."""
-    _announce(verb.__name__.removeprefix("pipelines."), parameters)
-    words = [word for key, value in parameters.items() for word in (f"--{key}", value)]
-    verb.main(verb.parser().parse_args(words))
-
-
-def _train(client: MlflowClient, **parameters: str) -> mlflow.entities.Run:
-    """Runs the entry point `train` as a child run, and gives that back ended."""
-    _announce("train", parameters)
-    # The child makes its own JVM: under spark-submit it would else join this one's.
-    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
-        os.environ.pop(name, None)
-    # The local environment is the `python` that is first on PATH: this one.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    try:
-        submitted = mlflow.projects.run(
-            str(PROJECT), "train", parameters=parameters, env_manager="local"
-        )
-    except mlflow.exceptions.ExecutionException as error:
-        raise MlprojectError("a training failed; its own words stand above") from error
-    return client.get_run(submitted.run_id)
+    print(f"\n== {verb.__name__.removeprefix('pipelines.')} {words}", flush=True)
+    options = [word for key, value in parameters.items() for word in (f"--{key}", value)]
+    return verb.main(verb.parser().parse_args(options))
 
 
 if __name__ == "__main__":

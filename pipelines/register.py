@@ -11,6 +11,7 @@ import mlflow
 
 from mlproject import imagenet, tracking, versions, weights
 from mlproject.errors import UserError
+from mlproject.frameworks import FRAMEWORKS, process
 from pipelines import command
 from pipelines import parser as new_parser
 
@@ -18,7 +19,7 @@ from pipelines import parser as new_parser
 def parser() -> argparse.ArgumentParser:
     """The arguments of `register`."""
     arguments = new_parser("register", __doc__)
-    arguments.add_argument("--framework", required=True, choices=versions.FRAMEWORKS)
+    arguments.add_argument("--framework", required=True, choices=FRAMEWORKS)
     arguments.add_argument("--weights", default="imagenet", help="imagenet, or a weights file")
     arguments.add_argument(
         "--labels", default="", help="text file, one label a line; empty = ImageNet's 1000"
@@ -33,15 +34,23 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Registers one version."""
     tracking.connect()
-    read = weights.keras_file if arguments.framework == "keras" else weights.torch_file
-    with tracking.run("register", vars(arguments)), tempfile.TemporaryDirectory() as folder:
+    with (
+        tracking.run("register", vars(arguments)),
+        tempfile.TemporaryDirectory() as folder,
+        process(arguments.framework) as call,
+    ):
         labels = _labels(arguments.labels)
-        file = read(arguments.weights, Path(folder))
+        file = call(weights.canonical, arguments.framework, arguments.weights, Path(folder))
         config = versions.config(
             arguments.framework, image_size=arguments.image_size, width=file.width
         )
-        made = versions.register(
-            file.path, labels, config, name=arguments.name, tags={"mlproject.verb": "register"}
+        made = call(
+            versions.register,
+            file.path,
+            labels,
+            config,
+            name=arguments.name,
+            tags={"mlproject.verb": "register"},
         )
         mlflow.set_tag("mlproject.version", made.uri)
     print(f"Registered {made.uri} ({arguments.framework}, {len(labels)} labels)")

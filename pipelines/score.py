@@ -38,8 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
             scored = score_version(
                 spark, lake, version, run_id=run.info.run_id, wave_images=arguments.wave_images
             )
-            read = tables.read(spark, lake, "images", scored.images_version)
-            covered = rollouts.coverage(read, tables.read(spark, lake, "predictions"), version)
+            covered = rollouts.coverage(spark, lake, version, scored.images_version)
         mlflow.log_metric("coverage", covered)
         mlflow.set_tags({"mlproject.version": version.uri, "mlproject.model_id": version.model_id})
         log_scored(scored)

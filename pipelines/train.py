@@ -5,13 +5,14 @@ mlflow run . -e train --env-manager local -P framework=torch -P weights=imagenet
 
 import argparse
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 
 from mlproject import tables, tracking, training, versions
+from mlproject.frameworks import FRAMEWORKS, process
+from mlproject.registry import Version
 from mlproject.session import session
 from pipelines import command
 from pipelines import parser as new_parser
@@ -20,7 +21,7 @@ from pipelines import parser as new_parser
 def parser() -> argparse.ArgumentParser:
     """The arguments of `train`."""
     arguments = new_parser("train", __doc__)
-    arguments.add_argument("--framework", required=True, choices=versions.FRAMEWORKS)
+    arguments.add_argument("--framework", required=True, choices=FRAMEWORKS)
     arguments.add_argument(
         "--weights", default="imagenet", help="imagenet, none (from scratch), or a weights file"
     )
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def main(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> Version:
     """Trains and registers one version."""
     tracking.connect()
     versions.check_name(arguments.name)
@@ -50,23 +51,23 @@ def main(arguments: argparse.Namespace) -> None:
     with (
         tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
         tempfile.TemporaryDirectory() as folder,
+        process(arguments.framework) as call,
     ):
         lake = tables.locate(arguments.lake)
-        framework = threading.Thread(target=training.trainer, args=(arguments.framework,))
-        framework.start()  # imports the framework while the JVM comes up
         with session("mlproject train") as spark:
-            framework.join()
             images = tables.snapshot(spark, lake, "images")
             trained = training.train(
                 images.read(spark),
                 arguments.framework,
                 arguments.weights,
                 settings,
+                call=call,
                 folder=Path(folder),
                 path=images.path,
                 version=images.version,
             )
-        made = versions.register(
+        made = call(
+            versions.register,
             trained.weights,
             trained.labels,
             trained.config,
@@ -83,6 +84,7 @@ def main(arguments: argparse.Namespace) -> None:
         f"{trained.images - trained.held_out} images: {trained.held_out_accuracy:.1%} right of "
         f"{trained.held_out} held out"
     )
+    return made
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ SOURCE = PROJECT / "src" / "mlproject"
 # What each floor may import of ours: what stands on the floors below it, or before it on its own.
 FLOORS = (
     {"errors", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
-    {"java", "session", "sources", "tables", "registry", "tracking", "imagenet", "weights"},
+    {
+        *("java", "session", "sources", "tables", "registry", "tracking"),
+        *("frameworks", "imagenet", "weights"),
+    },
     {
         *("images", "examples", "keras_training", "torch_training", "training"),
         *("training_figures", "versions", "scoring", "rollouts"),

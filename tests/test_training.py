@@ -68,14 +68,14 @@ def test_a_plan_shows_every_image_once_an_epoch_and_never_one_alone():
     assert rates[-1] < 0.2
 
 
-def test_the_head_learns_what_features_tell_and_starts_from_the_seed():
+def test_the_head_learns_what_features_tell_and_starts_from_the_seed(tmp_path):
     rng = np.random.default_rng(0)
     targets = np.arange(300) % 3
     features = rng.normal(size=(300, 8)).astype(np.float32)
     features[np.arange(300), targets] += 4
     rows = np.arange(300)
     data = learning.Examples(
-        np.zeros((300, 1, 1, 3), np.uint8), targets, (), ("a", "b", "c"), rows[:240], rows[240:]
+        tmp_path / "none", 1, targets, (), ("a", "b", "c"), rows[:240], rows[240:]
     )
     settings = learning.Settings(epochs=20, batch_size=32, learning_rate=1e-2, image_size=32)
     curve = []

@@ -1,4 +1,4 @@
-"""What both frameworks' tests of training share; each runs in a process of its own."""
+"""The tests that both frameworks' training must pass; each runs in a process of its own."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,16 @@ import mlflow
 import numpy as np
 import pytest
 
-from mlproject import drawn_images, examples, images, learning, onboard, sources, training
+from mlproject import (
+    drawn_images,
+    examples,
+    frameworks,
+    images,
+    learning,
+    onboard,
+    sources,
+    training,
+)
 
 
 def fill(spark, lake: str, folder: Path) -> int:
@@ -20,10 +29,17 @@ def trained(spark, lake: str, folder: Path, version: int, framework: str, start:
     table = f"{lake}/images"
     rows = spark.read.format("delta").option("versionAsOf", version).load(table)
     settings = learning.Settings(**{**fields(training.defaults(start)), **more})
-    with mlflow.start_run() as run:
+    with mlflow.start_run() as run, frameworks.process(framework) as call:
         mlflow.log_params({"framework": framework, "weights": start})  # as `mlflow run` does
         result = training.train(
-            rows, framework, start, settings, folder=folder, path=table, version=version
+            rows,
+            framework,
+            start,
+            settings,
+            call=call,
+            folder=folder,
+            path=table,
+            version=version,
         )
     return mlflow.get_run(run.info.run_id), result
 
@@ -58,19 +74,19 @@ def check_serving(spark, network, result, table: str) -> None:
     """The saved weights, fed as a version feeds them, reach the accuracy that was logged.
 
     Args:
-        network: Encoded images -> probabilities, by the saved file in a network of its own.
+        network: (result, encoded images) -> probabilities, by the saved file.
     """
     rows = spark.read.format("delta").load(table).select("image_id", "label", "content").collect()
-    by_id = {row.image_id: row for row in rows if examples_decode(row.content, result)}
+    by_id = {row.image_id: row for row in rows if is_decoded(row.content, result)}
     held_out = examples.held_out({image_id: row.label for image_id, row in by_id.items()})
     assert result.held_out == len(held_out)
     chosen = [by_id[image_id] for image_id in sorted(held_out)]
-    said = network([row.content for row in chosen]).argmax(axis=1)
+    said = network(result, [row.content for row in chosen]).argmax(axis=1)
     right = [result.labels[place] == row.label for place, row in zip(said, chosen, strict=True)]
     assert result.held_out_accuracy == pytest.approx(np.mean(right))
 
 
-def examples_decode(content: bytes, result) -> bool:
+def is_decoded(content: bytes, result) -> bool:
     return onboard.decode(content, result.config)[0] is not None
 
 
@@ -83,3 +99,83 @@ def inputs(contents: list[bytes], config: dict) -> np.ndarray:
 def draw(folder: Path, images: int = 240) -> Path:
     drawn_images.draw(folder, images=images)
     return folder
+
+
+class TrainingTests:
+    """The tests of one framework's training; a module of its own inherits them."""
+
+    framework: str
+    real_weights: str
+    flowers_accuracy: float
+
+    def answers(self, result, contents):
+        """Probabilities of encoded images, by the saved weights in a network of its own."""
+        raise NotImplementedError
+
+    def arrays(self, path):
+        """The arrays of a weights file by name."""
+        raise NotImplementedError
+
+    def is_late(self, name):
+        """Whether an array belongs to the last two blocks, or to what follows them."""
+        raise NotImplementedError
+
+    def is_statistic(self, name):
+        """Whether an array is a mean or variance that batch norm has noted down."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    def drawn(self, spark, store, tmp_path_factory):
+        """A network from scratch on the drawn set: (lake, version, run, result)."""
+        folder = tmp_path_factory.mktemp("drawn")
+        lake = str(folder / "lake")
+        version = fill(spark, lake, draw(folder / "images"))
+        run, result = trained(spark, lake, folder / "scratch", version, self.framework, "none")
+        return lake, version, run, result
+
+    def test_from_scratch_nine_of_ten_drawn_images_are_told_right(self, drawn):
+        _, _, _, result = drawn
+        assert result.held_out_accuracy >= 0.9
+        assert ("desert", "forest", "ocean", "sunset") == result.labels
+        assert 1 == result.left_out  # the truncated file: only decoding finds it out
+
+    def test_the_run_holds_parameters_curves_figures_and_lineage(self, drawn):
+        lake, version, run, result = drawn
+        check_log(run, result, f"{lake}/images", version, epochs=training.SCRATCH.epochs)
+
+    def test_the_saved_weights_do_as_well_in_serving(self, spark, drawn):
+        lake, _, _, result = drawn
+        check_serving(spark, self.answers, result, f"{lake}/images")
+
+    def test_fine_tuning_changes_the_last_blocks_and_leaves_the_rest(self, spark, drawn, tmp_path):
+        lake, version, _, result = drawn
+        run, tuned = trained(
+            spark,
+            lake,
+            tmp_path,
+            version,
+            self.framework,
+            str(result.weights),
+            epochs=2,
+            image_size=64,
+            fine_tune_blocks=2,
+            fine_tune_epochs=1,
+        )
+        check_log(run, tuned, f"{lake}/images", version, epochs=3)
+        check_serving(spark, self.answers, tuned, f"{lake}/images")
+        assert tuned.held_out_accuracy >= 0.9
+        before, after = self.arrays(result.weights), self.arrays(tuned.weights)
+        changed = {name for name in before if not np.array_equal(before[name], after[name])}
+        assert changed
+        assert all(self.is_late(name) for name in changed), changed
+        assert not any(self.is_statistic(name) for name in changed)
+
+    def test_the_head_alone_tells_real_flowers_apart(self, spark, store, shared, tmp_path):
+        lake = str(tmp_path / "lake")
+        version = fill(spark, lake, shared / "flowers5")
+        weights = shared / "weights" / self.framework / self.real_weights
+        run, result = trained(
+            spark, lake, tmp_path / "scratch", version, self.framework, str(weights)
+        )
+        assert result.held_out_accuracy >= self.flowers_accuracy
+        check_log(run, result, f"{lake}/images", version, epochs=30)

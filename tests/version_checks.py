@@ -1,164 +1,16 @@
-"""What the tests of both frameworks' versions share: images, and ways to ask a version."""
+"""The tests that both frameworks' versions must pass."""
 
-import base64
-import csv
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+import math
 from pathlib import Path
 
 import mlflow
-import pandas as pd
+import numpy as np
+import pytest
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-# A version answers in seconds; importing its framework on a busy machine takes a minute.
-START_S = 240
-
-# Asks a version in a process that could not import mlproject if it tried.
-ISOLATED = """
-import importlib.abc, json, os, sys
-class NoMlproject(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "mlproject":
-            raise ImportError("mlproject is not to be had here")
-sys.meta_path.insert(0, NoMlproject())
-import base64, mlflow, pandas as pd
-contents = [base64.b64decode(text) for text in json.load(open(sys.argv[2]))]
-model = mlflow.pyfunc.load_model(sys.argv[1])
-rows = model.predict(pd.DataFrame({"content": contents})).to_dict("records")
-assert not any(name.split(".")[0] == "mlproject" for name in sys.modules)
-json.dump(rows, open(sys.argv[3], "w"))
-"""
-
-
-def images():
-    """Photos and hostile files where there are any, golden images always: a list of bytes."""
-    from mlproject import golden
-
-    contents = [image.content for image in golden.images()]
-    if SHARED.is_dir():
-        contents += [path.read_bytes() for path in photos()[:10]]
-        with (SHARED / "hostile" / "MANIFEST.csv").open(encoding="utf-8") as manifest:
-            contents += [
-                (SHARED / "hostile" / row["file"]).read_bytes() for row in csv.DictReader(manifest)
-            ]
-    return contents
-
-
-def photos():
-    return sorted((SHARED / "imagenet-sample" / "images").iterdir())
-
-
-def frame(contents):
-    return pd.DataFrame({"content": contents})
-
-
-def unlike(answers, expected):
-    """The rows of two answers (frames, COLUMNS) that differ: by label, error, or 1e-5 of score."""
-    answers, expected = answers.reset_index(drop=True), expected.reset_index(drop=True)
-    assert len(answers) == len(expected)
-    scores = answers["score"].astype("float64")
-    near = (scores - expected["score"]).abs() <= 1e-5
-    same = near | (scores.isna() & expected["score"].isna())
-    for column in ("label", "error"):
-        same &= answers[column] == expected[column]
-    for column in ("top_labels", "top_scores"):
-        same &= answers[column].map(len) == expected[column].map(len)
-    return pd.concat([answers, expected], axis=1)[~same].to_dict("records")
-
-
-def through_isolated_process(uri, contents, folder):
-    """What the version answers in a process of its own, elsewhere, without our package."""
-    asked, answered = folder / "asked.json", folder / "answered.json"
-    asked.write_text(json.dumps([base64.b64encode(content).decode() for content in contents]))
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run(
-        [sys.executable, "-I", "-c", ISOLATED, uri, str(asked), str(answered)],
-        cwd=folder,
-        env={**clean, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
-        check=True,
-        timeout=START_S,
-    )
-    return pd.DataFrame(json.loads(answered.read_text()))
-
-
-def through_rest(uri, contents, folder):
-    """What `mlflow models serve` answers over REST, the contents in base64."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    bin_folder = Path(sys.executable).parent
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [str(bin_folder / "mlflow"), "models", "serve", "-m", uri, "-p", str(port)]
-    with (folder / "serve.log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--env-manager", "local", "--workers", "1"],
-            cwd=folder,
-            env={**clean, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            _wait_for_ping(server, port, folder / "serve.log")
-            records = [{"content": base64.b64encode(content).decode()} for content in contents]
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations",
-                data=json.dumps({"dataframe_records": records}).encode(),
-                headers={"Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=START_S) as response:  # noqa: S310 - our own http URL
-                return pd.DataFrame(json.load(response)["predictions"])
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(30)
-
-
-def _wait_for_ping(server, port, log):
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    raise TimeoutError(log.read_text())
-
-
-def through_spark(spark, uri, contents):
-    """What `spark_udf` answers, and (process id, loads of a network) after each of three jobs.
-
-    One partition a job: tasks of one worker process, one after the other.
-    """
-    udf = mlflow.pyfunc.spark_udf(spark, uri, env_manager="local")
-    table = spark.createDataFrame(frame(contents).reset_index()).coalesce(1)
-
-    def loads(batches):
-        for _ in batches:
-            pass
-        packages = [
-            package
-            for name, package in sys.modules.items()
-            if name.startswith("mlproject_onboard_") and "." not in name
-        ]
-        keys = [key for package in packages for key in package.loads()]
-        yield pd.DataFrame({"process": [os.getpid()], "loads": [len(keys)]})
-
-    counts = []
-    for _ in range(3):
-        answered = table.select("index", udf("content").alias("answer"))
-        answers = answered.select("index", "answer.*").toPandas().sort_values("index")
-        counter = spark.range(0, 1, 1, 1).mapInPandas(loads, "process long, loads long")
-        counts += [(row["process"], row["loads"]) for row in counter.collect()]
-    return answers, counts
+from mlproject import versions, weights
+from mlproject.errors import RefusedError, UserError
+from tests import asking
+from tests.conftest import SHARED
 
 
 def copy_with_other_code(uri, folder):
@@ -175,3 +27,138 @@ def registry():
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     names = {model.name for model in client.search_registered_models()}
     return names, {model.model_id for model in client.search_logged_models(experiments)}
+
+
+class VersionTests:
+    """The tests of one framework's versions; a module of its own inherits them."""
+
+    framework: str
+    requirements: tuple[str, ...]
+    real_weights: str
+
+    @staticmethod
+    def small(folder, name="", classes=4, bias=None):
+        """The path of narrow weights in a new file; without `bias` they tell images apart."""
+        raise NotImplementedError
+
+    def registered(self, path, labels, name="photos", **config):
+        config = versions.config(self.framework, **config)
+        with mlflow.start_run():
+            return versions.register(path, labels, config, name=name, tags={"of": "tests"})
+
+    @pytest.fixture(scope="class")
+    def version(self, store):
+        """A registered version: of the real weights where they are, else of small ones."""
+        if not SHARED.is_dir():
+            path = self.small(store)
+            return self.registered(path, ["a", "b", "c", "d"], image_size=96, width=0.35)
+        labels = (SHARED / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
+        given = str(SHARED / "weights" / self.framework / self.real_weights)
+        file = weights.canonical(self.framework, given, store / "weights")
+        assert (file.classes, file.width) == (1000, 1.0)
+        return self.registered(file.path, labels)
+
+    @pytest.fixture(scope="class")
+    def small_weights(self, tmp_path_factory):
+        return self.small(tmp_path_factory.mktemp("small"))
+
+    @pytest.fixture(scope="class")
+    def expected(self, version):
+        """What the version answers in this process."""
+        return mlflow.pyfunc.load_model(version.uri).predict(asking.frame(asking.images()))
+
+    def test_a_version_says_where_it_came_from_and_what_it_needs(self, version):
+        found = mlflow.MlflowClient().get_model_version("photos", str(version.version))
+        assert version.uri == f"models:/photos/{version.version}"
+        assert (found.source, found.tags["framework"], found.tags["of"]) == (
+            f"models:/{version.model_id}",
+            self.framework,
+            "tests",
+        )
+        info = mlflow.models.get_model_info(version.uri)
+        assert info.signature == versions.signature()
+        needed = mlflow.pyfunc.get_model_dependencies(version.uri)
+        with open(needed) as file:  # noqa: PTH123 - MLflow gives a string
+            lines = file.read().split()
+        assert {line.partition("==")[0] for line in lines} == {
+            *("mlflow", "numpy", "pandas", "pillow"),
+            *self.requirements,
+        }
+        assert all("==" in line and "+" not in line for line in lines)
+
+    def test_a_version_answers_where_our_package_cannot_be_imported(
+        self, version, expected, tmp_path
+    ):
+        answers = asking.through_isolated_process(version.uri, asking.images(), tmp_path)
+        assert asking.unlike(answers, expected) == []
+
+    def test_a_version_answers_the_same_over_rest(self, version, expected, tmp_path):
+        answers = asking.through_rest(version.uri, asking.images(), tmp_path)
+        assert asking.unlike(answers, expected) == []
+
+    @pytest.mark.spark
+    def test_a_version_answers_the_same_in_spark_and_is_loaded_once_a_worker(
+        self, version, expected, spark
+    ):
+        answers, loads = asking.through_spark(spark, version.uri, asking.images())
+        assert asking.unlike(answers, expected) == []
+        assert 1 <= sum(loads.values()) < 6, loads
+        assert set(loads.values()) <= {0, 1}, loads
+
+    def test_a_version_is_loaded_once_in_a_process(self, version):
+        models = [mlflow.pyfunc.load_model(version.uri).unwrap_python_model() for _ in range(3)]
+        assert len({id(model.onboard) for model in models}) == 1
+        [device] = {key[2] for key in models[0].onboard.loads() if key[:2] == models[0].key}
+        assert models[0].onboard.loads().count((*models[0].key, device)) == 1
+
+    def test_versions_with_different_code_do_not_share_it(self, version, tmp_path):
+        first = mlflow.pyfunc.load_model(version.uri)
+        other = mlflow.pyfunc.load_model(copy_with_other_code(version.uri, tmp_path))
+        again = mlflow.pyfunc.load_model(version.uri)
+        nothing = asking.frame([b""])
+        errors = [model.predict(nothing)["error"].tolist() for model in (first, other, again)]
+        assert errors == [["empty"], ["nothing_there"], ["empty"]]
+
+    def test_each_row_has_an_answer_whatever_the_index_and_the_kind_of_bytes(self, version):
+        model = mlflow.pyfunc.load_model(version.uri)
+        photo = asking.images()[0]
+        rows = asking.frame([photo, None, bytearray(photo), memoryview(photo), b"no image"])
+        rows.index = [7, 7, 7, 7, 7]
+        answers = model.unwrap_python_model().predict(None, rows)
+        assert answers["error"].tolist() == ["", "empty", "", "", "unsupported_format"]
+        assert answers["label"].nunique() == 2
+        none = [math.isnan(score) for score in answers["score"]]
+        assert none == [False, True, False, False, True]
+
+    def test_no_rows_give_no_rows_of_the_same_types(self, version):
+        model = mlflow.pyfunc.load_model(version.uri).unwrap_python_model()
+        some = model.predict(None, asking.frame([asking.images()[0]]))
+        none = model.predict(None, asking.frame([]))
+        assert (len(none), none.dtypes.to_dict()) == (0, some.dtypes.to_dict())
+
+    def test_weights_that_give_no_numbers_are_refused_and_not_registered(self, store, tmp_path):
+        path = self.small(tmp_path, bias=np.full(4, np.nan, np.float32))
+        before = registry()
+        with pytest.raises(RefusedError, match="not_finite"):
+            self.registered(path, ["a", "b", "c", "d"], name="broken", image_size=96, width=0.35)
+        assert registry() == before
+
+    @pytest.mark.parametrize(
+        ("labels", "name", "width"),
+        [
+            (["a", "b", "c"], "fine", 0.35),
+            (["a", "b", "c", "c"], "fine", 0.35),
+            (["a", "b", "c", ""], "fine", 0.35),
+            (["a", "b", "c", "d\ne"], "fine", 0.35),
+            (["a", "b", "c", "d"], "fine", 1.0),
+            (["a", "b", "c", "d"], "a/b", 0.35),
+            (["a", "b", "c", "d"], "", 0.35),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_before_anything_is_logged(
+        self, labels, name, width, store, small_weights
+    ):
+        before = registry()
+        with pytest.raises(UserError):
+            self.registered(small_weights, labels, name=name, image_size=96, width=width)
+        assert registry() == before

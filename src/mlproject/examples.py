@@ -116,7 +116,8 @@ def load(
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     side = config["crop"]
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.memmap(folder / "pixels", np.uint8, "w+", shape=(len(ids), side, side, 3))
+    file = folder / "pixels"
+    pixels = np.memmap(file, np.uint8, "w+", shape=(len(ids), side, side, 3))
     there = np.zeros(len(ids), bool)
     squares = (
         _usable(images)
@@ -129,6 +130,7 @@ def load(
         if row is not None and not there[row]:
             pixels[row] = np.frombuffer(square, np.uint8).reshape(side, side, 3)
             there[row] = True
+    pixels.flush()
     decoded = {image_id: labels[image_id] for image_id in ids if there[row_of[image_id]]}
     require_classes(decoded.values())
     classes = sorted(set(decoded.values()))
@@ -138,7 +140,8 @@ def load(
     place = {label: number for number, label in enumerate(classes)}
     targets = [place.get(labels[image_id], 0) for image_id in ids]
     return Examples(
-        pixels=pixels,
+        pixels_file=file,
+        side=side,
         targets=np.asarray(targets, np.int64),
         image_ids=tuple(ids),
         labels=tuple(classes),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,10 @@ ADAM = (0.9, 0.999, 1e-7)  # decay of mean, of square, epsilon. Source: arXiv 14
 class Examples:
     """Labelled images, decoded as in serving, and their split."""
 
-    pixels: NDArray[np.uint8]
-    """(N, S, S, 3) RGB; a memory map, so that only what is used is in memory."""
+    pixels_file: Path
+    """The decoded images, one after the other; they are not pickled with the rest."""
+    side: int
+    """Width and height of each image, in px."""
     targets: Ints
     """(N,) class of each image: its place in `labels`."""
     image_ids: tuple[str, ...]
@@ -35,6 +38,12 @@ class Examples:
     """Rows to learn from; every label is among them."""
     held_out: Ints
     """Rows to measure on only; every label is among them."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(N, S, S, 3) RGB; a memory map, so that only what is used is in memory."""
+        shape = (len(self.targets), self.side, self.side, 3)
+        return np.memmap(self.pixels_file, np.uint8, "r", shape=shape)
 
     @property
     def held_out_targets(self) -> Ints:

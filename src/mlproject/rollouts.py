@@ -86,11 +86,22 @@ def current(spark: SparkSession, lake: str, pointer: str) -> DataFrame:
     return scoring.said(tables.read(spark, lake, "predictions"), now.version)
 
 
-def coverage(images: DataFrame, predictions: DataFrame, version: Version) -> float:
-    """Share of the distinct images that a version has answered, 0..1; 1 when there are none."""
-    total = images.select("image_id").distinct().count()
-    missing = scoring.pending(images, predictions, version).count()
-    return 1 - missing / total if total else 1.0
+def coverage(spark: SparkSession, lake: str, version: Version, images_version: int) -> float:
+    """Share of the distinct images that a version has answered, 0..1; 1 when there are none.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it.
+        version: Whose answers.
+        images_version: The Delta version of `images` that is counted.
+    """
+    images = tables.read(spark, lake, "images", images_version).select("image_id").distinct()
+    said = scoring.said(tables.read(spark, lake, "predictions"), version)
+    answered = said.select("image_id", F.col("image_id").alias("answered")).distinct()
+    joined = images.join(answered, "image_id", "left")
+    counts = joined.agg(F.count("image_id").alias("all"), F.count("answered").alias("answered"))
+    found = counts.collect()[0]
+    return float(found["answered"] / found["all"]) if found["all"] else 1.0
 
 
 def follow(
@@ -129,8 +140,7 @@ def follow(
     scored = None
     while True:
         scored = scoring.total([*([scored] if scored else []), score(version)])
-        images = tables.read(spark, lake, "images", scored.images_version)
-        covered = coverage(images, tables.read(spark, lake, "predictions"), version)
+        covered = coverage(spark, lake, version, scored.images_version)
         # The snapshot first, then the pointer: who moves readers after it makes our append lose.
         since = tables.snapshot(spark, lake, "rollouts", filler)
         now = serving(since.read(spark), pointer)

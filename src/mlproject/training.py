@@ -1,6 +1,6 @@
 """Trains a classifier on the labelled images of a lake and logs how it went to the MLflow run."""
 
-import os
+import importlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 
 from mlproject import examples, training_figures, versions, weights
 from mlproject.errors import UserError
+from mlproject.frameworks import Call
 from mlproject.learning import Examples, Floats, Scores, Settings
 from mlproject.learning import scores as scores_of
 
@@ -58,6 +59,7 @@ def train(
     start: str,
     settings: Settings | None = None,
     *,
+    call: Call,
     folder: Path,
     path: str,
     version: int,
@@ -66,9 +68,10 @@ def train(
 
     Args:
         images: The `images` table at `version`.
-        framework: `keras` or `torch`. The process must not have imported the other.
+        framework: `keras` or `torch`.
         start: `imagenet`, `none` (the whole network from scratch), or a weights file.
         settings: How to train; `defaults(start)` when None.
+        call: Into the framework's process, see `frameworks.process`.
         folder: Scratch, for pixels and weights; the caller removes it.
         path: Where the table lies, for the lineage.
         version: The Delta version of the table, for the lineage.
@@ -80,8 +83,9 @@ def train(
     _check(settings, start)
     versions.config(framework, image_size=settings.image_size)  # refused before anything costs
     chosen = examples.labelled(images)
-    network = trainer(framework)
-    file = None if start == NONE else _weights_file(framework, start, folder / "start")
+    file = None
+    if start != NONE:
+        file = call(weights.canonical, framework, start, folder / "start")
     config = versions.config(
         framework, image_size=settings.image_size, width=file.width if file else 1.0
     )
@@ -93,11 +97,8 @@ def train(
     facts |= {f"train_{name}": value for name, value in asdict(settings).items()}
     _log_params(facts)
     _log_lineage(path, version)
-    suffix = ".weights.h5" if framework == "keras" else ".safetensors"
-    out = folder / f"trained{suffix}"
-    probabilities = network.train(
-        data, file, settings, config=config, path=out, on_epoch=_log_epoch
-    )
+    out = folder / f"trained{weights.CANONICAL_SUFFIX[framework]}"
+    probabilities = call(_learn, framework, data, file, settings, config, out)
     found = scores_of(probabilities, data.held_out_targets)
     used = len(data.training) + len(data.held_out)
     left_out = len(data.image_ids) - used + chosen.ambiguous
@@ -122,26 +123,20 @@ def _check(settings: Settings, start: str) -> None:
         )
 
 
-def trainer(framework: str) -> Any:
-    """The module that trains; it imports its framework, and the two never share a process.
-
-    Worth calling beside the start of Spark: each takes some ten seconds.
-    """
-    if framework == "keras":
-        from mlproject import keras_training
-
-        return keras_training
-    # torch's threads spin while they wait, and beside any other busy process they then take ten
-    # times as long (measured on 2 cores). Read when libgomp is loaded, so before torch is.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mlproject import torch_training
-
-    return torch_training
-
-
-def _weights_file(framework: str, start: str, folder: Path) -> weights.WeightsFile:
-    read = weights.keras_file if framework == "keras" else weights.torch_file
-    return read(start, folder)
+def _learn(
+    framework: str,
+    data: Examples,
+    file: weights.WeightsFile | None,
+    settings: Settings,
+    config: dict[str, Any],
+    out: Path,
+) -> Floats:
+    """Trains, in the framework's process; each epoch is logged as it ends."""
+    network: Any = importlib.import_module(f"mlproject.{framework}_training")
+    probabilities: Floats = network.train(
+        data, file, settings, config=config, path=out, on_epoch=_log_epoch
+    )
+    return probabilities
 
 
 def _last_epoch(settings: Settings) -> int:

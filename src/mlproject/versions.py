@@ -15,6 +15,7 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from mlproject import golden, onboard, weights
 from mlproject.errors import RefusedError, UserError
+from mlproject.frameworks import FRAMEWORKS
 from mlproject.registry import Version
 
 # What each framework's version imports beside the standard library: pinned as installed.
@@ -30,11 +31,6 @@ _NORMALISATION: dict[str, dict[str, list[float]]] = {
     # Source: torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms().
     "torch": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
 }
-
-# The suffix of the weights that each framework's version carries: none executes code.
-_SUFFIXES = {"keras": ".weights.h5", "torch": ".safetensors"}
-
-FRAMEWORKS = tuple(_REQUIREMENTS)
 
 _MODELS = Path(__file__).parents[2] / "models"
 
@@ -97,6 +93,8 @@ def register(
     tags: Mapping[str, str],
 ) -> Version:
     """The registered version: logged to the active run, tried on golden images, then registered.
+
+    The version runs here, and imports its framework: see `frameworks.process`.
 
     Args:
         weights_path: A canonical file (see `mlproject.weights`): `.weights.h5` or `.safetensors`.
@@ -161,7 +159,7 @@ def check_name(name: str) -> None:
 def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
     """Raises UserError when a version could not be made of these, before anything is logged."""
     check_name(name)
-    suffix = _SUFFIXES[config["framework"]]
+    suffix = weights.CANONICAL_SUFFIX[config["framework"]]
     if not path.name.endswith(suffix):
         raise UserError(f"Weights {str(path)!r} are not {config['framework']}'s: no {suffix} file.")
     file = weights.read(path)
@@ -182,7 +180,7 @@ def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: s
 
 def _artifacts(path: Path, labels: Sequence[str], framework: str, folder: Path) -> dict[str, str]:
     """Paths of what travels in the version, laid out in `folder`."""
-    weights_copy = folder / f"mobilenet_v2{_SUFFIXES[framework]}"
+    weights_copy = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
     shutil.copyfile(path, weights_copy)
     labels_file = folder / "labels.txt"
     labels_file.write_text("\n".join(labels) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ IMAGENET = "imagenet"
 
 KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
-CANONICAL_SUFFIXES = (".weights.h5", ".safetensors")
+CANONICAL_SUFFIX = {"keras": ".weights.h5", "torch": ".safetensors"}
 
 # The array member of a `.keras` archive. Source: keras.src.saving.saving_lib.
 _KERAS_MEMBER = "model.weights.h5"
@@ -38,6 +38,20 @@ class WeightsFile:
     path: Path
     classes: int
     width: float
+
+
+def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
+    """The canonical file of a framework, made from what a person gives.
+
+    Args:
+        framework: `keras` or `torch`; it is imported, and the two never share a process.
+        spec: As in `keras_file` and `torch_file`.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: As in `keras_file` and `torch_file`.
+    """
+    return (keras_file if framework == "keras" else torch_file)(spec, folder)
 
 
 def keras_file(spec: str, folder: Path) -> WeightsFile:
@@ -124,7 +138,7 @@ def read(path: Path) -> WeightsFile:
         UserError: The file is absent, of another kind, or does not fit MobileNetV2.
     """
     spec = str(path)
-    _existing(spec, CANONICAL_SUFFIXES)
+    _existing(spec, tuple(CANONICAL_SUFFIX.values()))
     shapes = _h5_shapes(spec, path) if path.suffix == ".h5" else _safetensors_shapes(spec, path)
     return WeightsFile(path, *_recognise(spec, shapes))
 
