@@ -34,26 +34,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Registers one version."""
     tracking.connect()
-    with (
-        tracking.run("register", vars(arguments)),
-        tempfile.TemporaryDirectory() as folder,
-        process(arguments.framework) as call,
-    ):
+    framework, name = arguments.framework, arguments.name
+    with tracking.run("register", vars(arguments)), tempfile.TemporaryDirectory() as folder:
+        versions.check_name(name)
         labels = _labels(arguments.labels)
-        file = call(weights.canonical, arguments.framework, arguments.weights, Path(folder))
-        config = versions.config(
-            arguments.framework, image_size=arguments.image_size, width=file.width
-        )
-        made = call(
-            versions.register,
-            file.path,
-            labels,
-            config,
-            name=arguments.name,
-            tags={"mlproject.verb": "register"},
-        )
+        with process(framework) as call:
+            file = call(weights.canonical, framework, arguments.weights, Path(folder))
+            config = versions.config(framework, image_size=arguments.image_size, width=file.width)
+            tags = {"mlproject.verb": "register"}
+            made = call(versions.register, file.path, labels, config, name=name, tags=tags)
         mlflow.set_tag("mlproject.version", made.uri)
-    print(f"Registered {made.uri} ({arguments.framework}, {len(labels)} labels)")
+    print(f"Registered {made.uri} ({framework}, {len(labels)} labels)")
 
 
 def _labels(path: str) -> list[str]:

@@ -11,6 +11,7 @@ import mlflow
 
 from mlproject import reports, tables, tracking
 from mlproject.errors import UserError
+from mlproject.files import write_whole
 from mlproject.session import session
 from pipelines import command
 from pipelines import parser as new_parser
@@ -32,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
         lake = tables.locate(arguments.lake)
         with session("mlproject report") as spark:
             facts = reports.collect(spark, lake)
-        out.write_text(reports.render(facts), encoding="utf-8")
+        write_whole(out, reports.render(facts))
         mlflow.log_artifact(str(out))
         different = sum(found.different for found in facts.differences)
         mlflow.log_metrics(

@@ -15,7 +15,7 @@ SOURCE = PROJECT / "src" / "mlproject"
 
 # What each floor may import of ours: what stands on the floors below it, or before it on its own.
 FLOORS = (
-    {"errors", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
+    {"errors", "files", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
     {
         *("java", "session", "sources", "tables", "registry", "tracking"),
         *("frameworks", "imagenet", "weights"),

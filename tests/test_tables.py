@@ -28,7 +28,7 @@ def count(spark, lake):
 def test_an_append_from_a_new_snapshot_is_committed(spark, lake):
     since = tables.snapshot(spark, lake, "rollouts", "a")
     appended = tables.append(rows(spark), since)
-    assert since.version + 1 == appended.table_version
+    assert since.version + 1 == appended.version
     assert 1 == count(spark, lake)
 
 
@@ -41,7 +41,7 @@ def test_an_append_from_a_snapshot_that_the_same_filler_has_left_behind_is_dropp
 
 def test_the_next_append_of_a_filler_needs_no_new_snapshot(spark, lake):
     first = tables.append(rows(spark), tables.snapshot(spark, lake, "rollouts", "a"))
-    assert tables.append(rows(spark), first.next) is not None
+    assert tables.append(rows(spark), first) is not None
     assert 2 == count(spark, lake)
 
 

@@ -53,11 +53,13 @@ def test_a_verbs_run_has_its_name_its_parameters_and_its_end(store):
 
 def test_a_run_that_mlflow_run_began_is_gone_on_with(store, monkeypatch):
     client = mlflow.MlflowClient()
-    begun = client.create_run(mlflow.get_experiment_by_name("tests").experiment_id)
+    experiment = mlflow.get_experiment_by_name("tests").experiment_id
+    begun = client.create_run(experiment, run_name="a name of my own")
     client.log_param(begun.info.run_id, "lake", "as mlflow run wrote it")
     monkeypatch.setenv("MLFLOW_RUN_ID", begun.info.run_id)
     with tracking.run("score", {"lake": "lake", "model": "m"}) as run:
         pass
     assert begun.info.run_id == run.info.run_id
+    assert "a name of my own" == mlflow.get_run(run.info.run_id).info.run_name
     params = mlflow.get_run(run.info.run_id).data.params
     assert {"lake": "as mlflow run wrote it", "model": "m"} == params

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import deltalake
+import mlflow
 import pytest
 
 from tests.conftest import photo, photos, verb
@@ -39,6 +40,10 @@ def predictions(folder: Path):
 
 def ledger(folder: Path):
     return deltalake.DeltaTable(str(folder / "lake" / "rollouts")).to_pandas().sort_values("at")
+
+
+def names_and_versions() -> list[tuple[str, str]]:
+    return [(found.name, found.version) for found in mlflow.MlflowClient().search_model_versions()]
 
 
 def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(version, source, tmp_path):
@@ -114,16 +119,20 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
         ("promote", ("--model", "models:/photos/99"), "has no version 99"),
         ("score", ("--model", "models:/photos@nobody"), "has no alias 'nobody'"),
         ("rescore", ("--pointers", "models:/photos/1"), "never moves"),
+        ("train", ("--framework", "keras", "--weights", "none"), "Label 'red' has one photo"),
         ("register", ("--framework", "torch", "--weights", "nowhere.pth"), "nowhere.pth"),
         ("register", ("--framework", "keras", "--labels", "nowhere.txt"), "nowhere.txt"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, told):
     (tmp_path / "file").write_text("no folder")
-    if name == "rescore":
-        photos(tmp_path / "source", 1)
+    before = names_and_versions()
+    if name in ("rescore", "train"):
+        photos(tmp_path / "source", 1, "red")
+        photos(tmp_path / "source", 2, "green")
         done("ingest", "--source", "source", cwd=tmp_path)
     said = done(name, *arguments, cwd=tmp_path, code=2)
     assert told in said
     assert said.startswith(f"mlproject {name}: ")
     assert 1 == len(said.splitlines())
+    assert before == names_and_versions()

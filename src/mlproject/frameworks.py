@@ -3,16 +3,20 @@
 import importlib
 import multiprocessing
 import os
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 import mlflow
 
 from mlproject.errors import MlprojectError
+from mlproject.files import output_to
 
 MODULES = {"keras": ("tensorflow", "keras"), "torch": ("torch", "torchvision")}
 FRAMEWORKS = tuple(MODULES)
@@ -66,10 +70,22 @@ def _begin(framework: str, run_id: str | None) -> None:
     # torch's threads spin while they wait, and beside any other busy process they then take ten
     # times as long (measured on 2 cores). Read when libgomp is loaded, so before torch is.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for module in MODULES[framework]:
-        importlib.import_module(module)
+    _import(MODULES[framework])
     if run_id:
         mlflow.start_run(run_id=run_id)
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Imports without TensorFlow's words on each import, which no setting of its own silences."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.txt"
+        try:
+            with output_to(log):
+                for module in modules:
+                    importlib.import_module(module)
+        except Exception:
+            sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
+            raise
 
 
 def _end_with_parent() -> None:

@@ -12,11 +12,12 @@ from pyarrow import fs
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from mlproject import tables
 from mlproject.onboard import header
-from mlproject.sources import LISTED, Listing, open_source
+from mlproject.sources import Listing, open_source
 
 WAVE_FILES = 10_000  # files a commit: tens of seconds of work on two cores
 WAVE_BYTES = 1024**3  # bytes a commit
@@ -94,7 +95,7 @@ def ingest(
             if appended is None:
                 lost = True
                 break
-            since = appended.next
+            since = appended
             rows, errors = rows + seen.get["rows"], errors + seen.get["errors"]
             size_bytes += seen.get["size_bytes"]
             done += wave.num_rows
@@ -138,13 +139,17 @@ def _tasks(spark: SparkSession, files: pa.Table) -> DataFrame:
     return spark.createDataFrame(files).repartition(count)
 
 
-def _read(spark: SparkSession, source: str, files: pa.Table, counts: Any) -> DataFrame:
+def _read(
+    spark: SparkSession, source: str, files: pa.Table, counts: Any, *, with_content: bool = True
+) -> DataFrame:
     """The rows of `images` for these files, read and hashed in tasks."""
-    schema = StructType.fromDDL(tables.SCHEMAS["images"])
-    read = _reader(source, counts, with_content=True)
-    columns = schema.fieldNames()  # type: ignore[attr-defined]
-    rows = _tasks(spark, files).mapInArrow(read, _ROWS)
-    return rows.withColumn("ingested_at", F.current_timestamp()).select(*columns)
+    columns = tables.schema("images")
+    found = StructType([field for field in columns if field.name != "ingested_at"])
+    read = _reader(
+        source, counts, to_arrow_schema(found, timezone="UTC"), with_content=with_content
+    )
+    rows = _tasks(spark, files).mapInArrow(read, found)
+    return rows.withColumn("ingested_at", F.current_timestamp()).select(*columns.fieldNames())
 
 
 def _without_hopeless(spark: SparkSession, source: str, todo: pa.Table, counts: Any) -> pa.Table:
@@ -158,7 +163,7 @@ def _without_hopeless(spark: SparkSession, source: str, todo: pa.Table, counts: 
     doubtful = todo if few else todo.filter(pc.is_valid(todo["known"]))
     if not doubtful.num_rows:
         return todo
-    read = _tasks(spark, doubtful).mapInArrow(_reader(source, counts, with_content=False), _ROWS)
+    read = _read(spark, source, doubtful, counts, with_content=False)
     rows = read.select("path").toArrow()["path"]
     left_out = pc.and_(
         pc.is_in(todo["path"], value_set=doubtful["path"]),
@@ -167,27 +172,8 @@ def _without_hopeless(spark: SparkSession, source: str, todo: pa.Table, counts: 
     return todo.filter(pc.invert(left_out))
 
 
-_ROWS = (
-    "path string, image_id string, size_bytes long, modified_at timestamp, format string, "
-    "width int, height int, label string, content binary, error string"
-)
-_ARROW_ROWS = pa.schema(
-    [
-        *list(LISTED)[:1],
-        ("image_id", pa.string()),
-        *list(LISTED)[1:3],
-        ("format", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("label", pa.string()),
-        ("content", pa.binary()),
-        ("error", pa.string()),
-    ]
-)
-
-
 def _reader(
-    source: str, counts: Any, *, with_content: bool
+    source: str, counts: Any, schema: pa.Schema, *, with_content: bool
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for mapInArrow: listed files in, rows of `images` out, in bounded batches."""
 
@@ -205,9 +191,9 @@ def _reader(
             rows.append(row)
             held += len(row["content"] or b"")
             if held >= BATCH_BYTES:
-                yield pa.RecordBatch.from_pylist(rows, schema=_ARROW_ROWS)
+                yield pa.RecordBatch.from_pylist(rows, schema=schema)
                 rows, held = [], 0
-        yield pa.RecordBatch.from_pylist(rows, schema=_ARROW_ROWS)
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return read
 

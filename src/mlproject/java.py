@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlproject.errors import UserError
+from mlproject.files import write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 
@@ -56,15 +57,6 @@ def cache_folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a small file so that a reader, or a kill, never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.chmod(mode)
-    part.replace(path)
 
 
 def _in_java_home() -> str | None:

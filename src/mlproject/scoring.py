@@ -135,7 +135,7 @@ def score(
                 if appended is None:
                     lost = True
                     break
-                since = appended.next
+                since = appended
                 total, errors = total + seen.rows, errors + seen.errors
                 on_wave(total, count)
         finally:

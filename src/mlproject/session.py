@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from mlproject import java
 from mlproject.errors import UserError
+from mlproject.files import output_to, write_whole
 
 # What Delta asks Ivy for that Spark brings itself: 13 MB to fetch instead of 87 MB.
 SPARK_BRINGS = (
@@ -137,7 +138,7 @@ def _start(name: str, log: Path) -> SparkSession:
     if "spark.jars.packages" in wanted:
         print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     try:
-        with _output_to(log):
+        with output_to(log):
             spark = builder.getOrCreate()
     except PySparkRuntimeError as error:
         raise UserError(_why_not(error, log)) from error
@@ -186,7 +187,7 @@ def _remember_jars(spark: SparkSession) -> None:
     conf = spark.sparkContext.getConf()
     if conf.get("spark.jars.packages") and conf.get("spark.jars"):
         jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]
-        java.write_whole(_jar_list(), "\n".join(jars))
+        write_whole(_jar_list(), "\n".join(jars))
 
 
 def _require_delta(spark: SparkSession) -> None:
@@ -212,23 +213,6 @@ def _ship_package(spark: SparkSession) -> None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
     spark.sparkContext.addPyFile(made)
-
-
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Points stdout and stderr at a file while the JVM starts, which keeps it for good."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = [os.dup(1), os.dup(2)]
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        for number, kept in enumerate(before, start=1):
-            os.dup2(kept, number)
-            os.close(kept)
 
 
 def _why_not(error: Exception, log: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import filelock
 from delta import exceptions
 from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -73,16 +74,6 @@ class Snapshot:
         """The rows of this very version."""
         reader = spark.read.format("delta").option("versionAsOf", self.version)
         return reader.load(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """An append that was committed."""
-
-    table_version: int
-    """The Delta version that holds the rows."""
-    next: Snapshot
-    """What the filler's next append must be computed from, if it computes nothing anew."""
 
 
 def locate(lake: str) -> str:
@@ -153,7 +144,7 @@ def read(spark: SparkSession, lake: str, table: str, version: int | None = None)
     return (newest if version is None else replace(newest, version=version)).read(spark)
 
 
-def append(rows: DataFrame, since: Snapshot) -> Appended | None:
+def append(rows: DataFrame, since: Snapshot) -> Snapshot | None:
     """Appends rows that were computed from a snapshot, in one commit, or not at all.
 
     A compare-and-set: Delta keeps one counter for each filler in the table's log, and this append
@@ -162,8 +153,9 @@ def append(rows: DataFrame, since: Snapshot) -> Appended | None:
     Source: Delta protocol, "Transaction Identifiers"; docs.delta.io, "Idempotent table writes".
 
     Returns:
-        What was committed, or None when another append of the same filler came first: compute
-        the rows again from a new snapshot.
+        The version that holds the rows, from which the filler's next append may be computed; or
+        None when another append of the same filler came first: compute the rows again from a
+        new snapshot.
     """
     spark = rows.sparkSession
     done = "spark.databricks.delta.lastCommitVersionInSession"
@@ -177,9 +169,7 @@ def append(rows: DataFrame, since: Snapshot) -> Appended | None:
     committed = spark.conf.get(done, None)
     if committed is None:
         return None
-    version = int(committed)
-    after = Snapshot(since.table, since.path, version, since.filler, since.fills + 1)
-    return Appended(version, after)
+    return replace(since, version=int(committed), fills=since.fills + 1)
 
 
 @contextlib.contextmanager
@@ -225,19 +215,26 @@ def _lock_file(lake: str) -> Path:
 
 def _create(spark: SparkSession, path: str, table: str) -> None:
     maker = DeltaTable.createIfNotExists(spark).location(path)
-    maker = maker.addColumns(_schema(table))
-    with contextlib.suppress(*_LOST):  # somebody else has just made it
+    maker = maker.addColumns(schema(table))
+    try:
         maker.partitionedBy(*PARTITIONS.get(table, ())).execute()
+    except (*_LOST, AnalysisException):  # somebody else makes it: seen half way, or just made
+        for _ in range(50):
+            if DeltaTable.isDeltaTable(spark, path):
+                return
+            time.sleep(0.1)
+        raise
 
 
-def _schema(table: str) -> StructType:
+def schema(table: str) -> StructType:
+    """The columns of one of our tables."""
     return cast(StructType, StructType.fromDDL(SCHEMAS[table]))
 
 
 def _require_schema(found: StructType, table: str, path: str) -> None:
     """Columns may be added to a table of ours; none of ours may lack or change its type."""
     columns = {field.name: field.dataType for field in found}
-    wanted = {field.name: field.dataType for field in _schema(table)}
+    wanted = {field.name: field.dataType for field in schema(table)}
     wrong = [name for name, kind in wanted.items() if columns.get(name) != kind]
     if wrong:
         raise UserError(

@@ -19,6 +19,10 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 # Source: mlflow.environment_variables, 7 retries of 120 s.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
+# A name of MLflow's making, such as rogue-shrew-565; a person's own --run-name is kept.
+# Source: mlflow.utils.name_utils.
+MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
 
 def connect() -> MlflowClient:
     """A client of the server that MLFLOW_TRACKING_URI names; by default ./mlflow.db.
@@ -65,7 +69,9 @@ def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
         parameters: Logged, but for those that `mlflow run` has logged already.
     """
     with mlflow.start_run(nested=mlflow.active_run() is not None) as opened:
-        mlflow.set_tags({"mlflow.runName": verb, "mlproject.verb": verb})
+        mlflow.set_tag("mlproject.verb", verb)
+        if MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
+            mlflow.set_tag("mlflow.runName", verb)
         known = opened.data.params
         mlflow.log_params({key: str(v) for key, v in parameters.items() if key not in known})
         yield opened

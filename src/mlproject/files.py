@@ -1,0 +1,38 @@
+"""Writing to files: whole or not at all, and what native code prints."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Writes a text so that a reader, or a kill, never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.chmod(mode)
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Points stdout and stderr at a file, for native code and for processes that begin meanwhile.
+
+    Those processes keep it for good.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = [os.dup(1), os.dup(2)]
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, kept in enumerate(before, start=1):
+            os.dup2(kept, number)
+            os.close(kept)
