@@ -33,7 +33,7 @@ types: setup ## Check types
 	mypy
 
 # A lane is a process: TensorFlow and torch never share one (docs/decisions/0002).
-test-plain: setup ## Tests that need no Java and no framework
+test-plain: setup ## Tests that need no Java
 	$(LANE) "not spark and not keras and not torch"
 
 test-spark: setup ## Tests with Spark, and of whole verbs

@@ -18,7 +18,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-_loading = threading.Lock()
+# One for all versions of a process: MLflow runs this file anew, as another module, at each load.
+_loading = sys.modules.setdefault("mlproject_loading", threading.Lock())
 
 
 class KerasMobileNetV2(mlflow.pyfunc.PythonModel):

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 
-from mlproject import drawn_images, rollouts, tables, tracking
+from mlproject import drawn_images, rollouts, tables, tracking, training, versions
 from mlproject.frameworks import FRAMEWORKS
 from mlproject.session import session
 from pipelines import command, ingest, promote, report, rescore, train
@@ -41,19 +41,22 @@ def main(arguments: argparse.Namespace) -> None:
     """
     began = time.monotonic()
     tracking.connect()
-    lake, name = tables.locate_to_write(arguments.lake), arguments.name
+    name, starts = arguments.name, {f: getattr(arguments, f"{f}_weights") for f in FRAMEWORKS}
+    versions.check_name(name)
+    for framework, start in starts.items():  # wrong words are told before anything costs
+        training.check(framework, start, training.defaults(start))
+    lake = tables.locate_to_write(arguments.lake)
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
-    versions = {}
+    made = {}
     with tracking.run("main", vars(arguments)), session("mlproject main") as spark:
         source = arguments.source or _draw(lake)
         _step(ingest, source=source, lake=lake)
-        for framework in FRAMEWORKS:
-            weights = getattr(arguments, f"{framework}_weights")
-            made = _step(train, framework=framework, weights=weights, lake=lake, name=name)
-            versions[framework] = made.uri
+        for framework, start in starts.items():
+            version = _step(train, framework=framework, weights=start, lake=lake, name=name)
+            made[framework] = version.uri
         for framework in ("keras", "torch", "keras"):
-            _step(promote, model=versions[framework], alias=ALIAS)
+            _step(promote, model=made[framework], alias=ALIAS)
             _step(rescore, pointers=pointer, lake=lake)
         _step(report, lake=lake, out=out)
         mlflow.log_metric("seconds", time.monotonic() - began)
@@ -65,7 +68,7 @@ The report:         {out}
 Readers now see:    {pointer} = {now.version.uri if now else "nothing"}
 
 Try next:
-  mlflow run . -e promote --env-manager local -P model={versions["torch"]}
+  mlflow run . -e promote --env-manager local -P model={made["torch"]}
   mlflow run . -e rescore --env-manager local -P lake={arguments.lake}
   mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}"""
     )

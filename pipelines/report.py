@@ -61,7 +61,7 @@ def _writable(name: str) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = str(error.strerror)
-    if reason or not os.access(out if out.exists() else out.parent, os.W_OK):
+    if reason or not os.access(out.parent if out.is_file() or not out.exists() else out, os.W_OK):
         raise UserError(
             f"Report {name!r} cannot be written ({reason or 'no permission'}). Name another file: "
             "-P out=report.html"

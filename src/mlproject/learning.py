@@ -114,7 +114,8 @@ def plan(
 ) -> Iterator[tuple[int, list[tuple[Ints, float]]]]:
     """The epochs to come: (its number from 1, its steps); a step: (rows of a batch, rate).
 
-    No batch is a left-over of one image: batch norm has nothing to normalise by there.
+    An epoch's batches are of equal size, give or take one, so that none is a left-over of one
+    image, where batch norm has nothing to normalise by.
 
     Args:
         rows: What to learn from, each once an epoch, in random order.

@@ -1,11 +1,13 @@
 """What a version has not said yet, and making it say it: `images` to rows of `predictions`."""
 
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 
 import mlflow
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -165,9 +167,11 @@ def unmet_requirements(version: Version) -> list[str]:
     Returns:
         One phrase a package, such as "torch 2.15.0 (here 2.13.0)"; empty when all agree.
     """
-    file = mlflow.pyfunc.get_model_dependencies(version.loaded_from, format="pip")
-    with open(file, encoding="utf-8") as lines:  # noqa: PTH123 - a path that MLflow hands out
-        pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{version.loaded_from}/requirements.txt"
+        copy = mlflow.artifacts.download_artifacts(file, dst_path=folder)
+        lines = Path(copy).read_text(encoding="utf-8").splitlines()
+    pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     unmet = []
     for pin in filter(None, pins):
         name, wanted = pin.groups()

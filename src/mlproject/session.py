@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from pyspark import SparkContext
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -123,7 +124,10 @@ def _start(name: str, log: Path) -> SparkSession:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     defaults = _spark_defaults()
     master = os.environ.get("SPARK_MASTER") or defaults.get("spark.master") or "local[*]"
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit made the JVM: its words count
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:  # spark-submit made the JVM, and its --conf count
+        SparkContext._ensure_initialized()
+        defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
     if not submitted:
         wanted |= _jars() | (LOCAL if master.startswith("local") else {})
@@ -140,7 +144,7 @@ def _start(name: str, log: Path) -> SparkSession:
     try:
         with output_to(log):
             spark = builder.getOrCreate()
-    except PySparkRuntimeError as error:
+    except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_why_not(error, log)) from error
     _require_delta(spark)
     _remember_jars(spark)

@@ -1,5 +1,6 @@
 """Where images lie: the files below a folder, or below a URI that pyarrow can open."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
     Raises:
         UserError: The source is no folder, or no file system that pyarrow has.
     """
-    if "://" not in source or source.startswith("file://"):
-        root = Path(source.removeprefix("file://")).expanduser().resolve()
+    if "://" not in source or source.startswith("file:"):
+        root = Path(re.sub("^file:(//)?", "", source)).expanduser().resolve()
         if not root.is_dir():
             raise UserError(f"Source {source!r} is no folder. Name one: -P source=FOLDER")
         return str(root), fs.LocalFileSystem(), ""

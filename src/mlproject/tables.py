@@ -6,6 +6,7 @@ A *lake* is one folder or URI; `LAKE/images`, `LAKE/predictions` and `LAKE/rollo
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -80,7 +81,7 @@ def locate(lake: str) -> str:
     """The lake as an absolute path, or as the URI it is."""
     if not is_local(lake):
         return lake.rstrip("/")
-    return str(Path(lake.removeprefix("file://")).expanduser().resolve())
+    return str(Path(re.sub("^file:(//)?", "", lake)).expanduser().resolve())
 
 
 def locate_to_write(lake: str) -> str:
@@ -103,8 +104,9 @@ def locate_to_write(lake: str) -> str:
 
 
 def is_local(lake: str) -> bool:
-    """Whether a lake lies in a folder of this machine."""
-    return "://" not in lake or lake.startswith("file://")
+    """Whether a lake lies in a folder of this machine: a path, or a URI of the scheme `file`."""
+    scheme = re.match(r"([a-zA-Z][\w+.-]+):", lake)  # one letter is a drive
+    return scheme is None or scheme[1] == "file"
 
 
 def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Snapshot:
@@ -214,6 +216,12 @@ def _lock_file(lake: str) -> Path:
 
 
 def _create(spark: SparkSession, path: str, table: str) -> None:
+    files = {file.name for file in Path(path).glob("*")} if is_local(path) else set()
+    if files and "_delta_log" not in files:
+        raise UserError(
+            f"{path!r} is a folder of other files, where the table {table!r} would lie. "
+            "Name another lake: -P lake=FOLDER"
+        )
     maker = DeltaTable.createIfNotExists(spark).location(path)
     maker = maker.addColumns(schema(table))
     try:

@@ -10,6 +10,8 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
 
 from mlproject.errors import UserError
 
@@ -41,12 +43,12 @@ def connect() -> MlflowClient:
             f"A file store of an older MLflow lies in ./mlruns ({left[0]}). Move it away, or keep "
             f"it unused and say where to track: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
         )
-    if named and ("://" not in named or named.startswith("file:")):
+    if named and is_local_uri(named):
         raise UserError(
             f"MLFLOW_TRACKING_URI={named!r} is a file store, which holds no model registry. "
             f"Use a database or a server: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
         )
-    # Absolute, because the steps of `main` and of `mlflow run` begin in other folders.
+    # Absolute, for processes that begin in other folders.
     uri = named or DEFAULT_URI
     relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
     os.environ["MLFLOW_TRACKING_URI"] = (
@@ -55,7 +57,15 @@ def connect() -> MlflowClient:
     # No version of ours holds a pickle: refuse to run the code that one may hide.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    return MlflowClient()
+    client = MlflowClient()
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']!r} does not answer "
+            f"({str(error).splitlines()[0]}). Start the server, or name another one"
+        ) from error
+    return client
 
 
 @contextmanager

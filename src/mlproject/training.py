@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 
 from mlproject import examples, training_figures, versions, weights
 from mlproject.errors import UserError
-from mlproject.frameworks import Call
+from mlproject.frameworks import Call, tell
 from mlproject.learning import Examples, Floats, Scores, Settings
 from mlproject.learning import scores as scores_of
 
@@ -80,8 +80,7 @@ def train(
         UserError: Settings, weights or images do not do; nothing was trained.
     """
     settings = settings or defaults(start)
-    _check(settings, start)
-    versions.config(framework, image_size=settings.image_size)  # refused before anything costs
+    check(framework, start, settings)
     chosen = examples.labelled(images)
     file = None
     if start != NONE:
@@ -108,7 +107,11 @@ def train(
     return Trained(out, data.labels, config, found.accuracy, used, len(data.held_out), left_out)
 
 
-def _check(settings: Settings, start: str) -> None:
+def check(framework: str, start: str, settings: Settings) -> None:
+    """Raises UserError when nothing can be trained from there with these settings."""
+    versions.config(framework, image_size=settings.image_size)
+    if start != NONE:
+        weights.check(framework, start)
     positive = ("epochs", "batch_size", "learning_rate", "fine_tune_epochs")
     for name in positive:
         if not getattr(settings, name) > 0:
@@ -131,10 +134,15 @@ def _learn(
     config: dict[str, Any],
     out: Path,
 ) -> Floats:
-    """Trains, in the framework's process; each epoch is logged as it ends."""
+    """Trains, in the framework's process; each epoch is logged and told of as it ends."""
+
+    def on_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
+        _log_epoch(epoch, training, held_out)
+        tell(epoch, _last_epoch(settings))
+
     network: Any = importlib.import_module(f"mlproject.{framework}_training")
     probabilities: Floats = network.train(
-        data, file, settings, config=config, path=out, on_epoch=_log_epoch
+        data, file, settings, config=config, path=out, on_epoch=on_epoch
     )
     return probabilities
 

@@ -204,9 +204,10 @@ def _try(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
     images = golden.images()
     contents = [image.content for image in images]
     try:
-        model = mlflow.pyfunc.load_model(uri)
-        rows = model.predict(pd.DataFrame({"content": contents}))
-        alone = [model.predict(pd.DataFrame({"content": [content]})) for content in contents]
+        with tempfile.TemporaryDirectory() as folder:
+            model = mlflow.pyfunc.load_model(uri, dst_path=folder)
+            rows = model.predict(pd.DataFrame({"content": contents}))
+            alone = [model.predict(pd.DataFrame({"content": [content]})) for content in contents]
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RefusedError(f"The version does not run: {line} Nothing was registered.") from error

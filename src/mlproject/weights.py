@@ -54,6 +54,12 @@ def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
     return (keras_file if framework == "keras" else torch_file)(spec, folder)
 
 
+def check(framework: str, spec: str) -> None:
+    """Raises UserError when there is no weights file of the framework by that name."""
+    if spec != IMAGENET:
+        _existing(spec, KERAS_SUFFIXES if framework == "keras" else TORCH_SUFFIXES)
+
+
 def keras_file(spec: str, folder: Path) -> WeightsFile:
     """A `.weights.h5` of `keras.applications.MobileNetV2` in `folder`, made from `spec`.
 
