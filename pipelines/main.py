@@ -50,8 +50,9 @@ def main(arguments: argparse.Namespace) -> None:
     out = str(Path("report.html").resolve())
     made = {}
     with tracking.run("main", vars(arguments)), session("mlproject main") as spark:
-        source = arguments.source or _draw(lake)
-        _step(ingest, source=source, lake=lake)
+        # The drawn images have been written to their end: no need to let them settle.
+        source, settle = (arguments.source, "2") if arguments.source else (_draw(lake), "0")
+        _step(ingest, source=source, lake=lake, settle=settle)
         for framework, start in starts.items():
             version = _step(train, framework=framework, weights=start, lake=lake, name=name)
             made[framework] = version.uri

@@ -21,7 +21,7 @@ FLOORS = (
         *("frameworks", "imagenet", "weights"),
     },
     {
-        *("images", "examples", "keras_training", "torch_training", "training"),
+        *("image_files", "images", "examples", "keras_training", "torch_training", "training"),
         *("training_figures", "versions", "scoring", "rollouts"),
         *("reports", "report_queries", "thumbnails"),
     },

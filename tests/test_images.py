@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlproject import images, sources, tables
-from mlproject.errors import UserError
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
@@ -59,6 +58,44 @@ def test_a_file_touched_but_not_changed_is_no_second_row_and_no_commit(spark, la
     assert {"unchanged": 1} == second.left
     assert first.table_version == second.table_version
     assert 2 == len(rows(spark, lake))
+    # Nor is it read again: a third look finds nothing to look at.
+    third = ingest(spark, lake, tmp_path / "source")
+    assert {} == third.left
+    [noted] = tables.read(spark, lake, "files").collect()
+    assert ("unchanged", rows(spark, lake)[0].image_id) == (noted.state, noted.image_id)
+
+
+def test_a_file_that_goes_back_to_old_bytes_is_no_new_row_and_is_noted(spark, lake, tmp_path):
+    photos(tmp_path / "source", 1)
+    file = tmp_path / "source/red/000.jpg"
+    first = file.read_bytes()
+    for content in (first, photo((9, 9, 9), 5), first):
+        file.write_bytes(content)
+        done = ingest(spark, lake, tmp_path / "source")
+    assert (0, {"unchanged": 1}) == (done.rows, done.left)
+    assert 2 == len(rows(spark, lake))
+    assert {} == ingest(spark, lake, tmp_path / "source").left
+
+
+def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_path):
+    photos(tmp_path / "source", 3)
+    (tmp_path / "source/empty.jpg").touch()
+
+    def plan():
+        return images.plan(spark, lake, sources.listing(str(tmp_path / "source")))
+
+    first = plan()
+    assert (3, 3, 0, {"empty": 1}) == (first.listed, first.new, first.changed, first.left)
+    assert not Path(lake, "images").exists()
+    ingest(spark, lake, tmp_path / "source")
+    changed = photo((9, 9, 9), 5)
+    (tmp_path / "source/red/001.jpg").write_bytes(changed)
+    (tmp_path / "source/red/new.jpg").write_bytes(changed)
+    version = tables.snapshot(spark, lake, "images").version
+    planned = plan()
+    assert (4, 1, 1) == (planned.listed, planned.new, planned.changed)
+    assert 2 * len(changed) == planned.size_bytes
+    assert version == tables.snapshot(spark, lake, "images").version
 
 
 def test_a_copy_under_another_name_is_a_row_of_the_same_image(spark, lake, tmp_path):
@@ -75,15 +112,6 @@ def test_a_file_that_is_no_image_is_a_row_with_an_error(spark, lake, tmp_path):
     (tmp_path / "source/words.jpg").write_text("no image at all")
     assert 1 == ingest(spark, lake, tmp_path / "source").errors
     assert ("unsupported_format", None) == (rows(spark, lake)[0].error, rows(spark, lake)[0].width)
-
-
-def test_empty_hidden_and_other_files_are_left_and_counted(spark, lake, tmp_path):
-    photos(tmp_path / "source", 1)
-    (tmp_path / "source/empty.png").touch()
-    (tmp_path / "source/.hidden.png").write_bytes(b"x")
-    (tmp_path / "source/readme.txt").write_text("x")
-    done = ingest(spark, lake, tmp_path / "source")
-    assert {"empty": 1, "skipped": 2} == done.left
 
 
 def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, tmp_path):
@@ -162,8 +190,3 @@ def test_hostile_files_are_all_rows_or_counted(spark, lake, shared):
     empty = [path for path in files if path.stat().st_size == 0]
     assert {"skipped": len(hidden), "empty": len(empty)} == done.left
     assert len(files) - len(hidden) - len(empty) == done.rows
-
-
-def test_a_source_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no folder"):
-        sources.listing(str(tmp_path / "nowhere"))

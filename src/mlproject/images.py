@@ -1,6 +1,5 @@
 """Image files to rows of the `images` table: list the source, subtract the table, read the rest."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,24 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import fs
-from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
-from mlproject import tables
-from mlproject.onboard import header
-from mlproject.sources import Listing, open_source
+from mlproject import image_files, tables
+from mlproject.sources import Listing
 
 WAVE_FILES = 10_000  # files a commit: tens of seconds of work on two cores
 WAVE_BYTES = 1024**3  # bytes a commit
-TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
-INLINE_BYTES = 100_000_000  # bytes; what the versions' own limit `max_bytes` refuses anyway
-BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
-BLOCK_BYTES = 1024**2  # bytes read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +31,70 @@ class Ingested:
     size_bytes: int
     """Bytes of the files that were added."""
     left: dict[str, int]
-    """Files that gave no row, by reason: empty, skipped, unchanged, changing, gone, unreadable."""
+    """Files that gave no row, by reason: see `sources.REASONS`."""
     table_version: int
     """The Delta version of `images` at the end."""
 
 
-def pending(images: DataFrame, files: pa.Table) -> DataFrame:
-    """The listed files whose path, size and modified time the table does not hold.
+def pending(images: DataFrame, listed_files: pa.Table, touched: DataFrame) -> DataFrame:
+    """The listed files whose path, size and modified time no table holds.
+
+    Args:
+        images: The `images` table.
+        listed_files: What lies in the source, as `sources.LISTED`.
+        touched: The `files` table.
 
     Returns:
-        The columns of `files` and `known`: the image_ids that the table has for that path.
+        The columns of `listed_files` and `known`: the image_ids that `images` has for that path.
     """
-    listed = images.sparkSession.createDataFrame(files)
-    seen = images.select("path", "size_bytes", "modified_at")
+    listed = images.sparkSession.createDataFrame(listed_files)
+    facts = ("path", "size_bytes", "modified_at")
+    seen = images.select(*facts).unionByName(touched.select(*facts))
     known = images.groupBy("path").agg(F.collect_set("image_id").alias("known"))
-    missing = listed.join(seen, ["path", "size_bytes", "modified_at"], "left_anti")
+    missing = listed.join(seen, list(facts), "left_anti")
     return missing.join(known, "path", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an ingest would look at."""
+
+    listed: int
+    """Image files in the source."""
+    new: int
+    """Files at a path that the table does not know."""
+    changed: int
+    """Files of another size or modified time than the table knows for their path."""
+    size_bytes: int
+    """Bytes of the new and changed files."""
+    left: dict[str, int]
+    """Files that would be left, by reason: see `sources.REASONS`."""
+
+
+def plan(spark: SparkSession, lake: str, listed: Listing) -> Planned:
+    """What an ingest would look at now; reads no file and writes nothing.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it; it need not be there yet.
+        listed: What lies in the source.
+    """
+    todo = pending(
+        _rows_of(spark, lake, "images"), listed.files, _rows_of(spark, lake, "files")
+    ).agg(
+        F.count_if(F.col("known").isNull()).alias("new"),
+        F.count_if(F.col("known").isNotNull()).alias("changed"),
+        F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
+    )
+    [(new, changed, size_bytes)] = todo.collect()
+    return Planned(listed.files.num_rows, new, changed, size_bytes, listed.left)
+
+
+def _rows_of(spark: SparkSession, lake: str, table: str) -> DataFrame:
+    """A table's rows now, none when there is no table yet."""
+    if tables.exists(spark, lake, table):
+        return tables.read(spark, lake, table)
+    return spark.createDataFrame([], tables.schema(table))
 
 
 def ingest(
@@ -79,13 +117,17 @@ def ingest(
     since = tables.snapshot(spark, lake, "images", "ingest")
     rows = errors = size_bytes = 0
     while True:
-        counts = spark.sparkContext.accumulator(Counter(), _Counters())
-        todo = pending(since.read(spark), listed.files).toArrow().sort_by("path")
-        todo = _without_hopeless(spark, listed.source, todo, counts)
+        counts = image_files.counts(spark)
+        touched = _rows_of(spark, lake, "files")
+        todo = pending(since.read(spark), listed.files, touched).toArrow().sort_by("path")
+        todo, unchanged = _look(spark, listed.source, todo, counts)
+        if unchanged.num_rows:
+            _note_unchanged(spark, lake, unchanged)
+            counts.add(Counter(unchanged=unchanged.num_rows))
         done, lost = 0, False
         for wave in _waves(todo, wave_files):
             seen = Observation()
-            frame = _read(spark, listed.source, wave, counts).observe(
+            frame = image_files.read(spark, listed.source, wave, counts).observe(
                 seen,
                 F.count("*").alias("rows"),
                 F.count("error").alias("errors"),
@@ -103,20 +145,8 @@ def ingest(
         if not lost:
             break
         since = tables.snapshot(spark, lake, "images", "ingest")
-    left = {"empty": listed.empty, "skipped": listed.skipped, **counts.value}
-    left = {reason: count for reason, count in left.items() if count}
+    left = Counter(listed.left) + counts.value
     return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
-
-
-class _Counters(AccumulatorParam[Counter[str]]):
-    """Adds up what tasks met; a task that Spark runs twice is counted twice."""
-
-    def zero(self, value: Counter[str]) -> Counter[str]:
-        return Counter()
-
-    def addInPlace(self, value1: Counter[str], value2: Counter[str]) -> Counter[str]:  # noqa: N802 - Spark's name
-        value1.update(value2)
-        return value1
 
 
 def _waves(todo: pa.Table, wave_files: int) -> Iterator[pa.Table]:
@@ -131,105 +161,46 @@ def _waves(todo: pa.Table, wave_files: int) -> Iterator[pa.Table]:
         yield todo.slice(start)
 
 
-def _tasks(spark: SparkSession, files: pa.Table) -> DataFrame:
-    """The files as a DataFrame of balanced partitions: a slot each, more when they are large."""
-    size = pc.sum(files["size_bytes"]).as_py() or 0
-    slots = min(files.num_rows, spark.sparkContext.defaultParallelism)
-    count = max(1, slots, -(-size // TASK_BYTES))
-    return spark.createDataFrame(files).repartition(count)
+def _look(
+    spark: SparkSession, source: str, todo: pa.Table, counts: Any
+) -> tuple[pa.Table, pa.Table]:
+    """Parts what will give rows from files that were touched and have the bytes they had.
 
-
-def _read(
-    spark: SparkSession, source: str, files: pa.Table, counts: Any, *, with_content: bool = True
-) -> DataFrame:
-    """The rows of `images` for these files, read and hashed in tasks."""
-    columns = tables.schema("images")
-    found = StructType([field for field in columns if field.name != "ingested_at"])
-    read = _reader(
-        source, counts, to_arrow_schema(found, timezone="UTC"), with_content=with_content
-    )
-    rows = _tasks(spark, files).mapInArrow(read, found)
-    return rows.withColumn("ingested_at", F.current_timestamp()).select(*columns.fieldNames())
-
-
-def _without_hopeless(spark: SparkSession, source: str, todo: pa.Table, counts: Any) -> pa.Table:
-    """Leaves out files that will give no row: touched ones with known bytes, unreadable ones.
-
-    They stay pending, and a wave of nothing else would be an empty commit at every ingest. So
-    the files whose path the table knows, few as a rule, and any files when there are few, are
+    A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
+    So the files whose path the table knows, few as a rule, and any files when there are few, are
     read once more, before.
+
+    Returns:
+        What to read into rows; and the unchanged files, with their `image_id`. What cannot be
+        read now is in neither, and stays pending.
     """
     few = todo.num_rows <= FEW
     doubtful = todo if few else todo.filter(pc.is_valid(todo["known"]))
     if not doubtful.num_rows:
-        return todo
-    read = _read(spark, source, doubtful, counts, with_content=False)
-    rows = read.select("path").toArrow()["path"]
-    left_out = pc.and_(
-        pc.is_in(todo["path"], value_set=doubtful["path"]),
-        pc.invert(pc.is_in(todo["path"], value_set=rows)),
+        return todo, doubtful
+    looked = image_files.read(spark, source, doubtful, counts, with_content=False)
+    found = looked.select("path", "image_id").toArrow()
+    ids = dict(zip(found["path"].to_pylist(), found["image_id"].to_pylist(), strict=True))
+    new, same = [], []
+    for path, known in zip(todo["path"].to_pylist(), todo["known"].to_pylist(), strict=True):
+        image_id = ids.get(path)
+        same.append(image_id in (known or ()))
+        new.append(image_id not in (known or ()) if image_id else not few and known is None)
+    unchanged = todo.filter(pa.array(same, pa.bool_()))
+    unchanged_ids = pa.array([ids[path] for path in unchanged["path"].to_pylist()], pa.string())
+    return todo.filter(pa.array(new, pa.bool_())), unchanged.append_column(
+        "image_id", unchanged_ids
     )
-    return todo.filter(pc.invert(left_out))
 
 
-def _reader(
-    source: str, counts: Any, schema: pa.Schema, *, with_content: bool
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for mapInArrow: listed files in, rows of `images` out, in bounded batches."""
+def _note_unchanged(spark: SparkSession, lake: str, unchanged: pa.Table) -> None:
+    """Notes files that were touched, so that they are not read again.
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _, filesystem, prefix = open_source(source)
-        rows: list[dict[str, Any]] = []
-        held = 0
-        for file in (file for batch in batches for file in batch.to_pylist()):
-            row, reason = _row(filesystem, prefix, file)
-            if row is None:
-                counts.add(Counter({reason: 1}))
-                continue
-            if not with_content:
-                row["content"] = None
-            rows.append(row)
-            held += len(row["content"] or b"")
-            if held >= BATCH_BYTES:
-                yield pa.RecordBatch.from_pylist(rows, schema=schema)
-                rows, held = [], 0
-        yield pa.RecordBatch.from_pylist(rows, schema=schema)
-
-    return read
-
-
-def _row(
-    filesystem: fs.FileSystem, prefix: str, file: dict[str, Any]
-) -> tuple[dict[str, Any] | None, str]:
-    """One file's row, or None and why there is none yet."""
-    digest, size, blocks = hashlib.sha256(), 0, []
-    path = file["path"].removeprefix(prefix)
-    try:
-        with filesystem.open_input_stream(path, compression=None) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
-                if size <= INLINE_BYTES:
-                    blocks.append(block)
-    except FileNotFoundError:
-        return None, "gone"
-    except OSError:
-        return None, "unreadable"
-    if size != file["size_bytes"]:
-        return None, "changing"
-    if digest.hexdigest() in (file["known"] or ()):
-        return None, "unchanged"
-    content = b"".join(blocks) if size <= INLINE_BYTES else None
-    facts = header(content) if content is not None else None
-    return {
-        "path": file["path"],
-        "image_id": digest.hexdigest(),
-        "size_bytes": size,
-        "modified_at": file["modified_at"],
-        "format": (facts.format or None) if facts else None,
-        "width": (facts.width or None) if facts else None,
-        "height": (facts.height or None) if facts else None,
-        "label": file["label"],
-        "content": content,
-        "error": (facts.error or None) if facts else "too_many_bytes",
-    }, ""
+    When another ingest is faster, it has noted them.
+    """
+    since = tables.snapshot(spark, lake, "files", "ingest")
+    seen = spark.createDataFrame(
+        unchanged.select(["path", "size_bytes", "modified_at", "image_id"])
+    )
+    noted = seen.withColumn("state", F.lit("unchanged")).withColumn("at", F.current_timestamp())
+    tables.append(noted, since)

@@ -1,6 +1,10 @@
 """Where images lie: the files below a folder, or below a URI that pyarrow can open."""
 
+import os
 import re
+import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,22 @@ from mlproject.errors import UserError
 SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
+
+# Files on their way to their real name: browsers, rsync's and curl's users, editors.
+UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download")
+
+# Why a file gives no row, for now or for good.
+REASONS = {
+    "empty": "no bytes yet: somebody may be writing it",
+    "settling": "modified within the last `settle` seconds, or named .part, .tmp and the like",
+    "skipped": "hidden, no regular file, or with a suffix that `include` does not name",
+    "link": "a symbolic link that leaves the source, loops, or points to nothing",
+    "name": "its path is not valid UTF-8, which a table cannot hold",
+    "unreadable": "it, or its folder, may not be read",
+    "unchanged": "touched, with the bytes that the table has",
+    "changing": "it changed between listing and reading",
+    "gone": "it was removed between listing and reading",
+}
 
 LISTED = pa.schema(
     [
@@ -34,13 +54,22 @@ class Listing:
     """The source as an absolute path or a URI."""
     files: pa.Table
     """One row a file: path, size_bytes, modified_at (microseconds, UTC), label; by path."""
-    empty: int
-    """Files of zero bytes: left for later, somebody may be writing them."""
-    skipped: int
-    """Files that are hidden or have another suffix."""
+    left: dict[str, int]
+    """How many files were left, by reason: see `REASONS`."""
 
 
-def listing(source: str, include: str = SUFFIXES) -> Listing:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file as the file system tells of it."""
+
+    path: str
+    """As the file system names it; not UTF-8 bytes are surrogates."""
+    size: int
+    modified_at: int
+    """Microseconds since 1970."""
+
+
+def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Listing:
     """All image files below a folder or URI, with the label that their folder's name gives.
 
     A file that lies directly in the source has no label. Names that begin with "." or "_" are
@@ -49,36 +78,44 @@ def listing(source: str, include: str = SUFFIXES) -> Listing:
     Args:
         source: A local folder, or a URI of a file system that pyarrow knows.
         include: Suffixes, comma-separated, in any case; "*" takes every file.
+        settle: Seconds since a file was modified, before it is taken; a time in the future counts
+            as long ago.
 
     Raises:
         UserError: The source is no folder that can be listed.
     """
     root, filesystem, prefix = open_source(source)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
+    left: Counter[str] = Counter()
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
-    empty = skipped = 0
+    now = time.time() * 1e6
     try:
-        found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+        for file in _walk(root, left) if not prefix else _select(root, filesystem):
+            below = file.path[len(root) :].lstrip("/").split("/")
+            name = below[-1].lower()
+            if any(part[:1] in (".", "_") for part in below):
+                left["skipped"] += 1
+            elif name.endswith(UNFINISHED):
+                left["settling"] += 1
+            elif include != "*" and not name.endswith(suffixes):
+                left["skipped"] += 1
+            elif not _is_utf8(file.path):
+                left["name"] += 1
+            elif file.size == 0:
+                left["empty"] += 1
+            elif 0 <= now - file.modified_at < settle * 1e6:
+                left["settling"] += 1
+            else:
+                rows["path"].append(prefix + file.path)
+                rows["size_bytes"].append(file.size)
+                rows["modified_at"].append(file.modified_at)
+                rows["label"].append(below[-2] if len(below) > 1 else None)
     except OSError as error:
         raise UserError(
             f"Source {source!r} cannot be listed ({error}). Name a folder: -P source=FOLDER"
         ) from error
-    for file in found:
-        if file.type != fs.FileType.File:
-            continue
-        below = file.path[len(root) :].lstrip("/").split("/")
-        hidden = any(name[:1] in (".", "_") for name in below)
-        if hidden or (include != "*" and not below[-1].lower().endswith(suffixes)):
-            skipped += 1
-        elif file.size == 0:
-            empty += 1
-        else:
-            rows["path"].append(prefix + file.path)
-            rows["size_bytes"].append(file.size)
-            rows["modified_at"].append(file.mtime_ns // 1000)
-            rows["label"].append(below[-2] if len(below) > 1 else None)
     files = pa.table(rows, schema=LISTED).sort_by("path")
-    return Listing(root if not prefix else source, files, empty, skipped)
+    return Listing(root if not prefix else source, files, dict(left))
 
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
@@ -97,3 +134,55 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         raise UserError(f"Source {source!r} cannot be opened ({error})") from error
     return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _walk(root: str, left: Counter[str]) -> Iterator[_File]:
+    """The files below a local folder; links are followed as long as they stay below it.
+
+    pyarrow's own listing ends at the first name that is not UTF-8, and goes round loops of links.
+    """
+    # As each is reached, and the real folders on the way to it.
+    folders: list[tuple[str, tuple[str, ...]]] = [(root, (root,))]
+    while folders:
+        folder, trail = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            if folder == root:
+                raise
+            left["unreadable"] += 1
+            continue
+        for entry in entries:
+            real = f"{trail[-1]}{os.sep}{entry.name}"
+            try:
+                if entry.is_symlink():
+                    real = os.path.realpath(entry.path, strict=True)
+                    if real in trail or not real.startswith(f"{root}{os.sep}"):
+                        left["link"] += 1
+                        continue
+                if entry.is_dir():
+                    folders.append((entry.path, (*trail, real)))
+                    continue
+                facts = entry.stat()
+            except OSError:
+                left["link" if entry.is_symlink() else "gone"] += 1
+                continue
+            if entry.is_file():
+                yield _File(entry.path, facts.st_size, facts.st_mtime_ns // 1000)
+            else:
+                left["skipped"] += 1
+
+
+def _select(root: str, filesystem: fs.FileSystem) -> Iterator[_File]:
+    """The files below a folder of a remote file system."""
+    for file in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
+        if file.type == fs.FileType.File:
+            yield _File(file.path, file.size, file.mtime_ns // 1000)

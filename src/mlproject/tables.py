@@ -28,6 +28,11 @@ SCHEMAS = {
         "width int, height int, label string, content binary, error string, "
         "ingested_at timestamp"
     ),
+    # What was seen at a path since its row in `images`; made when there is something to tell.
+    "files": (
+        "path string, size_bytes long, modified_at timestamp, image_id string, state string, "
+        "at timestamp"
+    ),
     "predictions": (
         "image_id string, model_name string, model_version int, label string, score double, "
         "top_labels array<string>, top_scores array<double>, error string, model_id string, "
@@ -40,6 +45,7 @@ SCHEMAS = {
 }
 MADE_BY = {
     "images": "ingest -P source=FOLDER",
+    "files": "ingest -P source=FOLDER",
     "predictions": "score -P model=models:/photos@champion",
     "rollouts": "rescore -P pointers=models:/photos@champion",
 }
@@ -134,6 +140,11 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
     counters = newest.transactions()
     fills = counters.apply(filler) if counters.contains(filler) else -1
     return Snapshot(table, path, newest.version(), filler, fills)
+
+
+def exists(spark: SparkSession, lake: str, table: str) -> bool:
+    """Whether a table has been made."""
+    return bool(DeltaTable.isDeltaTable(spark, f"{lake}/{table}"))
 
 
 def read(spark: SparkSession, lake: str, table: str, version: int | None = None) -> DataFrame:
