@@ -28,6 +28,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--plan", default="false", choices=("true", "false"), help="true = tell only, write nothing"
     )
+    arguments.add_argument(
+        "--on_missing", default="keep", choices=("keep", "mark"), help="what to note of gone files"
+    )
     return arguments
 
 
@@ -63,6 +66,7 @@ def _ingest(arguments: argparse.Namespace, lake: str) -> None:
         began = time.monotonic()
         done = images.ingest(spark, lake, listed, on_wave=on_wave)
         seconds = time.monotonic() - began
+        gone = images.mark_missing(spark, lake, listed) if arguments.on_missing == "mark" else 0
     mlflow.set_tag("mlproject.images_version", done.table_version)
     mlflow.log_metrics(
         {
@@ -71,10 +75,13 @@ def _ingest(arguments: argparse.Namespace, lake: str) -> None:
             "errors": done.errors,
             "bytes": done.size_bytes,
             "images_per_second": done.rows / seconds,
+            "gone": gone,
             **_counts(done.left),
         }
     )
     where = f"{lake}/images version {done.table_version}"
+    if gone:
+        print(f"Marked {gone} files as gone")
     if not done.rows:
         print(f"Nothing new among {done.listed} image files.{_aside(done.left)} {where}")
         return

@@ -77,6 +77,34 @@ def test_a_file_that_goes_back_to_old_bytes_is_no_new_row_and_is_noted(spark, la
     assert {} == ingest(spark, lake, tmp_path / "source").left
 
 
+def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
+    spark, lake, tmp_path
+):
+    for source in ("source", "source2"):
+        photos(tmp_path / source, 3, seed=len(source))
+        ingest(spark, lake, tmp_path / source)
+    file, aside = tmp_path / "source/red/000.jpg", tmp_path / "aside.jpg"
+
+    def look() -> tuple[int, int]:
+        listed = sources.listing(str(tmp_path / "source"), include="jpg,none")
+        images.ingest(spark, lake, listed)
+        marked = images.mark_missing(spark, lake, listed)
+        whole = (tables.read(spark, lake, name) for name in ("images", "files"))
+        return marked, images.present(*whole).count()
+
+    file.rename(aside)
+    shutil.rmtree(tmp_path / "source2")
+    assert (1, 5) == look()
+    assert (0, 5) == look()
+    aside.rename(file)
+    assert (0, 6) == look()
+    assert 6 == len(rows(spark, lake))
+    file.write_bytes(photo((9, 9, 9), 5))
+    assert (0, 6) == look()
+    file.rename(file.with_suffix(".txt"))
+    assert (1, 5) == look()
+
+
 def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_path):
     photos(tmp_path / "source", 3)
     (tmp_path / "source/empty.jpg").touch()

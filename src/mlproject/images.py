@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject import image_files, tables
-from mlproject.sources import Listing
+from mlproject.sources import Listing, missing_files
 
 WAVE_FILES = 10_000  # files a commit: tens of seconds of work on two cores
 WAVE_BYTES = 1024**3  # bytes a commit
+UNCHANGED, GONE = "unchanged", "gone"  # states in `files`
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
 
 
@@ -36,23 +37,58 @@ class Ingested:
     """The Delta version of `images` at the end."""
 
 
-def pending(images: DataFrame, listed_files: pa.Table, touched: DataFrame) -> DataFrame:
-    """The listed files whose path, size and modified time no table holds.
+def paths(images: DataFrame, files: DataFrame) -> DataFrame:
+    """What is known of each path: path, known (its image_ids), image_id and state (its last).
+
+    Args:
+        images: The `images` table.
+        files: The `files` table.
+    """
+    ingested = images.select("path", "image_id", F.lit("ingested").alias("state"), "ingested_at")
+    seen = files.select("path", "image_id", "state", "at")
+    return (
+        ingested.withColumnRenamed("ingested_at", "at")
+        .unionByName(seen)
+        .groupBy("path")
+        .agg(
+            F.collect_set("image_id").alias("known"),
+            F.max_by("image_id", "at").alias("image_id"),
+            F.max_by("state", "at").alias("state"),
+        )
+    )
+
+
+def present(images: DataFrame, files: DataFrame) -> DataFrame:
+    """The rows of `images` that hold what lies at their path now, as far as `ingest` has seen.
+
+    Left out are overwritten contents and, where `on_missing=mark` has noted them, removed files.
+
+    Args:
+        images: The `images` table.
+        files: The `files` table.
+    """
+    now = paths(images, files).where(F.col("state") != GONE).select("path", "image_id")
+    return images.join(now, ["path", "image_id"], "left_semi")
+
+
+def pending(images: DataFrame, listed_files: pa.Table, files: DataFrame) -> DataFrame:
+    """The listed files whose path, size and modified time no table holds, and those that are back.
 
     Args:
         images: The `images` table.
         listed_files: What lies in the source, as `sources.LISTED`.
-        touched: The `files` table.
+        files: The `files` table.
 
     Returns:
         The columns of `listed_files` and `known`: the image_ids that `images` has for that path.
     """
     listed = images.sparkSession.createDataFrame(listed_files)
-    facts = ("path", "size_bytes", "modified_at")
-    seen = images.select(*facts).unionByName(touched.select(*facts))
-    known = images.groupBy("path").agg(F.collect_set("image_id").alias("known"))
-    missing = listed.join(seen, list(facts), "left_anti")
-    return missing.join(known, "path", "left")
+    facts = ["path", "size_bytes", "modified_at"]
+    known = paths(images, files)
+    gone = known.where(F.col("state") == GONE)
+    seen = images.select(*facts).unionByName(files.select(*facts)).join(gone, "path", "left_anti")
+    missing = listed.join(seen, facts, "left_anti")
+    return missing.join(known.select("path", "known"), "path", "left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +154,11 @@ def ingest(
     rows = errors = size_bytes = 0
     while True:
         counts = image_files.counts(spark)
-        touched = _rows_of(spark, lake, "files")
-        todo = pending(since.read(spark), listed.files, touched).toArrow().sort_by("path")
+        files = _rows_of(spark, lake, "files")
+        todo = pending(since.read(spark), listed.files, files).toArrow().sort_by("path")
         todo, unchanged = _look(spark, listed.source, todo, counts)
         if unchanged.num_rows:
-            _note_unchanged(spark, lake, unchanged)
+            _note(spark, lake, unchanged, UNCHANGED)
             counts.add(Counter(unchanged=unchanged.num_rows))
         done, lost = 0, False
         for wave in _waves(todo, wave_files):
@@ -193,14 +229,33 @@ def _look(
     )
 
 
-def _note_unchanged(spark: SparkSession, lake: str, unchanged: pa.Table) -> None:
-    """Notes files that were touched, so that they are not read again.
+def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
+    """Notes which ingested files below a source are there no more; gives back how many.
 
-    When another ingest is faster, it has noted them.
+    A file that the listing left out for another reason, such as its suffix, is there.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it.
+        listed: What lies in the source.
     """
+    below = F.col("path").startswith(f"{listed.source.rstrip('/')}/")
+    known = paths(_rows_of(spark, lake, "images"), _rows_of(spark, lake, "files"))
+    there = spark.createDataFrame(listed.files.select(["path"]))
+    doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")
+    asked = doubtful.select("path", "image_id").toArrow()
+    missing = missing_files(listed.source, asked["path"].to_pylist())
+    gone = asked.filter(pa.array(missing, pa.bool_()))
+    if gone.num_rows:
+        for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
+            gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
+        _note(spark, lake, gone, GONE)
+    return int(gone.num_rows)
+
+
+def _note(spark: SparkSession, lake: str, files: pa.Table, state: str) -> None:
+    """Notes in `files` what was seen; when another ingest is faster, it has noted the same."""
     since = tables.snapshot(spark, lake, "files", "ingest")
-    seen = spark.createDataFrame(
-        unchanged.select(["path", "size_bytes", "modified_at", "image_id"])
-    )
-    noted = seen.withColumn("state", F.lit("unchanged")).withColumn("at", F.current_timestamp())
+    seen = spark.createDataFrame(files.select(["path", "size_bytes", "modified_at", "image_id"]))
+    noted = seen.withColumn("state", F.lit(state)).withColumn("at", F.current_timestamp())
     tables.append(noted, since)

@@ -136,6 +136,13 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
     return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
 
 
+def missing_files(source: str, paths: list[str]) -> list[bool]:
+    """Whether each path, as `listing` gave it, is there no more."""
+    _, filesystem, prefix = open_source(source)
+    found = filesystem.get_file_info([path.removeprefix(prefix) for path in paths])
+    return [info.type == fs.FileType.NotFound for info in found]
+
+
 def _is_utf8(path: str) -> bool:
     try:
         path.encode()
