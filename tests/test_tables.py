@@ -142,3 +142,22 @@ def test_a_killed_writer_leaves_no_lock(lake):
     with tables.writing(lake, "score", on_wait=told.append):
         pass
     assert [] == told
+
+
+@pytest.mark.parametrize("lake", ["/data/lake", "file:/data/lake", "file:///data/lake"])
+def test_a_local_lake_is_one_folder_however_it_is_written(lake):
+    assert tables.is_local(lake)
+    assert "/data/lake" == tables.locate(lake)
+
+
+@pytest.mark.parametrize("lake", ["s3a://bucket/lake", "dbfs:/lake", "abfss://c@a.example/lake"])
+def test_a_lake_elsewhere_is_the_uri_that_it_is(lake):
+    assert not tables.is_local(lake)
+    assert lake == tables.locate(f"{lake}/")
+
+
+def test_a_folder_of_other_files_is_not_made_a_table(spark, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match="folder of other files"):
+        tables.snapshot(spark, str(tmp_path), "images", "ingest")

@@ -43,6 +43,16 @@ def test_a_file_store_is_refused(monkeypatch, uri):
         tracking.connect()
 
 
+def test_a_server_that_does_not_answer_is_told_in_one_line(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    before = mlflow.get_tracking_uri()
+    with pytest.raises(UserError, match="does not answer") as raised:
+        tracking.connect()
+    mlflow.set_tracking_uri(before)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_verbs_run_has_its_name_its_parameters_and_its_end(store):
     with tracking.run("score", {"lake": "lake", "wave_images": 0}) as run:
         pass

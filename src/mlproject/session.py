@@ -53,8 +53,9 @@ BLOBS = {
 
 LOCAL = {
     # Python does the work here and the JVM's share is its start: seen in a run of the tests, the
-    # second compiler (C2) took 40 % of all the JVM's time on two cores.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    # second compiler (C2) took 40 % of all the JVM's time on two cores. Without it the code cache
+    # shrinks to 48 MB, which a long session fills: a quarter of its time then went to sweeping.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     "spark.driver.memory": "2g",  # the driver is the executor: a row group and a batch a slot
     "spark.sql.shuffle.partitions": "4",  # ids only are shuffled; 200 tasks cost seconds here
 }
