@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import mlflow
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -168,8 +169,8 @@ def unmet_requirements(version: Version) -> list[str]:
         One phrase a package, such as "torch 2.15.0 (here 2.13.0)"; empty when all agree.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = f"{version.loaded_from}/requirements.txt"
-        copy = mlflow.artifacts.download_artifacts(file, dst_path=folder)
+        files = get_artifact_repository(version.loaded_from)
+        copy = files.download_artifacts("requirements.txt", dst_path=folder)
         lines = Path(copy).read_text(encoding="utf-8").splitlines()
     pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     unmet = []
