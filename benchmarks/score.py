@@ -86,9 +86,9 @@ def verb(folder: Path, name: str, *arguments: str) -> None:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def child(folder: Path, *arguments: str) -> str:
-    """Runs this file in `folder` as a fresh process; gives back its last line."""
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+def child(folder: Path, *arguments: str, file: str = __file__) -> str:
+    """Runs a benchmark in `folder` as a fresh process; gives back its last line."""
+    command = [sys.executable, str(Path(file).resolve()), *arguments]
     said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     return said.stdout.strip().splitlines()[-1]
 

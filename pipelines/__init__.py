@@ -6,8 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from mlproject.errors import MlprojectError
+from mlproject.frameworks import OnTold
 
 
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -50,15 +53,23 @@ def say_wait(holder: str) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to tell (done, total) to: a bar where a person looks, plain lines elsewhere."""
+def progress(*steps: str) -> Iterator[list[OnTold]]:
+    """For each step a function to tell (done, total) to: bars for a person, else plain lines."""
     if not sys.stderr.isatty():
-        yield lambda done, total: print(f"{what}: {done} of {total}", flush=True)
+        yield [partial(_say_progress, step) for step in steps]
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = [bars.add_task(step, total=None) for step in steps]
+        yield [partial(_move_bar, bars, task) for task in tasks]
+
+
+def _say_progress(step: str, done: int, total: int) -> None:
+    print(f"{step}: {done} of {total}", flush=True)
+
+
+def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total)

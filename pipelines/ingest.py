@@ -60,7 +60,7 @@ def _ingest(arguments: argparse.Namespace, lake: str) -> None:
     with (
         session("mlproject ingest") as spark,
         tables.writing(lake, "ingest", on_wait=say_wait),
-        progress("ingest") as on_wave,
+        progress("ingest") as [on_wave],
     ):
         listed = _listing(arguments)
         began = time.monotonic()

@@ -52,7 +52,7 @@ def score_version(
     unmet = scoring.unmet_requirements(version)
     if unmet:
         print(f"{version.uri} was made with other packages: {', '.join(unmet)}", flush=True)
-    with progress(f"score {version.uri}") as on_wave:
+    with progress(f"score {version.uri}") as [on_wave]:
         return scoring.score(
             spark, lake, version, run_id=run_id, wave_images=wave_images, on_wave=on_wave
         )

@@ -53,20 +53,20 @@ def main(arguments: argparse.Namespace) -> Version:
     with (
         tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
         tempfile.TemporaryDirectory() as folder,
-        progress(f"train {arguments.framework}, epoch") as on_epoch,
+        progress("decode images", "train epochs") as [on_images, on_epoch],
         process(arguments.framework, on_epoch) as call,
     ):
         with session("mlproject train") as spark:
             images = tables.snapshot(spark, lake, "images")
             trained = training.train(
-                images.read(spark),
+                spark,
+                images,
                 arguments.framework,
                 arguments.weights,
                 settings,
                 call=call,
                 folder=Path(folder),
-                path=images.path,
-                version=images.version,
+                on_images=on_images,
             )
         made = call(
             versions.register,

@@ -7,7 +7,7 @@ import sys
 
 TELL = """
 from pipelines import progress
-with progress("score") as told:
+with progress("score") as [told]:
     told(3, 10)
     told(10, 10)
 print("after")

@@ -1,6 +1,7 @@
 """The tests that both frameworks' training must pass; each runs in a process of its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -15,6 +16,7 @@ from mlproject import (
     learning,
     onboard,
     sources,
+    tables,
     training,
 )
 
@@ -26,20 +28,18 @@ def fill(spark, lake: str, folder: Path) -> int:
 
 def trained(spark, lake: str, folder: Path, version: int, framework: str, start: str, **more):
     """(the run as it ended, what `train` gave)."""
-    table = f"{lake}/images"
-    rows = spark.read.format("delta").option("versionAsOf", version).load(table)
+    table = replace(tables.snapshot(spark, lake, "images"), version=version)
     settings = learning.Settings(**{**fields(training.defaults(start)), **more})
     with mlflow.start_run() as run, frameworks.process(framework) as call:
         mlflow.log_params({"framework": framework, "weights": start})  # as `mlflow run` does
         result = training.train(
-            rows,
+            spark,
+            table,
             framework,
             start,
             settings,
             call=call,
             folder=folder,
-            path=table,
-            version=version,
         )
     return mlflow.get_run(run.info.run_id), result
 

@@ -15,9 +15,11 @@ from pyspark.sql import functions as F
 
 from mlproject import onboard
 from mlproject.errors import UserError
+from mlproject.frameworks import OnTold
 from mlproject.learning import Examples
 
 HELD_OUT = 0.2  # share of the images that is only measured on, as is usual for small sets
+TOLD = 1000  # images between two words of progress
 INGEST = "mlflow run . -e ingest -P source=FOLDER"
 
 
@@ -97,7 +99,11 @@ def held_out(labels: Mapping[str, str]) -> frozenset[str]:
 
 
 def load(
-    images: DataFrame, labels: Mapping[str, str], config: Mapping[str, Any], folder: Path
+    images: DataFrame,
+    labels: Mapping[str, str],
+    config: Mapping[str, Any],
+    folder: Path,
+    on_images: OnTold = lambda done, total: None,
 ) -> Examples:
     """The images, decoded in Spark's tasks as serving decodes them.
 
@@ -109,6 +115,7 @@ def load(
         labels: Label by image_id, of the images wanted.
         config: What the version preprocesses with.
         folder: Scratch.
+        on_images: Told the images decoded and all there are, now and then.
 
     Raises:
         UserError: Too few images can be decoded.
@@ -120,6 +127,7 @@ def load(
     file = _reserved(folder / "pixels", len(ids) * side * side * 3)
     pixels = np.memmap(file, np.uint8, "r+", shape=(len(ids), side, side, 3))
     there = np.zeros(len(ids), bool)
+    decoded_so_far = 0
     squares = (
         _usable(images)
         .select("image_id", "content")
@@ -131,6 +139,9 @@ def load(
         if row is not None and not there[row]:
             pixels[row] = np.frombuffer(square, np.uint8).reshape(side, side, 3)
             there[row] = True
+            decoded_so_far += 1
+            if decoded_so_far % TOLD == 0:
+                on_images(decoded_so_far, len(ids))
     pixels.flush()
     decoded = {image_id: labels[image_id] for image_id in ids if there[row_of[image_id]]}
     require_classes(decoded.values())

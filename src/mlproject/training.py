@@ -11,13 +11,14 @@ import pandas as pd
 from mlflow.data.delta_dataset_source import DeltaDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.types.schema import ColSpec, Schema
-from pyspark.sql import DataFrame
+from pyspark.sql import SparkSession
 
 from mlproject import examples, training_figures, versions, weights
 from mlproject.errors import UserError
-from mlproject.frameworks import Call, tell
+from mlproject.frameworks import Call, OnTold, tell
 from mlproject.learning import Examples, Floats, Scores, Settings
 from mlproject.learning import scores as scores_of
+from mlproject.tables import Snapshot
 
 NONE = "none"  # what a person writes to start from random weights
 MISTAKES = 20  # images of the surest mistakes that are logged
@@ -54,48 +55,49 @@ def defaults(start: str) -> Settings:
 
 
 def train(
-    images: DataFrame,
+    spark: SparkSession,
+    images: Snapshot,
     framework: str,
     start: str,
     settings: Settings | None = None,
     *,
     call: Call,
     folder: Path,
-    path: str,
-    version: int,
+    on_images: OnTold = lambda done, total: None,
 ) -> Trained:
     """A network trained on the labelled images; parameters, curves and figures are logged.
 
     Args:
-        images: The `images` table at `version`.
+        spark: A session with Delta.
+        images: The `images` table, at the version that the lineage names.
         framework: `keras` or `torch`.
         start: `imagenet`, `none` (the whole network from scratch), or a weights file.
         settings: How to train; `defaults(start)` when None.
         call: Into the framework's process, see `frameworks.process`.
         folder: Scratch, for pixels and weights; the caller removes it.
-        path: Where the table lies, for the lineage.
-        version: The Delta version of the table, for the lineage.
+        on_images: Told the images decoded and all there are. Epochs are told by `call`.
 
     Raises:
         UserError: Settings, weights or images do not do; nothing was trained.
     """
     settings = settings or defaults(start)
     check(framework, start, settings)
-    chosen = examples.labelled(images)
+    rows = images.read(spark)
+    chosen = examples.labelled(rows)
     file = None
     if start != NONE:
         file = call(weights.canonical, framework, start, folder / "start")
     config = versions.config(
         framework, image_size=settings.image_size, width=file.width if file else 1.0
     )
-    data = examples.load(images, chosen.labels, config, folder)
+    data = examples.load(rows, chosen.labels, config, folder, on_images)
     facts = {"framework": framework, "weights": start, "width": config["width"]}
-    facts |= {"classes": len(data.labels), "images_version": version}
+    facts |= {"classes": len(data.labels), "images_version": images.version}
     # What was used, beside what was asked for: `mlflow run` logs its own epochs=0 and the like,
     # and MLflow logs the version's config, with a batch_size of its own.
     facts |= {f"train_{name}": value for name, value in asdict(settings).items()}
     _log_params(facts)
-    _log_lineage(path, version)
+    _log_lineage(images)
     out = folder / f"trained{weights.CANONICAL_SUFFIX[framework]}"
     probabilities = call(_learn, framework, data, file, settings, config, out)
     found = scores_of(probabilities, data.held_out_targets)
@@ -177,7 +179,7 @@ class _PinnedDelta(DeltaDatasetSource):  # type: ignore[misc] # mlflow is not fo
         return {**super().to_dict(), "delta_table_version": self.delta_table_version}
 
 
-def _log_lineage(path: str, version: int) -> None:
+def _log_lineage(images: Snapshot) -> None:
     """Logs the table and its version as the run's dataset.
 
     Of `mlflow.data.load_delta` only the source is used: its dataset counts the rows by carrying
@@ -187,8 +189,8 @@ def _log_lineage(path: str, version: int) -> None:
     schema = Schema(
         [ColSpec("string", "image_id"), ColSpec("binary", "content"), ColSpec("string", "label")]
     )
-    source = _PinnedDelta(path=path, delta_table_version=version)
-    dataset = MetaDataset(source, name=f"images@v{version}", schema=schema)
+    source = _PinnedDelta(path=images.path, delta_table_version=images.version)
+    dataset = MetaDataset(source, name=f"images@v{images.version}", schema=schema)
     mlflow.log_input(dataset, context="training")
 
 
