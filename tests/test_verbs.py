@@ -91,7 +91,7 @@ def test_score_killed_at_five_moments_and_run_again_leaves_what_one_run_leaves(
     killed = predictions(tmp_path)
     assert (60, 60) == (len(killed), killed.image_id.nunique())
     (tmp_path / "lake" / "predictions").rename(tmp_path / "killed")
-    done("score", *arguments, cwd=tmp_path)
+    done("score", "--model", version.uri, cwd=tmp_path)
     told = ["image_id", "label", "score", "error"]
     undisturbed = predictions(tmp_path).sort_values("image_id")[told].reset_index(drop=True)
     assert undisturbed.equals(killed.sort_values("image_id")[told].reset_index(drop=True))
@@ -118,7 +118,6 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
         ("promote", ("--model", "models:/nobody/1"), "There is no model 'nobody'"),
         ("promote", ("--model", "models:/photos/99"), "has no version 99"),
         ("score", ("--model", "models:/photos@nobody"), "has no alias 'nobody'"),
-        ("rescore", ("--pointers", "models:/photos/1"), "never moves"),
         ("train", ("--framework", "keras", "--weights", "none"), "Label 'red' has one photo"),
         ("register", ("--framework", "torch", "--weights", "nowhere.pth"), "nowhere.pth"),
         ("register", ("--framework", "keras", "--labels", "nowhere.txt"), "nowhere.txt"),
@@ -127,7 +126,7 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
 def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, told):
     (tmp_path / "file").write_text("no folder")
     before = names_and_versions()
-    if name in ("rescore", "train"):
+    if name == "train":
         photos(tmp_path / "source", 1, "red")
         photos(tmp_path / "source", 2, "green")
         done("ingest", "--source", "source", cwd=tmp_path)
