@@ -18,11 +18,9 @@ import io
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 import score
@@ -135,15 +133,10 @@ def told(count: int, size: int, walk: float, loops: list[float], spark: dict[str
     bare_s = min(loops)
     alone = spark["cold"] - spark["session"]
     rows = [("bare loop", bare_s), ("ingest alone", alone), ("ingest, cold", spark["cold"])]
-    packages = ", ".join(
-        f"{name} {metadata.version(name)}" for name in ("pyspark", "delta-spark", "pyarrow")
-    )
     lines = [
         f"# ingest: {count} photos of {size / count / 1000:.0f} kB",
         "",
-        f"{CORES} cores ({platform.machine()}), Python {platform.python_version()}, {packages}. "
-        f"Bare loop before and after: {max(loops) / bare_s:.2f} times apart. "
-        f"Of the cold run {spark['session']:.1f} s are imports and the session.",
+        score.facts(("pyspark", "delta-spark", "pyarrow"), loops, spark["session"]),
         "",
         "| | seconds | images/s | MB/s | of the bare loop |",
         "|---|---|---|---|---|",

@@ -135,6 +135,16 @@ def measure_spark() -> None:
     print(json.dumps({"session": started, "cold": cold, "warm": warm.seconds}))
 
 
+def facts(packages: tuple[str, ...], loops: list[float], session: float) -> str:
+    """The machine, its packages, how far apart the bare loops were, and what a session costs."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    return (
+        f"{CORES} cores ({platform.machine()}), Python {platform.python_version()}, {versions}. "
+        f"Bare loop before and after: {max(loops) / min(loops):.2f} times apart. "
+        f"Of the cold run {session:.1f} s are imports and the session."
+    )
+
+
 def told(
     arguments: argparse.Namespace,
     count: int,
@@ -152,16 +162,10 @@ def told(
         ("score, warm (new version)", spark["warm"]),
     ]
     names = ("tensorflow", "keras") if arguments.framework == "keras" else ("torch", "torchvision")
-    packages = ", ".join(
-        f"{name} {metadata.version(name)}" for name in (*names, "pyspark", "mlflow")
-    )
-    spread = max(loop["whole"] for loop in loops) / whole
     lines = [
         f"# score: {arguments.framework}, {count} photos of {size / 1000:.0f} kB",
         "",
-        f"{CORES} cores ({platform.machine()}), Python {platform.python_version()}, {packages}. "
-        f"Bare loop before and after: {spread:.2f} times apart. "
-        f"Of the cold run {spark['session']:.1f} s are imports and the session.",
+        facts((*names, "pyspark", "mlflow"), [loop["whole"] for loop in loops], spark["session"]),
         "",
         "| | seconds | images/s | of the bare loop, whole |",
         "|---|---|---|---|",

@@ -119,7 +119,7 @@ def load_onboard(folder):
             sys.modules[name] = importlib.util.module_from_spec(spec)
             try:
                 spec.loader.exec_module(sys.modules[name])
-            except BaseException:
+            except BaseException:  # a stop too must not leave half a module to the next version
                 for loaded in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
                     del sys.modules[loaded]
                 raise

@@ -142,7 +142,6 @@ def load(
             decoded_so_far += 1
             if decoded_so_far % TOLD == 0:
                 on_images(decoded_so_far, len(ids))
-    pixels.flush()
     decoded = {image_id: labels[image_id] for image_id in ids if there[row_of[image_id]]}
     require_classes(decoded.values())
     classes = sorted(set(decoded.values()))

@@ -1,10 +1,16 @@
-"""Writing to files: whole or not at all, and what native code prints."""
+"""Files of this machine: their paths, whole writes, and what native code prints."""
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def local_path(place: str) -> Path:
+    """The absolute path that a path, or a URI of the scheme `file`, names."""
+    return Path(re.sub("^file:(//)?", "", place)).expanduser().resolve()
 
 
 def write_whole(path: Path, text: str, *, executable: bool = False) -> None:

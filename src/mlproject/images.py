@@ -32,7 +32,8 @@ class Ingested:
     size_bytes: int
     """Bytes of the files that were added."""
     left: dict[str, int]
-    """Files that gave no row, by reason: see `sources.REASONS`."""
+    """Files that gave no row, by reason: as `Listing.left`, and `unchanged` (touched, with bytes
+    that the table has), `changing` or `gone` since they were listed, `unreadable`."""
     table_version: int
     """The Delta version of `images` at the end."""
 
@@ -104,7 +105,7 @@ class Planned:
     size_bytes: int
     """Bytes of the new and changed files."""
     left: dict[str, int]
-    """Files that would be left, by reason: see `sources.REASONS`."""
+    """Files that would be left, by reason: as `Listing.left`."""
 
 
 def plan(spark: SparkSession, lake: str, listed: Listing) -> Planned:

@@ -1,18 +1,17 @@
 """Where images lie: the files below a folder, or below a URI that pyarrow can open."""
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError
+from mlproject.files import local_path
 
 # Suffixes of image files, in any case. Formats that no version reads stand here on purpose: such
 # a file gets a row that says so.
@@ -20,21 +19,8 @@ SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
 
-# Files on their way to their real name: browsers, rsync's and curl's users, editors.
+# Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download")
-
-# Why a file gives no row, for now or for good.
-REASONS = {
-    "empty": "no bytes yet: somebody may be writing it",
-    "settling": "modified within the last `settle` seconds, or named .part, .tmp and the like",
-    "skipped": "hidden, no regular file, or with a suffix that `include` does not name",
-    "link": "a symbolic link that leaves the source, loops, or points to nothing",
-    "name": "its path is not valid UTF-8, which a table cannot hold",
-    "unreadable": "it, or its folder, may not be read",
-    "unchanged": "touched, with the bytes that the table has",
-    "changing": "it changed between listing and reading",
-    "gone": "it was removed between listing and reading",
-}
 
 LISTED = pa.schema(
     [
@@ -55,7 +41,9 @@ class Listing:
     files: pa.Table
     """One row a file: path, size_bytes, modified_at (microseconds, UTC), label; by path."""
     left: dict[str, int]
-    """How many files were left, by reason: see `REASONS`."""
+    """How many files were left, by reason: `empty` (no bytes yet), `settling` (just modified, or
+    named .part and the like), `skipped` (hidden, no regular file, another suffix), `link` (leaves
+    the source, loops or dangles), `name` (no valid UTF-8), `unreadable` (a folder)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +113,7 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
         UserError: The source is no folder, or no file system that pyarrow has.
     """
     if "://" not in source or source.startswith("file:"):
-        root = Path(re.sub("^file:(//)?", "", source)).expanduser().resolve()
+        root = local_path(source)
         if not root.is_dir():
             raise UserError(f"Source {source!r} is no folder. Name one: -P source=FOLDER")
         return str(root), fs.LocalFileSystem(), ""

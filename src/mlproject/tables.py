@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from mlproject.errors import UserError
+from mlproject.files import local_path
 
 SCHEMAS = {
     "images": (
@@ -87,7 +88,7 @@ def locate(lake: str) -> str:
     """The lake as an absolute path, or as the URI it is."""
     if not is_local(lake):
         return lake.rstrip("/")
-    return str(Path(re.sub("^file:(//)?", "", lake)).expanduser().resolve())
+    return str(local_path(lake))
 
 
 def locate_to_write(lake: str) -> str:
