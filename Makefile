@@ -7,6 +7,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(shell grep '^uv==' requirements.txt)
 LANE := python -m pytest -m
+# A Spark session's commits are one thread of its JVM: two sessions use two cores. A file's tests
+# stay together, as they share what is costly to make.
+TWO := -n 2 --dist loadfile
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,13 +40,13 @@ test-plain: setup ## Tests that need no Java
 	$(LANE) "not spark and not keras and not torch"
 
 test-spark: setup ## Tests with Spark, and of whole verbs
-	$(LANE) "spark and not keras and not torch"
+	$(LANE) "spark and not keras and not torch" $(TWO)
 
 test-keras: setup ## Tests with TensorFlow
-	$(LANE) keras
+	$(LANE) keras $(TWO)
 
 test-torch: setup ## Tests with torch
-	$(LANE) torch
+	$(LANE) torch $(TWO)
 
 format: setup ## Format the code
 	ruff check --fix .

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import filelock
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
@@ -121,6 +122,15 @@ def _start(name: str, log: Path) -> SparkSession:
     home = java.home()
     if home is not None:
         os.environ["JAVA_HOME"] = str(home)
+    if "PYSPARK_GATEWAY_PORT" in os.environ or _known_jars():
+        return _start_with_jars(name, log)
+    print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    # Two Ivys that fill one cache at once leave broken jars; who waited finds them there.
+    with filelock.FileLock(java.cache_folder() / "ivy.lock"):
+        return _start_with_jars(name, log)
+
+
+def _start_with_jars(name: str, log: Path) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import what this process imports
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     defaults = _spark_defaults()
@@ -140,8 +150,6 @@ def _start(name: str, log: Path) -> SparkSession:
             builder = builder.config(key, f"{defaults[key]},{value}")
         elif key not in defaults:
             builder = builder.config(key, value)
-    if "spark.jars.packages" in wanted:
-        print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     try:
         with output_to(log):
             spark = builder.getOrCreate()
@@ -172,10 +180,15 @@ def _jar_list() -> Path:
     return java.cache_folder() / f"delta-{versions}-jars.txt"
 
 
-def _jars() -> dict[str, str]:
-    """Settings that bring Delta's jars: those of last time where they still lie, else Ivy's."""
+def _known_jars() -> list[str]:
+    """Delta's jars as Ivy fetched them last time; none when one of them lies there no more."""
     known = _jar_list().read_text(encoding="utf-8").split("\n") if _jar_list().is_file() else []
-    if known and all(Path(jar).is_file() for jar in known):
+    return known if all(Path(jar).is_file() for jar in known) else []
+
+
+def _jars() -> dict[str, str]:
+    known = _known_jars()
+    if known:
         return {"spark.jars": ",".join(known)}
     return {
         "spark.jars.packages": _delta_package(),
