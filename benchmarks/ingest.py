@@ -104,17 +104,17 @@ def bare_loop(files: list[Path], out: Path) -> None:
 def measure_spark() -> None:
     """Prints seconds of a cold ingest and of one with nothing new, as JSON."""
     began = time.monotonic()
-    from mlproject import images, sources, tables
+    from mlproject import ingesting, sources, tables
     from mlproject.session import session
 
     lake = tables.locate_to_write("lake")
     with session("benchmark") as spark:
         started = time.monotonic()
-        images.ingest(spark, lake, sources.listing("photos"))
+        ingesting.ingest(spark, lake, sources.listing("photos"))
         ended = time.monotonic()
         listed = sources.listing("photos")
         listing = time.monotonic() - ended
-        images.ingest(spark, lake, listed)
+        ingesting.ingest(spark, lake, listed)
         again = time.monotonic() - ended
     print(
         json.dumps(

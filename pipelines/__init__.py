@@ -4,13 +4,17 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlproject.errors import MlprojectError
 from mlproject.frameworks import OnTold
+
+if TYPE_CHECKING:  # it imports Spark, which not every verb needs
+    from mlproject.ingesting import Done
 
 
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -73,3 +77,42 @@ def _say_progress(step: str, done: int, total: int) -> None:
 
 def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
     bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_of_bytes(step: str) -> Iterator[Callable[["Done"], None]]:
+    """A function to tell of files and bytes done: a bar for a person, else plain lines."""
+    if not sys.stderr.isatty():
+        yield partial(_say_bytes, step, time.monotonic())
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    files = TextColumn("{task.fields[files]} files")
+    columns = (BarColumn(), files, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bars = Progress("{task.description}", *columns, console=Console(stderr=True), transient=True)
+    with bars:
+        task = bars.add_task(step, total=None, files="0")
+        yield lambda done: bars.update(
+            task,
+            completed=done.size_bytes,
+            total=done.all_bytes,
+            files=f"{done.files}/{done.all_files}",
+        )
+
+
+def _say_bytes(step: str, began: float, done: "Done") -> None:
+    rate = done.size_bytes / (time.monotonic() - began)
+    left = (done.all_bytes - done.size_bytes) / rate if rate else 0
+    print(
+        f"{step}: {done.files} of {done.all_files} files, {done.size_bytes / 1e6:.1f} of "
+        f"{done.all_bytes / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left",
+        flush=True,
+    )

@@ -4,50 +4,85 @@ mlflow run . -e ingest --env-manager local -P source=photos
 """
 
 import argparse
+import signal
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mlflow
+from pyspark.sql import SparkSession
 
-from mlproject import images, sources, tables, tracking
+from mlproject import cleaning, images, ingesting, labels, layout, sources, tables, tracking
+from mlproject.errors import UserError
 from mlproject.session import session
-from pipelines import command, progress, say_wait
+from pipelines import command, progress_of_bytes, say_wait
 from pipelines import parser as new_parser
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `ingest`."""
     arguments = new_parser("ingest", __doc__)
-    arguments.add_argument("--source", required=True, help="folder or URI of the image files")
-    arguments.add_argument("--lake", default="lake", help="folder or URI of the tables")
-    arguments.add_argument(
-        "--include", default=sources.SUFFIXES, help="suffixes of image files in any case; * = all"
+    add = arguments.add_argument
+    default = ingesting.Settings()
+    add("--source", required=True, help="folder or URI of the image files")
+    add("--lake", default="lake", help="folder or URI of the tables")
+    add("--mode", default="once", choices=("once", "watch"), help="watch = until it is stopped")
+    add("--interval", type=float, default=30, help="seconds between two looks of mode=watch")
+    add("--plan", default="false", choices=("true", "false"), help="true = tell, write nothing")
+    add("--include", default=sources.SUFFIXES, help="suffixes of image files, any case; * = all")
+    add("--settle", type=float, default=2, help="seconds a file must lie unmodified to be taken")
+    add("--labels", default=labels.FOLDER, help="folder, a pattern with a group, or a CSV file")
+    add(
+        "--content",
+        default=default.content,
+        choices=("inline", "reference", "auto"),
+        help="whose bytes come into the table: all files', none's, or those of small files",
     )
-    arguments.add_argument(
-        "--settle", type=float, default=2, help="seconds a file must lie unmodified to be taken"
+    add("--max_inline_bytes", type=int, default=default.max_inline_bytes, help="for content=auto")
+    add("--thumbnail_px", type=int, default=default.thumbnail_px, help="side; 0 = no thumbnails")
+    add("--max_files", type=int, default=default.max_files, help="files a commit")
+    add("--max_bytes", type=int, default=default.max_bytes, help="bytes a commit")
+    add("--target_file_bytes", type=int, default=256 * 1024**2, help="bytes of a table's file")
+    add("--on_missing", default="keep", choices=("keep", "mark"), help="what to note of gone files")
+    add(
+        "--clean_source",
+        default="keep",
+        choices=("keep", "move", "delete"),
+        help="what to do with files whose bytes are in the table",
     )
-    arguments.add_argument(
-        "--plan", default="false", choices=("true", "false"), help="true = tell only, write nothing"
-    )
-    arguments.add_argument(
-        "--on_missing", default="keep", choices=("keep", "mark"), help="what to note of gone files"
-    )
+    add("--clean_to", default="", help="folder outside the source, for clean_source=move")
+    add("--clean_after", type=float, default=30, help="days in the table before a file is cleaned")
     return arguments
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Ingests once, or tells what an ingest would do."""
+    """Ingests once, or until it is stopped, or tells what an ingest would do."""
     tracking.connect()
     with tracking.run("ingest", vars(arguments)):
         sources.open_source(arguments.source)  # a wrong word is told before Spark starts
+        for name in ("max_files", "max_bytes", "target_file_bytes"):
+            if getattr(arguments, name) < 1:
+                raise UserError(f"{name}={getattr(arguments, name)} is not above 0")
+        if arguments.clean_source == "move":
+            cleaning.check(arguments.source, arguments.clean_to)
+        if not labels.is_table(arguments.labels):
+            labels.pattern(arguments.labels)
         if arguments.plan == "true":
-            _plan(arguments, tables.locate(arguments.lake))
-        else:
-            _ingest(arguments, tables.locate_to_write(arguments.lake))
+            with session("mlproject ingest") as spark:
+                _plan(spark, arguments, tables.locate(arguments.lake))
+            return
+        lake = tables.locate_to_write(arguments.lake)
+        with session("mlproject ingest") as spark:
+            if arguments.mode == "watch":
+                _watch(spark, arguments, lake)
+            else:
+                print(_look(spark, arguments, lake, threading.Event())[1])
 
 
-def _plan(arguments: argparse.Namespace, lake: str) -> None:
-    with session("mlproject ingest") as spark:
-        planned = images.plan(spark, lake, _listing(arguments))
+def _plan(spark: SparkSession, arguments: argparse.Namespace, lake: str) -> None:
+    planned = images.plan(spark, lake, _listing(arguments))
     facts = {"new": planned.new, "changed": planned.changed, "bytes": planned.size_bytes}
     mlflow.log_metrics({"files": planned.listed, **facts, **_counts(planned.left)})
     print(
@@ -56,43 +91,104 @@ def _plan(arguments: argparse.Namespace, lake: str) -> None:
     )
 
 
-def _ingest(arguments: argparse.Namespace, lake: str) -> None:
-    with (
-        session("mlproject ingest") as spark,
-        tables.writing(lake, "ingest", on_wait=say_wait),
-        progress("ingest") as [on_wave],
-    ):
+def _watch(spark: SparkSession, arguments: argparse.Namespace, lake: str) -> None:
+    """Looks again and again, until SIGTERM or Ctrl-C; what is being committed then is."""
+    looks = 0
+    with _stopped_by_signals() as stopped:
+        while not stopped.is_set():
+            try:
+                moved, words = _look(spark, arguments, lake, stopped, step=looks)
+            except UserError as error:  # such as a source that is away for a while
+                print(f"{error}; the next look is in {arguments.interval:g} s", file=sys.stderr)
+            else:
+                if moved or not looks:
+                    print(words, flush=True)
+            looks += 1
+            stopped.wait(arguments.interval)
+    print(f"Stopped after {looks} looks; what was committed stands")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, in place of what they did."""
+    stopped = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in signals]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _look(
+    spark: SparkSession,
+    arguments: argparse.Namespace,
+    lake: str,
+    stopped: threading.Event,
+    *,
+    step: int = 0,
+) -> tuple[bool, str]:
+    """One ingest; whether anything changed, and what it came to in words."""
+    settings = ingesting.Settings(
+        content=arguments.content,
+        max_inline_bytes=arguments.max_inline_bytes,
+        thumbnail_px=arguments.thumbnail_px,
+        max_files=arguments.max_files,
+        max_bytes=arguments.max_bytes,
+    )
+    told = []
+    with tables.writing(lake, "ingest", on_wait=say_wait), progress_of_bytes("ingest") as on_wave:
         listed = _listing(arguments)
+        given = None
+        if labels.is_table(arguments.labels):
+            given = labels.given(spark, arguments.labels, listed.source)
         began = time.monotonic()
-        done = images.ingest(spark, lake, listed, on_wave=on_wave)
+        done = ingesting.ingest(
+            spark, lake, listed, settings, given=given, on_wave=on_wave, stop=stopped.is_set
+        )
         seconds = time.monotonic() - began
-        gone = images.mark_missing(spark, lake, listed) if arguments.on_missing == "mark" else 0
-    mlflow.set_tag("mlproject.images_version", done.table_version)
-    mlflow.log_metrics(
-        {
-            "files": done.listed,
-            "images": done.rows,
-            "errors": done.errors,
-            "bytes": done.size_bytes,
-            "images_per_second": done.rows / seconds,
-            "gone": gone,
-            **_counts(done.left),
-        }
-    )
-    where = f"{lake}/images version {done.table_version}"
-    if gone:
-        print(f"Marked {gone} files as gone")
-    if not done.rows:
-        print(f"Nothing new among {done.listed} image files.{_aside(done.left)} {where}")
-        return
-    print(
-        f"Ingested {done.rows} of {done.listed} image files, {done.size_bytes / 1e6:.1f} MB, "
-        f"{done.errors} with an error.{_aside(done.left)} {where}"
-    )
+        if given is not None and (relabelled := labels.relabel(spark, lake, given)):
+            told.append(f"Gave {relabelled} rows another label")
+        if done.rows:
+            layout.compact(spark, f"{lake}/images", arguments.target_file_bytes)
+        gone = ingesting.mark_missing(spark, lake, listed) if arguments.on_missing == "mark" else 0
+        if gone:
+            told.append(f"Marked {gone} files as gone")
+        cleaned = _clean(spark, arguments, lake, listed)
+        if cleaned:
+            told.append(f"Cleaned {cleaned} files from the source ({arguments.clean_source})")
+    version = tables.snapshot(spark, lake, "images").version
+    mlflow.set_tag("mlproject.images_version", version)
+    facts = {"images": done.rows, "errors": done.errors, "bytes": done.size_bytes}
+    rate = {"images_per_second": done.rows / seconds}
+    others = {"files": done.listed, "gone": gone, "cleaned": cleaned, **_counts(done.left)}
+    mlflow.log_metrics({**facts, **rate, **others}, step=step)
+    where = f"{lake}/images version {version}"
+    if done.rows:
+        told.append(
+            f"Ingested {done.rows} of {done.listed} image files, {done.size_bytes / 1e6:.1f} MB, "
+            f"{done.errors} with an error.{_aside(done.left)} {where}"
+        )
+    else:
+        told.append(f"Nothing new among {done.listed} image files.{_aside(done.left)} {where}")
+    return len(told) > 1 or bool(done.rows), "\n".join(told)
+
+
+def _clean(
+    spark: SparkSession, arguments: argparse.Namespace, lake: str, listed: sources.Listing
+) -> int:
+    if arguments.clean_source == "keep":
+        return 0
+    files = cleaning.ready(spark, lake, listed, arguments.clean_after).toArrow()
+    return cleaning.clean(listed.source, files, arguments.clean_to)
 
 
 def _listing(arguments: argparse.Namespace) -> sources.Listing:
-    return sources.listing(arguments.source, arguments.include, settle=arguments.settle)
+    listed = sources.listing(arguments.source, arguments.include, settle=arguments.settle)
+    if labels.is_table(arguments.labels):
+        return listed
+    return labels.from_paths(listed, arguments.labels)
 
 
 def _counts(left: dict[str, int]) -> dict[str, int]:

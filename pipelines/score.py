@@ -65,6 +65,7 @@ def log_scored(scored: scoring.Scored) -> None:
             "images": scored.images,
             "images_per_second": scored.images / scored.seconds,
             "errors": scored.errors,
+            "unreadable": scored.unreadable,
         }
     )
     mlflow.set_tag("mlproject.images_version", scored.images_version)
@@ -72,11 +73,12 @@ def log_scored(scored: scoring.Scored) -> None:
 
 def told(scored: scoring.Scored) -> str:
     """A scoring in words."""
+    left = f"; {scored.unreadable} left, as their files cannot be read" if scored.unreadable else ""
     if not scored.images:
-        return f"nothing to score; predictions version {scored.table_version}"
+        return f"nothing to score{left}; predictions version {scored.table_version}"
     return (
         f"{scored.images} images scored in {scored.seconds:.1f} s "
-        f"({scored.images / scored.seconds:.1f} images/s), {scored.errors} with an error; "
+        f"({scored.images / scored.seconds:.1f} images/s), {scored.errors} with an error{left}; "
         f"predictions version {scored.table_version}"
     )
 

@@ -17,11 +17,12 @@ SOURCE = PROJECT / "src" / "mlproject"
 FLOORS = (
     {"errors", "files", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
     {
-        *("java", "session", "sources", "tables", "registry", "tracking"),
+        *("java", "session", "sources", "tables", "layout", "registry", "tracking"),
         *("frameworks", "imagenet", "weights"),
     },
     {
-        *("image_files", "images", "examples", "keras_training", "torch_training", "training"),
+        *("image_files", "images", "labels", "ingesting", "cleaning", "contents", "examples"),
+        *("keras_training", "torch_training", "training"),
         *("training_figures", "versions", "scoring", "rollouts"),
         *("reports", "report_queries", "thumbnails"),
     },

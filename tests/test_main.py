@@ -112,28 +112,48 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(said, copy):
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
-def blocks(language: str) -> list[str]:
-    """The README's blocks of code in a language."""
+def blocks(language: str, section: str = "") -> list[str]:
+    """The README's blocks of code in a language, of all sections or of one."""
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+    text = readme.split(f"## {section}\n")[1].split("\n## ")[0] if section else readme
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def told(copy: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
 
 
 def test_the_readmes_python_says_the_same_with_and_without_spark(said, copy):
     labels = table(copy, "predictions")
     labels = labels[labels.model_version == 1].label.value_counts()
-    assert 2 == len(blocks("python"))
-    for code in blocks("python"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy / "src")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert 0 == done.returncode, done.stderr
+    codes = blocks("python", "Reading predictions")
+    assert 2 == len(codes)
+    for code in codes:
+        said = told(copy, code)
         for label, count in labels.items():
-            assert re.search(rf"{label}[ |]+{count}\b", done.stdout), done.stdout
+            assert re.search(rf"{label}[ |]+{count}\b", said), said
+
+
+def test_the_readmes_questions_to_images_say_the_same_with_and_without_spark(said, copy):
+    images = table(copy, "images")
+    codes = blocks("python", "Ingest")
+    assert 2 == len(codes)
+    for code in codes:
+        said = told(copy, code)
+        for column in ("label", "error"):
+            for name, count in images[column].value_counts().items():
+                assert re.search(rf"{name}[ |]+{count}\b", said), said
+        assert re.search(rf"\b{(images.width > 400).sum()}\b", said), said
+    assert re.search(r"ingested *\| *null\| *\d+", told(copy, codes[0]).lower())
 
 
 def test_the_readmes_verbs_and_errors_are_those_of_the_code():

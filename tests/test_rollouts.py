@@ -1,7 +1,7 @@
 import mlflow
 import pytest
 
-from mlproject import images, registry, rollouts, scoring, sources, tables
+from mlproject import ingesting, registry, rollouts, scoring, sources, tables
 from mlproject.errors import UserError
 from tests.conftest import photo, photos
 from tests.versions_for_tests import register_colours
@@ -34,7 +34,7 @@ def source(spark, lake, tmp_path):
 
 
 def ingest(spark, lake, folder):
-    return images.ingest(spark, lake, sources.listing(str(folder)))
+    return ingesting.ingest(spark, lake, sources.listing(str(folder)))
 
 
 def point(client, pointer, version):

@@ -5,7 +5,7 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import images, scoring, sources, tables
+from mlproject import ingesting, scoring, sources, tables
 from mlproject.errors import UserError
 from tests.conftest import photo, photos
 from tests.versions_for_tests import register_colours
@@ -29,7 +29,7 @@ def source(spark, lake, tmp_path):
 
 
 def ingest(spark, lake, folder):
-    return images.ingest(spark, lake, sources.listing(str(folder)))
+    return ingesting.ingest(spark, lake, sources.listing(str(folder)))
 
 
 def answers(spark, lake):

@@ -5,7 +5,7 @@ import csv
 import mlflow
 import pytest
 
-from mlproject import images, scoring, sources, tables
+from mlproject import ingesting, scoring, sources, tables
 
 pytestmark = [pytest.mark.spark, pytest.mark.keras]
 
@@ -23,7 +23,7 @@ def test_keras_on_imagenet_photos_says_what_was_expected_of_it(
             file.path, labels, versions.config("keras"), name="imagenet", tags={}
         )
     folder = shared / "imagenet-sample" / "images"
-    images.ingest(spark, lake, sources.listing(str(folder)))
+    ingesting.ingest(spark, lake, sources.listing(str(folder)))
     assert 125 == scoring.score(spark, lake, version).images
     paths = tables.read(spark, lake, "images").select("image_id", "path")
     said = tables.read(spark, lake, "predictions").join(paths, "image_id").collect()

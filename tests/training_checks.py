@@ -12,7 +12,7 @@ from mlproject import (
     drawn_images,
     examples,
     frameworks,
-    images,
+    ingesting,
     learning,
     onboard,
     sources,
@@ -23,7 +23,7 @@ from mlproject import (
 
 def fill(spark, lake: str, folder: Path) -> int:
     """Ingests the files in `folder` (sub-folder = label); the version of `images`."""
-    return images.ingest(spark, lake, sources.listing(str(folder))).table_version
+    return ingesting.ingest(spark, lake, sources.listing(str(folder))).table_version
 
 
 def trained(spark, lake: str, folder: Path, version: int, framework: str, start: str, **more):

@@ -13,7 +13,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mlproject import onboard
+from mlproject import image_files, onboard
+from mlproject.contents import contents
 from mlproject.errors import UserError
 from mlproject.frameworks import OnTold
 from mlproject.learning import Examples
@@ -128,8 +129,9 @@ def load(
     pixels = np.memmap(file, np.uint8, "r+", shape=(len(ids), side, side, 3))
     there = np.zeros(len(ids), bool)
     decoded_so_far = 0
+    counts = image_files.counts(images.sparkSession)
     squares = (
-        _usable(images)
+        contents(_usable(images), images, counts)
         .select("image_id", "content")
         .mapInArrow(_decoding(dict(config)), "image_id string, pixels binary")
     )

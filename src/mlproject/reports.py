@@ -17,11 +17,12 @@ import jinja2
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import report_queries, rollouts, tables
+from mlproject import image_files, report_queries, rollouts, tables
+from mlproject.contents import contents
 from mlproject.onboard import ERRORS
 from mlproject.registry import Version
 from mlproject.report_queries import Answers, Difference, ErrorCount, Images, Picture, bare
-from mlproject.thumbnails import thumbnails
+from mlproject.thumbnails import thumbnails, wanted
 
 READ = ("path", "image_id", "label", "error", "ingested_at")  # of images: all but the content
 COLUMNS = 8  # versions side by side, at most: more do not fit a page
@@ -175,8 +176,16 @@ def collect(spark: SparkSession, lake: str) -> Facts:
         certain,
         differences,
         errors,
-        thumbnails(pinned.read(spark), chosen),
+        _pictures(pinned.read(spark), chosen),
     )
+
+
+def _pictures(images: DataFrame, chosen: dict[str, tuple[str, int]]) -> dict[str, bytes]:
+    """A thumbnail of each chosen image that can be read and decoded."""
+    if not chosen:
+        return {}
+    counts = image_files.counts(images.sparkSession)
+    return thumbnails(contents(images.where(wanted(chosen)), images, counts))
 
 
 def render(facts: Facts) -> str:

@@ -125,7 +125,8 @@ def follow(
         score: Scores what is pending for a version.
 
     Raises:
-        UserError: The pointer names no version, or is a version by number.
+        UserError: The pointer names no version, or is a version by number; or images cannot be
+            read.
     """
     version = resolve(client, pointer)
     if version.pointer is None:
@@ -149,6 +150,11 @@ def follow(
             version = moved
             continue
         if covered < 1:
+            if scored.unreadable:
+                raise UserError(
+                    f"{pointer}: {scored.unreadable} images cannot be read from their files now, "
+                    "so readers stay where they are. Make the files readable and run again"
+                )
             continue
         if now and now.version == version and now.images_version >= scored.images_version:
             switched = False

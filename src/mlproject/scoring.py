@@ -14,7 +14,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import tables
+from mlproject import image_files, tables
+from mlproject.contents import contents
 from mlproject.registry import Version
 
 WAVE_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
@@ -44,6 +45,8 @@ class Scored:
     """Images scored, each once."""
     errors: int
     """Images among them that got an error code."""
+    unreadable: int
+    """Images left out: the table has no bytes of them, and their files cannot be read now."""
     seconds: float
     """From looking for what is pending to the last commit."""
     images_version: int
@@ -122,6 +125,7 @@ def score(
     limits = (wave_images or WAVE_IMAGES_A_SLOT * slots, WAVE_BYTES_A_SLOT * slots)
     answer: Column | None = None
     total = errors = 0
+    counts = image_files.counts(spark)
     while True:
         todo = pending(images.read(spark), since.read(spark), version).persist()
         try:
@@ -131,7 +135,10 @@ def score(
             for wave in waves:
                 if answer is None:
                     answer = _answer(spark, version)
-                rows = _rows(images.read(spark), todo, wave, answer, version, run_id)
+                table = images.read(spark)
+                chosen = F.broadcast(todo.where(wave.holds()).select("image_id", "path"))
+                rows = table.where(wave.holds()).join(chosen, ["image_id", "path"], "left_semi")
+                rows = _said(contents(rows, table, counts), answer, version, run_id)
                 read = F.lit(images.version).cast("long")
                 seen = _Seen(rows.withColumn("images_version", read))
                 appended = tables.append(seen.frame, since)
@@ -146,15 +153,17 @@ def score(
         if not lost:
             break
         since = tables.snapshot(spark, lake, "predictions", since.filler)
-    return Scored(total, errors, time.monotonic() - began, images.version, since.version)
+    seconds, unreadable = time.monotonic() - began, counts.value["unreadable"]
+    return Scored(total, errors, unreadable, seconds, images.version, since.version)
 
 
 def total(parts: Sequence[Scored]) -> Scored:
-    """Several scorings as one: their sums, and the versions of the last."""
+    """Several scorings as one: their sums, and what is left and the versions of the last."""
     return replace(
         parts[-1],
         images=sum(part.images for part in parts),
         errors=sum(part.errors for part in parts),
+        unreadable=parts[-1].unreadable,
         seconds=sum(part.seconds for part in parts),
     )
 
@@ -233,14 +242,10 @@ def _whole(commits: list[Row]) -> Wave:
     return Wave(times, 0, 1, sum(commit.images for commit in commits))
 
 
-def _rows(
-    images: DataFrame, todo: DataFrame, wave: Wave, answer: Column, version: Version, run_id: str
-) -> DataFrame:
-    """The rows of `predictions` for one wave; content is read once and never shuffled."""
-    chosen = F.broadcast(todo.where(wave.holds()).select("image_id", "path"))
-    read = images.where(wave.holds()).join(chosen, ["image_id", "path"], "left_semi")
-    answered = read.select("image_id", F.col("error").alias("unread"), "content", answer)
-    # An image whose bytes are not in the table has the error that says why.
+def _said(contents: DataFrame, answer: Column, version: Version, run_id: str) -> DataFrame:
+    """The rows of `predictions` for these images; content is read once and never shuffled."""
+    answered = contents.select("image_id", F.col("error").alias("unread"), "content", answer)
+    # An image that has no content has the error that says why.
     error = F.when(F.col("content").isNull(), F.coalesce("unread", "answer.error"))
     error = error.otherwise(F.when(F.col("answer.error") != "", F.col("answer.error")))
     fine = F.col("error").isNull()

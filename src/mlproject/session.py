@@ -49,6 +49,8 @@ BLOBS = {
     "parquet.page.size.row.check.min": "1",
     "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB a task
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows a batch to and from Python
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # and bytes
+    "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
     "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
 }
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -40,10 +41,15 @@ class Listing:
     """The source as an absolute path or a URI."""
     files: pa.Table
     """One row a file: path, size_bytes, modified_at (microseconds, UTC), label; by path."""
-    left: dict[str, int]
-    """How many files were left, by reason: `empty` (no bytes yet), `settling` (just modified, or
-    named .part and the like), `skipped` (hidden, no regular file, another suffix), `link` (leaves
-    the source, loops or dangles), `name` (no valid UTF-8), `unreadable` (a folder)."""
+    left: pa.Table
+    """What was left: path (bytes that are not UTF-8 as \\udcXX) and reason: `empty` (no bytes
+    yet), `settling` (just modified, or named .part and the like), `skipped` (hidden, no regular
+    file, another suffix), `link` (leaves the source, loops or dangles), `name` (no valid UTF-8),
+    `unreadable` (a folder), `gone` (while it was listed)."""
+
+    def left_counts(self) -> dict[str, int]:
+        """How many files were left, by reason."""
+        return dict(Counter(self.left["reason"].to_pylist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     """
     root, filesystem, prefix = open_source(source)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
-    left: Counter[str] = Counter()
+    left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
     now = time.time() * 1e6
     try:
@@ -82,17 +88,17 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
             below = file.path[len(root) :].lstrip("/").split("/")
             name = below[-1].lower()
             if any(part[:1] in (".", "_") for part in below):
-                left["skipped"] += 1
+                left.append((file.path, "skipped"))
             elif name.endswith(UNFINISHED):
-                left["settling"] += 1
+                left.append((file.path, "settling"))
             elif include != "*" and not name.endswith(suffixes):
-                left["skipped"] += 1
+                left.append((file.path, "skipped"))
             elif not _is_utf8(file.path):
-                left["name"] += 1
+                left.append((file.path, "name"))
             elif file.size == 0:
-                left["empty"] += 1
+                left.append((file.path, "empty"))
             elif 0 <= now - file.modified_at < settle * 1e6:
-                left["settling"] += 1
+                left.append((file.path, "settling"))
             else:
                 rows["path"].append(prefix + file.path)
                 rows["size_bytes"].append(file.size)
@@ -103,7 +109,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
             f"Source {source!r} cannot be listed ({error}). Name a folder: -P source=FOLDER"
         ) from error
     files = pa.table(rows, schema=LISTED).sort_by("path")
-    return Listing(root if not prefix else source, files, dict(left))
+    return Listing(root if not prefix else source, files, _left(left, prefix))
 
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
@@ -124,11 +130,30 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
     return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
 
 
+def open_path(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path as `listing` gave it, and the file system's own word for it."""
+    if "://" not in path:
+        return fs.LocalFileSystem(), path
+    scheme, inner = path.split("://", maxsplit=1)
+    return _remote(f"{scheme}://{inner.split('/', maxsplit=1)[0]}"), inner
+
+
+@cache
+def _remote(root: str) -> fs.FileSystem:
+    return fs.FileSystem.from_uri(root)[0]
+
+
 def missing_files(source: str, paths: list[str]) -> list[bool]:
     """Whether each path, as `listing` gave it, is there no more."""
     _, filesystem, prefix = open_source(source)
     found = filesystem.get_file_info([path.removeprefix(prefix) for path in paths])
     return [info.type == fs.FileType.NotFound for info in found]
+
+
+def _left(left: list[tuple[str, str]], prefix: str) -> pa.Table:
+    shown = [prefix + path.encode("utf-8", "backslashreplace").decode() for path, _ in left]
+    reasons = pa.array([reason for _, reason in left], pa.string())
+    return pa.table({"path": pa.array(shown, pa.string()), "reason": reasons})
 
 
 def _is_utf8(path: str) -> bool:
@@ -139,7 +164,7 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _walk(root: str, left: Counter[str]) -> Iterator[_File]:
+def _walk(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:
     """The files below a local folder; links are followed as long as they stay below it.
 
     pyarrow's own listing ends at the first name that is not UTF-8, and goes round loops of links.
@@ -153,7 +178,7 @@ def _walk(root: str, left: Counter[str]) -> Iterator[_File]:
         except OSError:
             if folder == root:
                 raise
-            left["unreadable"] += 1
+            left.append((folder, "unreadable"))
             continue
         for entry in entries:
             real = f"{trail[-1]}{os.sep}{entry.name}"
@@ -161,19 +186,19 @@ def _walk(root: str, left: Counter[str]) -> Iterator[_File]:
                 if entry.is_symlink():
                     real = os.path.realpath(entry.path, strict=True)
                     if real in trail or not real.startswith(f"{root}{os.sep}"):
-                        left["link"] += 1
+                        left.append((entry.path, "link"))
                         continue
                 if entry.is_dir():
                     folders.append((entry.path, (*trail, real)))
                     continue
                 facts = entry.stat()
             except OSError:
-                left["link" if entry.is_symlink() else "gone"] += 1
+                left.append((entry.path, "link" if entry.is_symlink() else "gone"))
                 continue
             if entry.is_file():
                 yield _File(entry.path, facts.st_size, facts.st_mtime_ns // 1000)
             else:
-                left["skipped"] += 1
+                left.append((entry.path, "skipped"))
 
 
 def _select(root: str, filesystem: fs.FileSystem) -> Iterator[_File]:

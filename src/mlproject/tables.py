@@ -26,7 +26,7 @@ from mlproject.files import local_path
 SCHEMAS = {
     "images": (
         "path string, image_id string, size_bytes long, modified_at timestamp, format string, "
-        "width int, height int, label string, content binary, error string, "
+        "width int, height int, label string, content binary, thumbnail binary, error string, "
         "ingested_at timestamp"
     ),
     # What was seen at a path since its row in `images`; made when there is something to tell.
@@ -53,8 +53,9 @@ MADE_BY = {
 PARTITIONS = {"predictions": ("model_name", "model_version")}
 
 
-# Another writer was faster. Delta's Python classes of these share no base but PySpark's own.
-_LOST = (
+# Another writer was faster: what was computed is to be computed again.
+# Delta's Python classes of these share no base but PySpark's own.
+LOST = (
     exceptions.ConcurrentTransactionException,
     exceptions.ConcurrentAppendException,
     exceptions.ConcurrentWriteException,
@@ -174,11 +175,11 @@ def append(rows: DataFrame, since: Snapshot) -> Snapshot | None:
     spark = rows.sparkSession
     done = "spark.databricks.delta.lastCommitVersionInSession"
     spark.conf.unset(done)
-    writer = rows.write.format("delta").mode("append").option("compression", "none")
+    writer = rows.write.format("delta").mode("append")
     writer = writer.option("txnAppId", since.filler).option("txnVersion", since.fills + 1)
     try:
         writer.save(since.path)
-    except _LOST:
+    except LOST:
         return None
     committed = spark.conf.get(done, None)
     if committed is None:
@@ -238,7 +239,7 @@ def _create(spark: SparkSession, path: str, table: str) -> None:
     maker = maker.addColumns(schema(table))
     try:
         maker.partitionedBy(*PARTITIONS.get(table, ())).execute()
-    except (*_LOST, AnalysisException):  # somebody else makes it: seen half way, or just made
+    except (*LOST, AnalysisException):  # somebody else makes it: seen half way, or just made
         for _ in range(50):
             if DeltaTable.isDeltaTable(spark, path):
                 return

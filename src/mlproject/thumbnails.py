@@ -1,4 +1,4 @@
-"""Small JPEG pictures of chosen images, made in Spark tasks: no photo comes to the driver.
+"""Small JPEG pictures of images, made in Spark tasks: no photo comes to the driver.
 
 Imports little on purpose: the workers that make the pictures import it too.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 from PIL import Image
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from mlproject.onboard import DEFAULTS, decode
@@ -17,41 +17,53 @@ PIXELS = 160  # the side of the square: 80 to 160 CSS pixels wide on screens of 
 QUALITY = 80  # of 100; a photo of this size takes about 6 kB
 
 
-def thumbnails(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[str, bytes]:
-    """A JPEG of the centre square of each chosen image; none of those that cannot be decoded.
+def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
+    """A condition on rows of `images`: one row of each chosen image.
 
     Args:
-        images: Rows of `images`, pinned.
         chosen: image_id -> path and `ingested_at` (microseconds since 1970) of one of its rows;
             a few hundred at most. Delta skips the files of all other times.
     """
-    if not chosen:
-        return {}
     times = sorted({time for _, time in chosen.values()})
-    wanted = (
+    return (
         F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in times])
         & F.col("path").isin(sorted({path for path, _ in chosen.values()}))
         & F.col("image_id").isin(sorted(chosen))
-        & F.col("content").isNotNull()
     )
-    read = images.where(wanted).select("image_id", "content")
-    made = read.mapInArrow(shrink, "image_id string, jpeg binary").collect()
-    return {row.image_id: bytes(row.jpeg) for row in made}
+
+
+def thumbnails(contents: DataFrame) -> dict[str, bytes]:
+    """A JPEG of the centre square of each image; none of those that cannot be decoded.
+
+    Args:
+        contents: As `contents.contents` gives it, of a few hundred images at most.
+    """
+    made = contents.select("image_id", "content").mapInArrow(shrink, "image_id string, jpeg binary")
+    return {row.image_id: bytes(row.jpeg) for row in made.collect()}
 
 
 def shrink(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """For mapInArrow: (image_id, content) to (image_id, jpeg), without those that have none."""
-    config = {**DEFAULTS, "resize": PIXELS, "crop": PIXELS}
     for batch in batches:
-        image_ids, jpegs = [], []
-        for image_id, content in zip(batch["image_id"], batch["content"], strict=True):
-            pixels, _ = decode(content.as_py(), config)
-            if pixels is None:
-                continue
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, optimize=True)
-            image_ids.append(image_id.as_py())
-            jpegs.append(file.getvalue())
+        made = [
+            (image_id.as_py(), jpeg(content.as_py(), PIXELS))
+            for image_id, content in zip(batch["image_id"], batch["content"], strict=True)
+        ]
+        fine = [pair for pair in made if pair[1] is not None]
         yield pa.RecordBatch.from_arrays(
-            [pa.array(image_ids, pa.string()), pa.array(jpegs, pa.binary())], ["image_id", "jpeg"]
+            [
+                pa.array([image_id for image_id, _ in fine], pa.string()),
+                pa.array([shrunk for _, shrunk in fine], pa.binary()),
+            ],
+            ["image_id", "jpeg"],
         )
+
+
+def jpeg(content: bytes | None, side: int) -> bytes | None:
+    """A JPEG of an image's centre square, `side` pixels wide; None when it cannot be decoded."""
+    pixels, _ = decode(content, {**DEFAULTS, "resize": side, "crop": side})
+    if pixels is None:
+        return None
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()

@@ -6,7 +6,7 @@ nothing but the standard library, numpy and Pillow.
 """
 
 from .answers import COLUMNS, answers, predictions
-from .decode import DEFAULTS, Header, decode, decode_all, header
+from .decode import DEFAULTS, Header, decode, decode_all, header, header_of
 from .errors import ERRORS
 from .process import cached, device_index, file_sha256, loads, task_device_index
 
@@ -22,6 +22,7 @@ __all__ = [
     "device_index",
     "file_sha256",
     "header",
+    "header_of",
     "loads",
     "predictions",
     "task_device_index",

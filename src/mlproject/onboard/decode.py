@@ -7,7 +7,7 @@ the part of the image that is needed. Nothing global is changed: it may run in m
 import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -62,12 +62,17 @@ def header(content: bytes | None, limits: Mapping[str, Any] = DEFAULTS) -> Heade
         content: The encoded image.
         limits: `formats`, `max_bytes`, `max_pixels`, `max_decode_bytes` (see `DEFAULTS`).
     """
-    image, error = _open(content, limits)
-    if image is None:
-        return Header("", 0, 0, error)
-    with image:
-        width, height = _stored_size(image)
-        return Header(image.format or "", width, height, error)
+    return _header(*_open(content, limits))
+
+
+def header_of(file: BinaryIO, limits: Mapping[str, Any] = DEFAULTS) -> Header:
+    """As `header`, of a file of any size of which only what Pillow asks for is read.
+
+    Args:
+        file: Readable and seekable, at its start.
+        limits: As `header`; `max_bytes` is not looked at.
+    """
+    return _header(*_open_file(file, limits))
 
 
 def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
@@ -124,27 +129,41 @@ def _open(content: bytes | None, limits: Mapping[str, Any]) -> tuple[Image.Image
         return None, EMPTY
     if len(content) > limits["max_bytes"]:
         return None, TOO_MANY_BYTES
+    return _open_file(io.BytesIO(content), limits)
+
+
+def _open_file(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
     try:
-        image = Image.open(io.BytesIO(content), formats=limits["formats"])
-        return image, "" if _fits(image, content, limits) else TOO_MANY_PIXELS
+        image = Image.open(file, formats=limits["formats"])
+        return image, "" if _fits(image, limits) else TOO_MANY_PIXELS
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None, TOO_MANY_PIXELS
     except UnidentifiedImageError:
-        return None, UNDECODABLE if _begins(content, limits["formats"]) else UNSUPPORTED_FORMAT
+        return None, UNDECODABLE if _begins(file, limits["formats"]) else UNSUPPORTED_FORMAT
     except Exception:  # noqa: BLE001 - a broken header raises OSError, ValueError, KeyError, ...
         return None, UNDECODABLE
 
 
-def _begins(content: bytes, formats: Sequence[str]) -> bool:
-    """Whether the bytes begin as a file of these formats does."""
+def _header(image: Image.Image | None, error: str) -> Header:
+    if image is None:
+        return Header("", 0, 0, error)
+    with image:
+        width, height = _stored_size(image)
+        return Header(image.format or "", width, height, error)
+
+
+def _begins(file: BinaryIO, formats: Sequence[str]) -> bool:
+    """Whether the file begins as one of these formats does."""
+    file.seek(0)
+    start = file.read(16)
     accepts = [Image.OPEN[name][1] for name in formats]
-    return any(accept is not None and accept(content[:16]) for accept in accepts)
+    return any(accept is not None and accept(start) for accept in accepts)
 
 
-def _fits(image: Image.Image, content: bytes, limits: Mapping[str, Any]) -> bool:
+def _fits(image: Image.Image, limits: Mapping[str, Any]) -> bool:
     """Whether an opened image keeps to the limits of pixels and of memory to decode them."""
     pixels = image.width * image.height
-    decoded = pixels * _decode_bytes(image, content)
+    decoded = pixels * _decode_bytes(image)
     return bool(pixels <= limits["max_pixels"] and decoded <= limits["max_decode_bytes"])
 
 
@@ -156,9 +175,9 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
     return tags.get(_IMAGE_WIDTH, image.width), tags.get(_IMAGE_LENGTH, image.height)
 
 
-def _decode_bytes(image: Any, content: bytes) -> float:
+def _decode_bytes(image: Any) -> float:
     """Memory that decoding will take at its peak, bytes a pixel, from the header alone."""
-    if image.format in ("JPEG", "MPO") and _several_scans(image, content):
+    if image.format in ("JPEG", "MPO") and _several_scans(image):
         # The coefficients of all components are kept until the last scan. A component's share
         # of the pixels is its sampling against the largest. Source: ITU-T T.81, A.1.1.
         samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
@@ -182,12 +201,14 @@ def _tiff_bytes(image: Any) -> float:
     return _PIXEL_BYTES + turned + float(chunk_bytes) / (width * height)
 
 
-def _several_scans(image: Any, content: bytes) -> bool:
+def _several_scans(image: Any) -> bool:
     """Whether a JPEG's pixels come in several scans: progressive, or one component at a time."""
     if image.info.get("progressive"):
         return True
     # Pillow stops behind the start-of-scan segment; a scan of all components has this length.
     # Source: ITU-T T.81, B.2.3.
     end, length = image.fp.tell(), 6 + 2 * int(image.layers)
-    found = int.from_bytes(content[end - length : end - length + 2], "big")
+    image.fp.seek(end - length)
+    found = int.from_bytes(image.fp.read(2), "big")
+    image.fp.seek(end)
     return found != length

@@ -6,6 +6,8 @@ UNSUPPORTED_FORMAT = "unsupported_format"
 TOO_MANY_PIXELS = "too_many_pixels"
 UNDECODABLE = "undecodable"
 NOT_FINITE = "not_finite"
+GONE = "gone"
+CHANGED = "changed"
 
 # Code -> what it means, in one line. "" in an `error` column of a version means: no error.
 ERRORS = {
@@ -16,4 +18,6 @@ ERRORS = {
     "or decoding them would take more memory than `max_decode_bytes`",
     UNDECODABLE: "the bytes start like an image and are broken, cut off or malformed",
     NOT_FINITE: "the network answered with a number that is not finite",
+    GONE: "the table holds no bytes, and the file is there no more",
+    CHANGED: "the table holds no bytes, and the file has other bytes than it had",
 }

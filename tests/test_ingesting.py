@@ -7,14 +7,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from mlproject import images, sources, tables
+from mlproject import images, ingesting, sources, tables
+from mlproject.ingesting import Settings
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
 
 
-def ingest(spark, lake, folder, **options):
-    return images.ingest(spark, lake, sources.listing(str(folder)), **options)
+def ingest(spark, lake, folder, settings=Settings(), **options):  # noqa: B008 - frozen
+    return ingesting.ingest(spark, lake, sources.listing(str(folder)), settings, **options)
 
 
 def rows(spark, lake):
@@ -87,8 +88,8 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
 
     def look() -> tuple[int, int]:
         listed = sources.listing(str(tmp_path / "source"), include="jpg,none")
-        images.ingest(spark, lake, listed)
-        marked = images.mark_missing(spark, lake, listed)
+        ingesting.ingest(spark, lake, listed)
+        marked = ingesting.mark_missing(spark, lake, listed)
         whole = (tables.read(spark, lake, name) for name in ("images", "files"))
         return marked, images.present(*whole).count()
 
@@ -149,7 +150,7 @@ def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, 
     (tmp_path / "source/red/001.jpg").write_bytes(b"another length")
     (tmp_path / "source/red/002.jpg").unlink()
     (tmp_path / "source/red/002.jpg").mkdir()
-    done = images.ingest(spark, lake, listed)
+    done = ingesting.ingest(spark, lake, listed)
     assert {"gone": 1, "changing": 1, "unreadable": 1} == done.left
     assert (0, 0) == (done.rows, done.table_version)
 
@@ -157,7 +158,7 @@ def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, 
 def test_a_compressed_file_is_taken_as_it_lies(spark, lake, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.jpg.gz").write_bytes(gzip.compress(photo((1, 2, 3))))
-    images.ingest(spark, lake, sources.listing(str(tmp_path / "source"), include="*"))
+    ingesting.ingest(spark, lake, sources.listing(str(tmp_path / "source"), include="*"))
     assert "unsupported_format" == rows(spark, lake)[0].error
 
 
@@ -173,10 +174,9 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
 def test_waves_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
     photos(tmp_path / "source", 5)
     told = []
-    done = ingest(
-        spark, lake, tmp_path / "source", wave_files=2, on_wave=lambda *at: told.append(at)
-    )
-    assert [(2, 5), (4, 5), (5, 5)] == told
+    done = ingest(spark, lake, tmp_path / "source", Settings(max_files=2), on_wave=told.append)
+    assert [(2, 5), (4, 5), (5, 5)] == [(at.files, at.all_files) for at in told]
+    assert told[-1].size_bytes == told[-1].all_bytes == done.size_bytes
     assert (5, 3) == (done.rows, done.table_version)
 
 
@@ -185,7 +185,9 @@ def test_two_ingests_at_once_make_no_row_twice(spark, lake, tmp_path):
     listed = sources.listing(str(tmp_path / "source"))
     threads = [
         threading.Thread(
-            target=images.ingest, args=(spark.newSession(), lake, listed), kwargs={"wave_files": 10}
+            target=ingesting.ingest,
+            args=(spark.newSession(), lake, listed),
+            kwargs={"settings": Settings(max_files=10)},
         )
         for _ in range(2)
     ]
@@ -212,7 +214,7 @@ def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, 
 
 def test_hostile_files_are_all_rows_or_counted(spark, lake, shared):
     listed = sources.listing(str(shared / "hostile"), include="*")
-    done = images.ingest(spark, lake, listed)
+    done = ingesting.ingest(spark, lake, listed)
     files = [path for path in (shared / "hostile").rglob("*") if path.is_file()]
     hidden = [path for path in files if "_licences" in path.parts]
     empty = [path for path in files if path.stat().st_size == 0]

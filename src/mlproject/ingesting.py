@@ -1,0 +1,214 @@
+"""Image files to rows of the `images` table: list the source, subtract the table, read the rest."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+
+from mlproject import image_files, labels, tables
+from mlproject.image_files import HELD_BYTES, Reading
+from mlproject.images import GONE, UNCHANGED, paths, pending, rows_of
+from mlproject.sources import Listing, missing_files
+
+FEW = 100  # files that are worth reading twice for the sake of no empty commit
+LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How files become rows."""
+
+    content: str = "inline"
+    """Whose bytes come into the table: `inline` = of all files, `reference` = of none, `auto` =
+    of files up to `max_inline_bytes`, and of none when they are larger than 100 MB on average.
+    Those of a file above 100 MB never do."""
+    max_inline_bytes: int = 32 * 1024**2
+    """Bytes of a file, for `auto`."""
+    thumbnail_px: int = 0
+    """Side of the thumbnails, pixels; 0 = none."""
+    max_files: int = 10_000
+    """Files in one commit: tens of seconds of work on two cores."""
+    max_bytes: int = 1024**3
+    """Bytes in one commit; a file above it has a commit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far an ingest has come."""
+
+    files: int
+    size_bytes: int
+    all_files: int
+    all_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What one ingest added and what it left."""
+
+    listed: int
+    """Image files in the source."""
+    rows: int
+    """Rows added."""
+    errors: int
+    """Rows added with an error: files that are no readable images."""
+    size_bytes: int
+    """Bytes of the files that were added."""
+    left: dict[str, int]
+    """Files that gave no row, by reason: as `Listing.left`, and `unchanged` (touched, with bytes
+    that the table has), `changing` or `gone` since they were listed, `unreadable`."""
+    table_version: int
+    """The Delta version of `images` at the end."""
+
+
+def ingest(
+    spark: SparkSession,
+    lake: str,
+    listed: Listing,
+    settings: Settings = Settings(),
+    *,
+    given: DataFrame | None = None,
+    on_wave: Callable[[Done], None] = lambda done: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Ingested:
+    """Adds a row for each listed file that is new or overwritten, wave by wave.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it.
+        listed: What lies in the source.
+        settings: How files become rows.
+        given: Labels that go before those of the listing, as `labels.given` reads them.
+        on_wave: Told after each commit.
+        stop: Asked before each commit; what is pending then is left for the next ingest.
+    """
+    since = tables.snapshot(spark, lake, "images", "ingest")
+    rows = errors = size_bytes = 0
+    lost = True
+    while lost:
+        lost = False
+        counts = image_files.counts(spark)
+        files = rows_of(spark, lake, "files")
+        todo = pending(since.read(spark), listed.files, files).toArrow().sort_by("path")
+        reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
+        todo, unchanged = _look(spark, todo, reading, counts)
+        if unchanged.num_rows:
+            _note(spark, lake, unchanged, UNCHANGED)
+            counts.add(Counter(unchanged=unchanged.num_rows))
+        done = done_bytes = 0
+        all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
+        for wave in _waves(todo, settings):
+            if stop():
+                break
+            seen = Observation()
+            frame = image_files.read(spark, wave, reading, counts)
+            frame = labels.apply(frame, given) if given is not None else frame
+            frame = frame.observe(
+                seen,
+                F.count("*").alias("rows"),
+                F.count("error").alias("errors"),
+                F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
+            )
+            appended = tables.append(frame, since)
+            if appended is None:
+                lost = True
+                since = tables.snapshot(spark, lake, "images", "ingest")
+                break
+            since = appended
+            rows, errors = rows + seen.get["rows"], errors + seen.get["errors"]
+            size_bytes += seen.get["size_bytes"]
+            done, done_bytes = done + wave.num_rows, done_bytes + pc.sum(wave["size_bytes"]).as_py()
+            on_wave(Done(done, done_bytes, todo.num_rows, all_bytes))
+    left = Counter(listed.left_counts()) + counts.value
+    return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
+
+
+def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
+    if settings.content == "inline":
+        return HELD_BYTES
+    if settings.content == "reference" or (pc.mean(todo["size_bytes"]).as_py() or 0) > LARGE:
+        return -1
+    return settings.max_inline_bytes
+
+
+def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
+    """Slices of at most `max_files` files and `max_bytes` bytes, one file at the least."""
+    start = size = 0
+    for end, file_bytes in enumerate(todo["size_bytes"].to_pylist()):
+        full = end - start == settings.max_files or size + file_bytes > settings.max_bytes
+        if end > start and full:
+            yield todo.slice(start, end - start)
+            start, size = end, 0
+        size += file_bytes
+    if todo.num_rows > start:
+        yield todo.slice(start)
+
+
+def _look(
+    spark: SparkSession, todo: pa.Table, reading: Reading, counts: Any
+) -> tuple[pa.Table, pa.Table]:
+    """Parts what will give rows from files that were touched and have the bytes they had.
+
+    A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
+    So the files whose path the table knows, few as a rule, and any files when there are few, are
+    read once more, before.
+
+    Returns:
+        What to read into rows; and the unchanged files, with their `image_id`. What cannot be
+        read now is in neither, and stays pending.
+    """
+    few = todo.num_rows <= FEW
+    looked = pa.array([few or known is not None for known in todo["known"].to_pylist()], pa.bool_())
+    doubtful = todo.filter(looked)
+    if not doubtful.num_rows:
+        return todo, doubtful
+    found = image_files.read(spark, doubtful, reading, counts, look=True)
+    ids = dict(map(tuple, found.select("path", "image_id").toArrow().to_pandas().to_numpy()))
+    same, new = [], []
+    for file in doubtful.select(["path", "known"]).to_pylist():
+        image_id = ids.get(file["path"])
+        same.append(image_id in (file["known"] or ()))
+        new.append(image_id is not None and not same[-1])
+    unchanged = doubtful.filter(pa.array(same, pa.bool_()))
+    unchanged = unchanged.append_column(
+        "image_id", pa.array([ids[path] for path in unchanged["path"].to_pylist()], pa.string())
+    )
+    others = todo.filter(pc.invert(looked))
+    return pa.concat_tables([others, doubtful.filter(pa.array(new, pa.bool_()))]), unchanged
+
+
+def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
+    """Notes which ingested files below a source are there no more; gives back how many.
+
+    A file that the listing left out for another reason, such as its suffix, is there.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it.
+        listed: What lies in the source.
+    """
+    below = F.col("path").startswith(f"{listed.source.rstrip('/')}/")
+    known = paths(rows_of(spark, lake, "images"), rows_of(spark, lake, "files"))
+    there = spark.createDataFrame(listed.files.select(["path"]))
+    doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")
+    asked = doubtful.select("path", "image_id").toArrow()
+    missing = missing_files(listed.source, asked["path"].to_pylist())
+    gone = asked.filter(pa.array(missing, pa.bool_()))
+    if gone.num_rows:
+        for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
+            gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
+        _note(spark, lake, gone, GONE)
+    return int(gone.num_rows)
+
+
+def _note(spark: SparkSession, lake: str, files: pa.Table, state: str) -> None:
+    """Notes in `files` what was seen; when another ingest is faster, it has noted the same."""
+    since = tables.snapshot(spark, lake, "files", "ingest")
+    seen = spark.createDataFrame(files.select(["path", "size_bytes", "modified_at", "image_id"]))
+    noted = seen.withColumn("state", F.lit(state)).withColumn("at", F.current_timestamp())
+    tables.append(noted, since)

@@ -1,0 +1,79 @@
+import os
+
+import pytest
+
+from mlproject import cleaning, ingesting, sources
+from mlproject.errors import UserError
+from mlproject.ingesting import Settings
+from tests.conftest import photo, photos
+
+
+@pytest.fixture
+def source(tmp_path):
+    return photos(tmp_path / "source", 4, "red")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def clean(spark, lake, source, move_to="", after_days=0.0):
+    listed = sources.listing(str(source))
+    files = cleaning.ready(spark, lake, listed, after_days).toArrow()
+    return cleaning.clean(listed.source, files, move_to)
+
+
+def ingest(spark, lake, source, **settings):
+    ingesting.ingest(spark, lake, sources.listing(str(source)), Settings(**settings))
+
+
+@pytest.mark.spark
+def test_only_files_whose_bytes_are_in_the_table_as_listed_are_deleted(spark, lake, source):
+    ingest(spark, lake, source)
+    (source / "red/000.jpg").write_bytes(photo((1, 1, 1), 5))  # overwritten
+    os.utime(source / "red/001.jpg", (1, 1))  # touched
+    (source / "red/new.jpg").write_bytes(photo((1, 1, 1), 6))
+    assert 0 == clean(spark, lake, source, after_days=1)
+    assert 2 == clean(spark, lake, source)
+    assert ["000.jpg", "001.jpg", "new.jpg"] == names(source)
+    ingest(spark, lake, source)
+    assert 3 == clean(spark, lake, source)
+
+
+@pytest.mark.spark
+def test_files_that_rows_refer_to_stay(spark, lake, source):
+    ingest(spark, lake, source, content="reference")
+    assert 0 == clean(spark, lake, source)
+    assert 4 == len(names(source))
+
+
+@pytest.mark.spark
+def test_moved_files_keep_their_place_and_overwrite_nothing(spark, lake, source, tmp_path):
+    away = tmp_path / "away"
+    (away / "red").mkdir(parents=True)
+    (away / "red/000.jpg").write_bytes(b"another")
+    contents = {path.name: path.read_bytes() for path in (source / "red").iterdir()}
+    ingest(spark, lake, source)
+    assert 4 == clean(spark, lake, source, str(away))
+    assert [] == names(source)
+    assert ["000.jpg", "000~1.jpg", "001.jpg", "002.jpg", "003.jpg"] == names(away)
+    assert contents["000.jpg"] == (away / "red/000~1.jpg").read_bytes()
+    assert b"another" == (away / "red/000.jpg").read_bytes()
+
+
+def test_a_file_that_changes_after_the_look_stays(source):
+    files = sources.listing(str(source)).files
+    (source / "red/000.jpg").write_bytes(b"x" * files["size_bytes"][0].as_py())
+    assert 3 == cleaning.clean(str(source), files)
+    assert ["000.jpg"] == names(source)
+
+
+@pytest.mark.parametrize("inside", ["", "red", "red/deeper"])
+def test_a_folder_in_the_source_is_no_place_to_move_to(source, inside):
+    with pytest.raises(UserError, match="lies in the source"):
+        cleaning.check(str(source), str(source / inside))
+
+
+def test_moving_takes_a_folder(source):
+    with pytest.raises(UserError, match="clean_to=FOLDER"):
+        cleaning.check(str(source), "")
