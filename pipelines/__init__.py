@@ -40,6 +40,22 @@ def command(
     except KeyboardInterrupt:
         print(f"{arguments.prog}: stopped; what was committed stands", file=sys.stderr)
         sys.exit(130)  # Source: POSIX shells, 128 + SIGINT
+    except Exception as error:
+        words = _spark_words(error)
+        if words is None:
+            raise
+        print(f"{arguments.prog}: Spark stopped: {words}", file=sys.stderr)
+        print("What was committed stands; run again when that is mended", file=sys.stderr)
+        sys.exit(1)
+
+
+def _spark_words(error: Exception) -> str | None:
+    """The root cause that Spark tells of, such as a full disk; None for another error."""
+    if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return causes[-1] if causes else lines[0]
 
 
 def _be_quiet() -> None:

@@ -5,6 +5,8 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -26,6 +28,7 @@ TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the tabl
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
 BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
 BLOCK_BYTES = 1024**2  # bytes read at a time
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_BYTES = 16 * 1024**2  # bytes of a file above HELD_BYTES that its header may take
 
 
@@ -136,7 +139,7 @@ def read_file(
     path = file["path"].removeprefix(prefix)
     try:
         image_id, size, content = hashed(filesystem, path)
-        if size != file["size_bytes"]:
+        if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
             return None, "changing"
         facts = header(content) if content is not None else _header(filesystem, path)
     except FileNotFoundError:
@@ -172,6 +175,13 @@ def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None
             else:
                 blocks.clear()
     return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
+
+
+def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | None) -> bool:
+    """Whether a local file was written since it was listed; object stores replace objects whole."""
+    if listed is None or not isinstance(filesystem, fs.LocalFileSystem):
+        return False
+    return bool(Path(path).stat().st_mtime_ns // 1000 != (listed - EPOCH) // timedelta.resolution)
 
 
 def _header(filesystem: fs.FileSystem, path: str) -> Header:
