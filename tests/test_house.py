@@ -17,13 +17,13 @@ SOURCE = PROJECT / "src" / "mlproject"
 FLOORS = (
     {"errors", "files", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
     {
-        *("java", "session", "sources", "tables", "layout", "registry", "tracking"),
+        *("java", "session", "sources", "tables", "layout", "removal", "registry", "tracking"),
         *("frameworks", "imagenet", "weights"),
     },
     {
         *("image_files", "images", "labels", "ingesting", "cleaning", "contents", "examples"),
         *("keras_training", "torch_training", "training"),
-        *("training_figures", "versions", "scoring", "rollouts"),
+        *("training_figures", "versions", "scoring", "rollouts", "erasing"),
         *("reports", "report_queries", "thumbnails"),
     },
 )

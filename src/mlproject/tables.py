@@ -43,12 +43,14 @@ SCHEMAS = {
         "pointer string, model_name string, model_version int, model_id string, state string, "
         "coverage double, images_version long, at timestamp"
     ),
+    "erased": "image_id string, size_bytes long, at timestamp",
 }
 MADE_BY = {
     "images": "ingest -P source=FOLDER",
     "files": "ingest -P source=FOLDER",
     "predictions": "score -P model=models:/photos@champion",
     "rollouts": "rescore -P pointers=models:/photos@champion",
+    "erased": "erase -P file=LIST",
 }
 PARTITIONS = {"predictions": ("model_name", "model_version")}
 
@@ -58,6 +60,8 @@ PARTITIONS = {"predictions": ("model_name", "model_version")}
 LOST = (
     exceptions.ConcurrentTransactionException,
     exceptions.ConcurrentAppendException,
+    exceptions.ConcurrentDeleteDeleteException,
+    exceptions.ConcurrentDeleteReadException,
     exceptions.ConcurrentWriteException,
     exceptions.MetadataChangedException,
     exceptions.ProtocolChangedException,
@@ -134,14 +138,25 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
                 f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}"
             )
         _create(spark, path, table)
-    jvm: Any = spark._jvm
-    nothing = jvm.scala.Option.empty()
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
-    newest = log.update(False, nothing, nothing)
+    nothing = cast(Any, spark._jvm).scala.Option.empty()
+    newest = _log(spark, path).update(False, nothing, nothing)
     _require_schema(StructType.fromJson(json.loads(newest.schema().json())), table, path)
     counters = newest.transactions()
     fills = counters.apply(filler) if counters.contains(filler) else -1
     return Snapshot(table, path, newest.version(), filler, fills)
+
+
+def checkpoint(spark: SparkSession, path: str) -> None:
+    """Sums a table's log up in one file; Delta then removes log files that are past its retention.
+
+    Delta offers this in no public call. Source: delta-spark, Checkpoints and MetadataCleanup.
+    """
+    _log(spark, path).checkpoint()
+
+
+def _log(spark: SparkSession, path: str) -> Any:
+    jvm: Any = spark._jvm
+    return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
 
 
 def exists(spark: SparkSession, lake: str, table: str) -> bool:
@@ -157,6 +172,17 @@ def read(spark: SparkSession, lake: str, table: str, version: int | None = None)
     """
     newest = snapshot(spark, lake, table)
     return (newest if version is None else replace(newest, version=version)).read(spark)
+
+
+def rows(spark: SparkSession, lake: str, table: str) -> DataFrame:
+    """A table's rows at its newest version, none when there is no table yet.
+
+    Raises:
+        UserError: The table has other columns than this project writes.
+    """
+    if exists(spark, lake, table):
+        return read(spark, lake, table)
+    return spark.createDataFrame([], schema(table))
 
 
 def append(rows: DataFrame, since: Snapshot) -> Snapshot | None:

@@ -1,0 +1,277 @@
+"""Erasing images: what a selection holds, and taking it out of every table for good."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from mlproject import removal, tables
+from mlproject.errors import UserError
+
+TABLES = ("predictions", "files", "images")  # `images` last: a path is found there after a kill
+EXAMPLES = 10  # paths that a plan shows
+
+SHA256 = re.compile("[0-9a-fA-F]{64}")
+WHOLE = re.compile(r"/|[a-zA-Z][\w+.-]*:")  # how an absolute path, or a URI, begins
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a person named, in one of three ways or as a list of paths and image_ids."""
+
+    paths: frozenset[str] = frozenset()
+    """Whole paths, as in the column `path`."""
+    prefix: str = ""
+    """Every path that begins with it, which ends in a slash; empty = none."""
+    image_ids: frozenset[str] = frozenset()
+    """Sha256 of contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an erase would remove."""
+
+    contents: int
+    """Different contents."""
+    rows: int
+    """Rows of `images` with these contents."""
+    elsewhere: int
+    """Rows among them at paths that the selection does not name."""
+    size_bytes: int
+    """Bytes of these rows' files."""
+    predictions: dict[str, int]
+    """Rows of `predictions` by model version, such as "photos/3"."""
+    unknown: int
+    """Named paths and image_ids that the lake does not know."""
+    examples: list[str]
+    """The first of the rows' paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What one erase removed."""
+
+    contents: int
+    """Different contents that were selected."""
+    rows: dict[str, int]
+    """Rows deleted, by table."""
+    data_files: int
+    """Files removed, of all tables."""
+    unknown: int
+    """Named paths and image_ids that the lake does not know."""
+
+
+def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str = "") -> Selection:
+    """What exactly one of these names.
+
+    Args:
+        path: A path as in the column `path`.
+        prefix: A folder: all paths below it.
+        image_id: One sha256 as 64 hex digits, or several, comma-separated.
+        file: A text file with a path or an image_id a line.
+
+    Raises:
+        UserError: None or several are given, a word is malformed, or the file cannot be read.
+    """
+    words = {"path": path, "prefix": prefix, "image_id": image_id, "file": file}
+    given = [name for name, word in words.items() if word]
+    if len(given) != 1:
+        raise UserError(
+            f"Name exactly one of path, prefix, image_id and file (given: "
+            f"{', '.join(given) or 'none'}), such as -P path=/photos/1.jpg"
+        )
+    if file:
+        return _listed(file)
+    if image_id:
+        ids = [word.strip() for word in image_id.split(",")]
+        wrong = [word for word in ids if not SHA256.fullmatch(word)]
+        if wrong:
+            raise UserError(f"image_id {wrong[0]!r} is no sha256, which has 64 hex digits")
+        return Selection(image_ids=frozenset(word.lower() for word in ids))
+    if not WHOLE.match(path or prefix):
+        raise UserError(
+            f"{given[0]} {path or prefix!r} is not whole. Name it as in the column `path` of "
+            "images: it begins with '/', or as 's3://...'"
+        )
+    if path:
+        return Selection(paths=frozenset([path]))
+    return Selection(prefix=f"{prefix.rstrip('/')}/")
+
+
+def plan(spark: SparkSession, lake: str, chosen: Selection) -> Planned:
+    """What an erase would remove now; writes nothing.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate` gives it.
+        chosen: What to erase.
+
+    Raises:
+        UserError: There is no table of images, or nothing in the lake matches.
+    """
+    ids, unknown = _contents(spark, lake, chosen)
+    if not ids.num_rows:
+        raise _nothing(lake, chosen)
+    gone = spark.createDataFrame(ids.select(["image_id"]))
+    rows = tables.read(spark, lake, "images").select("path", "image_id", "size_bytes")
+    rows = rows.join(gone, "image_id", "left_semi")
+    named = _named(rows, chosen).select("path", "image_id", F.lit(1).alias("named")).distinct()
+    [(count, elsewhere, size_bytes)] = (
+        rows.join(named, ["path", "image_id"], "left")
+        .agg(
+            F.count("*"),
+            F.count_if(F.col("named").isNull()),
+            F.coalesce(F.sum("size_bytes"), F.lit(0)),
+        )
+        .collect()
+    )
+    said = tables.rows(spark, lake, "predictions").join(gone, "image_id", "left_semi")
+    versions = (
+        said.groupBy("model_name", "model_version").count().orderBy("model_name", "model_version")
+    )
+    predictions = {f"{name}/{number}": found for name, number, found in versions.collect()}
+    examples = [row.path for row in rows.select("path").orderBy("path").limit(EXAMPLES).collect()]
+    return Planned(ids.num_rows, count, elsewhere, size_bytes, predictions, unknown, examples)
+
+
+def erase(
+    spark: SparkSession,
+    lake: str,
+    chosen: Selection,
+    *,
+    retention_hours: float = 0,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Erased:
+    """Takes the chosen contents out of every table, and the files that hold them.
+
+    The hashes are noted in `erased` first, so that no ingest takes the contents again; rows of
+    `images` go last, because by them the same call after a kill finds the rest.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `tables.locate_to_write` gives it.
+        chosen: What to erase.
+        retention_hours: Files deleted within these hours stay, and can be read by time travel.
+        on_step: Told the steps done and the steps to do, after each.
+
+    Raises:
+        UserError: There is no table of images, or nothing in the lake matches and nothing that
+            an earlier erase deleted was left.
+    """
+    if not 0 <= retention_hours < math.inf:
+        raise UserError(f"retention_hours {retention_hours:g} is no number of hours from 0 on")
+    ids, unknown = _contents(spark, lake, chosen)
+    if not ids.num_rows and not tables.exists(spark, lake, "erased"):
+        raise _nothing(lake, chosen)
+    present = [name for name in TABLES if tables.exists(spark, lake, name)]
+    total = 1 + 2 * len(present)
+    _note(spark, lake, ids)
+    on_step(1, total)
+    rows: dict[str, int] = {}
+    for step, name in enumerate(present, start=2):
+        gone = spark.createDataFrame(ids.select(["image_id"]))
+        if name == "predictions":
+            gone = gone.unionByName(_late(spark, lake)).distinct()
+        rows[name] = removal.delete(spark, f"{lake}/{name}", gone)
+        on_step(step, total)
+    data_files = 0
+    for step, name in enumerate(present, start=2 + len(present)):
+        data_files += removal.vacuum(spark, f"{lake}/{name}", retention_hours)
+        on_step(step, total)
+    if not ids.num_rows and not data_files and not any(rows.values()):
+        raise _nothing(lake, chosen)
+    return Erased(ids.num_rows, rows, data_files, unknown)
+
+
+def _listed(file: str) -> Selection:
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"File {file!r} cannot be read ({error})") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    words = {line: number for number, line in enumerate(lines, start=1) if line.strip()}
+    for line, number in words.items():
+        if not WHOLE.match(line) and not SHA256.fullmatch(line):
+            raise UserError(
+                f"Line {number} of {file!r} is neither a path, which begins with '/' or as "
+                f"'s3://...', nor an image_id of 64 hex digits: {line!r}"
+            )
+    if not words:
+        raise UserError(f"File {file!r} names nothing: it needs a path or an image_id a line")
+    ids = {line for line in words if SHA256.fullmatch(line)}
+    return Selection(frozenset(words.keys() - ids), "", frozenset(line.lower() for line in ids))
+
+
+def _nothing(lake: str, chosen: Selection) -> UserError:
+    count = len(chosen.paths) + len(chosen.image_ids)
+    what = f"a path below {chosen.prefix!r}" if chosen.prefix else f"any of the {count} named"
+    if count == 1:
+        what = repr(*chosen.paths, *chosen.image_ids)
+    return UserError(
+        f"Lake {lake!r} does not know {what}. If it was erased before, nothing of it is left. "
+        "Paths are named as in the column `path` of images"
+    )
+
+
+def _column(spark: SparkSession, name: str, values: frozenset[str]) -> DataFrame:
+    return spark.createDataFrame(pa.table({name: pa.array(sorted(values), pa.string())}))
+
+
+def _named(rows: DataFrame, chosen: Selection) -> DataFrame:
+    """The rows that the selection names itself, by path or by content; some of them twice."""
+    if chosen.prefix:
+        return rows.where(F.col("path").startswith(chosen.prefix))
+    spark = rows.sparkSession
+    by_path = rows.join(_column(spark, "path", chosen.paths), "path", "left_semi")
+    by_id = rows.join(_column(spark, "image_id", chosen.image_ids), "image_id", "left_semi")
+    return by_path.unionByName(by_id)
+
+
+def _contents(spark: SparkSession, lake: str, chosen: Selection) -> tuple[pa.Table, int]:
+    """The contents that the lake knows by the selection: image_id, size_bytes (null = unknown).
+
+    Returns:
+        And how many of the named paths and image_ids it does not know.
+    """
+    seen = ["path", "image_id", "size_bytes"]
+    rows = tables.read(spark, lake, "images").select(*seen)
+    rows = rows.unionByName(tables.rows(spark, lake, "files").select(*seen))
+    no_path = F.lit(None).cast("string").alias("path")
+    for name, size in (("predictions", F.lit(None).cast("long")), ("erased", F.col("size_bytes"))):
+        known = tables.rows(spark, lake, name)
+        rows = rows.unionByName(known.select(no_path, "image_id", size.alias("size_bytes")))
+    named = _named(rows, chosen).persist()
+    try:
+        ids = named.groupBy("image_id").agg(F.max("size_bytes").alias("size_bytes")).toArrow()
+        paths = named.join(_column(spark, "path", chosen.paths), "path", "left_semi")
+        found = paths.select("path").distinct().count()
+    finally:
+        named.unpersist()
+    known_ids = chosen.image_ids.intersection(ids["image_id"].to_pylist())
+    unknown = len(chosen.paths) - found + len(chosen.image_ids) - len(known_ids)
+    return ids, unknown
+
+
+def _note(spark: SparkSession, lake: str, ids: pa.Table) -> None:
+    """Adds hashes to `erased`, each once."""
+    while True:
+        since = tables.snapshot(spark, lake, "erased", "erase")
+        known = since.read(spark).select("image_id")
+        new = spark.createDataFrame(ids).join(known, "image_id", "left_anti")
+        noted = new.withColumn("at", F.current_timestamp())
+        if new.isEmpty() or tables.append(noted, since):
+            return
+
+
+def _late(spark: SparkSession, lake: str) -> DataFrame:
+    """Erased contents that have predictions still, or again: a scorer was at work on them."""
+    erased = tables.read(spark, lake, "erased").select("image_id")
+    images = tables.read(spark, lake, "images").select("image_id")
+    late = erased.join(images, "image_id", "left_anti")
+    predictions = tables.read(spark, lake, "predictions").select("image_id")
+    return late.join(predictions, "image_id", "left_semi")

@@ -1,0 +1,242 @@
+import os
+import time
+from pathlib import Path
+
+import deltalake
+import pytest
+from pyspark.sql import functions as F
+
+from mlproject import erasing, images, rollouts, scoring, sources, tables
+from mlproject.errors import UserError
+from tests.conftest import photo, photos
+from tests.versions_for_tests import register_colours
+
+pytestmark = pytest.mark.spark
+
+SECRET = photo((200, 30, 30), 99, (160, 120))  # large enough that its middle is its own
+SLICE = SECRET[len(SECRET) // 2 :][:64]
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("erased")
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    folder = photos(tmp_path / "source", 4, "red")
+    photos(folder, 3, "green", seed=1)
+    for name in ("red/secret.jpg", "green/copy.jpg"):
+        (folder / name).write_bytes(SECRET)
+    return folder
+
+
+@pytest.fixture
+def filled(spark, lake, source, version) -> str:
+    """A lake with nine files of eight contents, all scored."""
+    ingest(spark, lake, source)
+    scoring.score(spark, lake, version)
+    return lake
+
+
+def ingest(spark, lake, folder):
+    return images.ingest(spark, lake, sources.listing(str(folder)))
+
+
+def holders(lake) -> list[Path]:
+    """The files of a lake that hold the middle of the secret photo."""
+    files = (file for file in Path(lake).rglob("*") if file.is_file())
+    return [file for file in files if SLICE in file.read_bytes()]
+
+
+def secret(source) -> erasing.Selection:
+    return erasing.selection(path=str(source / "red" / "secret.jpg"))
+
+
+def rows(lake, table) -> int:
+    return len(deltalake.DeltaTable(f"{lake}/{table}").to_pandas())
+
+
+def counts(lake) -> tuple[int, int]:
+    return rows(lake, "images"), rows(lake, "predictions")
+
+
+def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_it_was(
+    spark, filled, source, version
+):
+    kept = "path NOT LIKE '%secret%' AND path NOT LIKE '%copy%'"
+    before = tables.read(spark, filled, "images").where(kept).orderBy("path").collect()
+    assert holders(filled)
+    done = erasing.erase(spark, filled, secret(source))
+    assert (1, {"predictions": 1, "images": 2}, 0) == (done.contents, done.rows, done.unknown)
+    assert done.data_files > 0
+    assert [] == holders(filled)
+    assert before == tables.read(spark, filled, "images").orderBy("path").collect()
+    assert (7, 7) == counts(filled)
+    now = tables.snapshot(spark, filled, "images").version
+    assert 1.0 == rollouts.coverage(spark, filled, version, now)
+    assert 0 == scoring.score(spark, filled, version).images
+
+
+def test_rewritten_rows_keep_the_layout_of_the_table(spark, filled, source):
+    erasing.erase(spark, filled, secret(source))
+    assert not [file for file in Path(filled).rglob("*.parquet") if ".snappy" in file.name]
+    [kept] = [
+        row.content
+        for row in tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").collect()
+    ]
+    assert (source / "red/000.jpg").read_bytes() == bytes(kept)
+
+
+def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
+    spark, filled, source, version
+):
+    before = sorted(Path(filled).rglob("*"))
+    planned = erasing.plan(spark, filled, secret(source))
+    assert (1, 2, 1, 2 * len(SECRET)) == (
+        planned.contents,
+        planned.rows,
+        planned.elsewhere,
+        planned.size_bytes,
+    )
+    assert {f"erased/{version.version}": 1} == planned.predictions
+    assert [str(source / name) for name in ("green/copy.jpg", "red/secret.jpg")] == planned.examples
+    assert before == sorted(Path(filled).rglob("*"))
+
+
+def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, source, tmp_path):
+    below = erasing.plan(spark, filled, erasing.selection(prefix=str(source / "green")))
+    assert (4, 5, 1) == (below.contents, below.rows, below.elsewhere)
+    with pytest.raises(UserError, match="does not know"):
+        erasing.plan(spark, filled, erasing.selection(prefix=str(source / "gre")))
+    row = tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
+    names = [
+        row.image_id.upper(),
+        str(source / "red/001.jpg"),
+        "",
+        str(source / "no.jpg"),
+        "f" * 64,
+    ]
+    (tmp_path / "list.txt").write_text("\r\n".join(names))
+    listed = erasing.plan(spark, filled, erasing.selection(file=str(tmp_path / "list.txt")))
+    assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({}, "exactly one of .* none"),
+        ({"path": "/a", "prefix": "/b"}, "exactly one of .* path, prefix"),
+        ({"path": "a.jpg"}, "'a.jpg' is not whole"),
+        ({"prefix": "photos"}, "'photos' is not whole"),
+        ({"image_id": "f" * 64 + ", " + "f" * 63}, "no sha256"),
+        ({"file": "nowhere.txt"}, "cannot be read"),
+        ({"file": "binary.txt"}, "cannot be read"),
+        ({"file": "empty.txt"}, "names nothing"),
+        ({"file": "dashes.txt"}, "Line 2 of .*'- /b.jpg'"),
+    ],
+)
+def test_a_selection_that_is_not_clear_is_refused_in_one_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("binary.txt").write_bytes(SECRET)
+    Path("empty.txt").write_text("\n \n")
+    Path("dashes.txt").write_text("/a.jpg\n- /b.jpg\n")
+    with pytest.raises(UserError, match=told) as caught:
+        erasing.selection(**words)
+    assert 1 == len(str(caught.value).splitlines())
+
+
+def test_what_the_lake_does_not_know_is_an_error_and_writes_nothing(spark, filled):
+    before = sorted(Path(filled).rglob("*"))
+    for words in ({"path": "/no.jpg"}, {"prefix": "/no"}, {"image_id": "f" * 64}):
+        with pytest.raises(UserError, match="does not know"):
+            erasing.erase(spark, filled, erasing.selection(**words))
+    with pytest.raises(UserError, match="no number of hours"):
+        erasing.erase(spark, filled, erasing.selection(path="/a"), retention_hours=-1)
+    assert before == sorted(Path(filled).rglob("*"))
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_an_erase_stopped_after_any_step_is_finished_by_the_same_call(spark, lake, source, last):
+    ingest(spark, lake, source)
+    os.utime(source / "red" / "secret.jpg", (1e9, 1e9))
+    ingest(spark, lake, source)  # notes it in `files`
+
+    def stop(done, total):
+        assert 5 == total
+        if done == last:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        erasing.erase(spark, lake, secret(source), on_step=stop)
+    erasing.erase(spark, lake, secret(source))
+    assert [] == holders(lake)
+    assert (7, 0, 1) == (rows(lake, "images"), rows(lake, "files"), rows(lake, "erased"))
+
+
+def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, source):
+    ingest(spark, lake, source)
+    done = erasing.erase(spark, lake, secret(source), retention_hours=1)
+    assert 0 == done.data_files
+    assert holders(lake)
+    again = erasing.erase(spark, lake, secret(source))
+    assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
+    assert [] == holders(lake)
+    with pytest.raises(UserError, match="nothing of it is left"):
+        erasing.erase(spark, lake, secret(source))
+
+
+def test_predictions_that_a_scorer_at_work_adds_afterwards_go_by_the_same_call(
+    spark, filled, source, version
+):
+    late = tables.read(spark, filled, "predictions").collect()
+    erasing.erase(spark, filled, secret(source))
+    since = tables.snapshot(spark, filled, "predictions", "late")
+    tables.append(spark.createDataFrame(late, tables.schema("predictions")), since)
+    done = erasing.erase(spark, filled, secret(source))
+    assert (0, 1) == (done.contents, done.rows["predictions"])
+    assert 7 == tables.read(spark, filled, "predictions").select("image_id").distinct().count()
+
+
+def test_deletion_vectors_and_change_data_keep_no_bytes(spark, lake, source):
+    ingest(spark, lake, source)
+    table = f"delta.`{lake}/images`"
+    properties = "delta.enableDeletionVectors = true, delta.enableChangeDataFeed = true"
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({properties})")
+    spark.sql(f"DELETE FROM {table} WHERE path LIKE '%secret%'")
+    erasing.erase(spark, lake, erasing.selection(path=str(source / "green/copy.jpg")))
+    assert [] == holders(lake)
+    assert [] == list(Path(lake).rglob("deletion_vector*"))
+    assert 7 == tables.read(spark, lake, "images").count()
+
+
+def test_the_log_keeps_beginnings_of_paths_until_its_retention_and_no_hashes_or_bytes(
+    spark, lake, tmp_path
+):
+    # Names at either end of the alphabet are a data file's least and greatest path.
+    (tmp_path / "s").mkdir()
+    for name in ("a", "m", "z"):
+        (tmp_path / "s" / f"{name}.jpg").write_bytes(photo((9, 9, 9), ord(name)))
+    listed = sources.listing(str(tmp_path / "s"))
+    images.ingest(spark, lake, listed)
+    log = Path(lake, "images", "_delta_log")
+    hashes = tables.read(spark, lake, "images").select(F.substring("image_id", 1, 32)).collect()
+    chosen = erasing.selection(prefix=str(tmp_path / "s"))
+    erasing.erase(spark, lake, chosen)
+    commits = {file.name: file.read_text() for file in log.glob("*.json")}
+    merges = [text for text in commits.values() if '"operation":"MERGE"' in text]
+    assert 1 == len(merges)
+    assert not [found for (found,) in hashes if found in merges[0]]
+    assert [text for text in commits.values() if str(tmp_path)[:32] in text]
+    for file in log.iterdir():
+        os.utime(file, (time.time() - 40 * 86_400,) * 2)
+    erasing.erase(spark, lake, erasing.selection(image_id=",".join(full(spark, lake))))
+    assert not [file for file in log.glob("*.json") if str(tmp_path)[:32] in file.read_text()]
+
+
+def full(spark, lake) -> list[str]:
+    return [row.image_id for row in tables.read(spark, lake, "erased").collect()]
