@@ -1,14 +1,17 @@
 import os
+import signal
 import time
 from pathlib import Path
 
 import deltalake
+import mlflow
 import pytest
 from pyspark.sql import functions as F
 
 from mlproject import erasing, images, rollouts, scoring, sources, tables
 from mlproject.errors import UserError
-from tests.conftest import photo, photos
+from pipelines import erase as erase_verb
+from tests.conftest import photo, photos, verb
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -73,19 +76,10 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     assert [] == holders(filled)
     assert before == tables.read(spark, filled, "images").orderBy("path").collect()
     assert (7, 7) == counts(filled)
+    assert not list(Path(filled).rglob("*images*/*.snappy.parquet"))
     now = tables.snapshot(spark, filled, "images").version
     assert 1.0 == rollouts.coverage(spark, filled, version, now)
     assert 0 == scoring.score(spark, filled, version).images
-
-
-def test_rewritten_rows_keep_the_layout_of_the_table(spark, filled, source):
-    erasing.erase(spark, filled, secret(source))
-    assert not [file for file in Path(filled).rglob("*.parquet") if ".snappy" in file.name]
-    [kept] = [
-        row.content
-        for row in tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").collect()
-    ]
-    assert (source / "red/000.jpg").read_bytes() == bytes(kept)
 
 
 def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
@@ -240,3 +234,62 @@ def test_the_log_keeps_beginnings_of_paths_until_its_retention_and_no_hashes_or_
 
 def full(spark, lake) -> list[str]:
     return [row.image_id for row in tables.read(spark, lake, "erased").collect()]
+
+
+def run_verb(*arguments: str) -> mlflow.entities.Run:
+    erase_verb.main(erase_verb.parser().parse_args(arguments))
+    return mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
+
+
+def test_the_verb_shows_what_goes_then_erases_and_logs_counts_only(filled, source, capsys):
+    words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
+    shown = run_verb(*words, "--plan", "true")
+    said = capsys.readouterr().out
+    assert "To erase: 1 contents in 2 rows of images" in said
+    assert f"  {source}/green/copy.jpg\n  {source}/red/secret.jpg\n" in said
+    assert holders(filled)
+    done = run_verb(*words)
+    assert str(source) not in capsys.readouterr().out
+    assert [] == holders(filled)
+    assert 2.0 == shown.data.metrics["images"] == done.data.metrics["images"]
+    assert 1.0 == done.data.metrics["predictions"]
+    for run in (shown, done):
+        assert "secret" not in str(run.to_dictionary())
+        assert {"lake", "plan", "retention_hours"} == set(run.data.params)
+
+
+def test_what_mlflow_run_has_logged_itself_is_told(store, tmp_path, capsys, monkeypatch):
+    with mlflow.start_run() as run:
+        mlflow.log_param("path", "/photos/1.jpg")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with pytest.raises(UserError, match="There is no lake"):
+        run_verb("--path", "/photos/1.jpg", "--lake", str(tmp_path / "nowhere"))
+    assert f"mlflow gc --run-ids {run.info.run_id}" in capsys.readouterr().out
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_users_error_is_one_line_and_exit_code_2(store, tmp_path):
+    process = verb("erase", "--path", "/a", "--image_id", "f" * 64, cwd=tmp_path)
+    said, _ = process.communicate(timeout=300)
+    assert (2, 1) == (process.returncode, len(said.splitlines()))
+    assert said.startswith("mlproject erase: Name exactly one of")
+
+
+@pytest.mark.slow
+def test_erase_killed_at_three_moments_and_run_again_leaves_what_one_run_leaves(
+    filled, source, tmp_path
+):
+    words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
+    for step in (1, 2, 3):
+        process = verb("erase", *words, cwd=tmp_path)
+        for line in process.stdout:
+            if line == f"erase: {step} of 5\n":
+                break
+        time.sleep(step / 4)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = verb("erase", *words, cwd=tmp_path)
+    said, _ = process.communicate(timeout=300)
+    assert 0 == process.returncode, said
+    assert [] == holders(filled)
+    assert (7, 7) == counts(filled)
