@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("keep", "move", "delete"),
         help="what to do with files whose bytes are in the table",
     )
+    add("--include_erased", default="false", choices=("true", "false"), help="take erased again")
     add("--clean_to", default="", help="folder outside the source, for clean_source=move")
     add("--clean_after", type=float, default=30, help="days in the table before a file is cleaned")
     return arguments
@@ -82,7 +83,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _plan(spark: SparkSession, arguments: argparse.Namespace, lake: str) -> None:
-    planned = images.plan(spark, lake, _listing(arguments))
+    erased = arguments.include_erased == "true"
+    planned = images.plan(spark, lake, _listing(arguments), include_erased=erased)
     facts = {"new": planned.new, "changed": planned.changed, "bytes": planned.size_bytes}
     mlflow.log_metrics({"files": planned.listed, **facts, **_counts(planned.left)})
     print(
@@ -136,6 +138,7 @@ def _look(
         thumbnail_px=arguments.thumbnail_px,
         max_files=arguments.max_files,
         max_bytes=arguments.max_bytes,
+        include_erased=arguments.include_erased == "true",
     )
     told = []
     with tables.writing(lake, "ingest", on_wait=say_wait), progress_of_bytes("ingest") as on_wave:

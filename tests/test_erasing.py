@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import erasing, images, rollouts, scoring, sources, tables
+from mlproject import erasing, ingesting, rollouts, scoring, sources, tables
 from mlproject.errors import UserError
 from pipelines import erase as erase_verb
 from tests.conftest import photo, photos, verb
@@ -43,7 +43,7 @@ def filled(spark, lake, source, version) -> str:
 
 
 def ingest(spark, lake, folder):
-    return images.ingest(spark, lake, sources.listing(str(folder)))
+    return ingesting.ingest(spark, lake, sources.listing(str(folder)))
 
 
 def holders(lake) -> list[Path]:
@@ -216,7 +216,7 @@ def test_the_log_keeps_beginnings_of_paths_until_its_retention_and_no_hashes_or_
     for name in ("a", "m", "z"):
         (tmp_path / "s" / f"{name}.jpg").write_bytes(photo((9, 9, 9), ord(name)))
     listed = sources.listing(str(tmp_path / "s"))
-    images.ingest(spark, lake, listed)
+    ingesting.ingest(spark, lake, listed)
     log = Path(lake, "images", "_delta_log")
     hashes = tables.read(spark, lake, "images").select(F.substring("image_id", 1, 32)).collect()
     chosen = erasing.selection(prefix=str(tmp_path / "s"))

@@ -21,7 +21,16 @@ FLOORS = (
         *("frameworks", "imagenet", "weights"),
     },
     {
-        *("image_files", "images", "labels", "ingesting", "cleaning", "contents", "examples"),
+        *(
+            "image_files",
+            "images",
+            "labels",
+            "refusals",
+            "ingesting",
+            "cleaning",
+            "contents",
+            "examples",
+        ),
         *("keras_training", "torch_training", "training"),
         *("training_figures", "versions", "scoring", "rollouts", "erasing"),
         *("reports", "report_queries", "thumbnails"),

@@ -10,9 +10,10 @@ from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from mlproject import tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
-from mlproject.images import GONE, rows_of
+from mlproject.images import UNCHANGED
 from mlproject.sources import Listing, open_source
 
 
@@ -45,9 +46,9 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
         The columns of `sources.LISTED`, by path.
     """
     facts = ["path", "size_bytes", "modified_at"]
-    images, files = rows_of(spark, lake, "images"), rows_of(spark, lake, "files")
+    images, files = tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files")
     without_bytes = images.where("content is null").select("image_id")
-    noted = files.where(F.col("state") != GONE).select(*facts, "image_id", "at")
+    noted = files.where(F.col("state") == UNCHANGED).select(*facts, "image_id", "at")
     known = images.select(*facts, "image_id", F.col("ingested_at").alias("at")).union(noted)
     due = F.current_timestamp() - F.lit(timedelta(days=after_days))
     safe = known.where(F.col("at") <= due).join(without_bytes, "image_id", "left_anti")

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
@@ -226,10 +227,13 @@ def _named(rows: DataFrame, chosen: Selection) -> DataFrame:
     """The rows that the selection names itself, by path or by content; some of them twice."""
     if chosen.prefix:
         return rows.where(F.col("path").startswith(chosen.prefix))
-    spark = rows.sparkSession
-    by_path = rows.join(_column(spark, "path", chosen.paths), "path", "left_semi")
-    by_id = rows.join(_column(spark, "image_id", chosen.image_ids), "image_id", "left_semi")
-    return by_path.unionByName(by_id)
+    named = {"path": chosen.paths, "image_id": chosen.image_ids}
+    parts = [
+        rows.join(_column(rows.sparkSession, name, values), name, "left_semi")
+        for name, values in named.items()
+        if values
+    ]
+    return reduce(DataFrame.unionByName, parts)
 
 
 def _contents(spark: SparkSession, lake: str, chosen: Selection) -> tuple[pa.Table, int]:
@@ -241,20 +245,23 @@ def _contents(spark: SparkSession, lake: str, chosen: Selection) -> tuple[pa.Tab
     seen = ["path", "image_id", "size_bytes"]
     rows = tables.read(spark, lake, "images").select(*seen)
     rows = rows.unionByName(tables.rows(spark, lake, "files").select(*seen))
-    no_path = F.lit(None).cast("string").alias("path")
-    for name, size in (("predictions", F.lit(None).cast("long")), ("erased", F.col("size_bytes"))):
-        known = tables.rows(spark, lake, name)
-        rows = rows.unionByName(known.select(no_path, "image_id", size.alias("size_bytes")))
-    named = _named(rows, chosen).persist()
-    try:
-        ids = named.groupBy("image_id").agg(F.max("size_bytes").alias("size_bytes")).toArrow()
-        paths = named.join(_column(spark, "path", chosen.paths), "path", "left_semi")
-        found = paths.select("path").distinct().count()
-    finally:
-        named.unpersist()
-    known_ids = chosen.image_ids.intersection(ids["image_id"].to_pylist())
-    unknown = len(chosen.paths) - found + len(chosen.image_ids) - len(known_ids)
-    return ids, unknown
+    none = F.lit(None)
+    for name, size in (("predictions", none.cast("long")), ("erased", F.col("size_bytes"))):
+        if chosen.image_ids:
+            known = tables.rows(spark, lake, name).withColumn("path", none.cast("string"))
+            rows = rows.unionByName(known.withColumn("size_bytes", size).select(*seen))
+    found = (
+        _named(rows, chosen)
+        .groupBy("image_id")
+        .agg(
+            F.max("size_bytes").alias("size_bytes"),
+            (F.collect_set("path") if chosen.paths else F.array()).alias("paths"),
+        )
+        .toArrow()
+    )
+    paths = set().union(*found["paths"].to_pylist())
+    unknown = chosen.paths - paths, chosen.image_ids.difference(found["image_id"].to_pylist())
+    return found.drop_columns("paths"), sum(map(len, unknown))
 
 
 def _note(spark: SparkSession, lake: str, ids: pa.Table) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from mlproject import tables
 from mlproject.sources import Listing
 
-UNCHANGED, GONE = "unchanged", "gone"  # states in `files`
+UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
 
 def paths(images: DataFrame, files: DataFrame) -> DataFrame:
@@ -82,15 +82,19 @@ class Planned:
     """Files that would be left, by reason: as `Listing.left_counts`."""
 
 
-def plan(spark: SparkSession, lake: str, listed: Listing) -> Planned:
+def plan(
+    spark: SparkSession, lake: str, listed: Listing, *, include_erased: bool = False
+) -> Planned:
     """What an ingest would look at now; reads no file and writes nothing.
 
     Args:
         spark: A session with Delta.
         lake: As `tables.locate` gives it; it need not be there yet.
         listed: What lies in the source.
+        include_erased: Whether files with erased contents are wanted.
     """
-    todo = pending(rows_of(spark, lake, "images"), listed.files, rows_of(spark, lake, "files")).agg(
+    files = notes(spark, lake, include_erased=include_erased)
+    todo = pending(tables.rows(spark, lake, "images"), listed.files, files).agg(
         F.count_if(F.col("known").isNull()).alias("new"),
         F.count_if(F.col("known").isNotNull()).alias("changed"),
         F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
@@ -99,40 +103,44 @@ def plan(spark: SparkSession, lake: str, listed: Listing) -> Planned:
     return Planned(listed.files.num_rows, new, changed, size_bytes, listed.left_counts())
 
 
-def rows_of(spark: SparkSession, lake: str, table: str) -> DataFrame:
-    """A table's rows now, none when there is no table yet."""
-    if tables.exists(spark, lake, table):
-        return tables.read(spark, lake, table)
-    return spark.createDataFrame([], tables.schema(table))
+def notes(spark: SparkSession, lake: str, *, include_erased: bool = False) -> DataFrame:
+    """What `files` says, without what it says of erased contents when these are wanted."""
+    files = tables.rows(spark, lake, "files")
+    return files.where(F.col("state") != ERASED) if include_erased else files
 
 
 def status(spark: SparkSession, lake: str, listed: Listing) -> DataFrame:
     """What has become of each file of a source: path, size_bytes, modified_at, state, reason.
 
     States: `ingested`; `refused` (it has a row with an error, which is the reason), `new` and
-    `changed` (the backlog of the next ingest), `left` (for a reason of `sources.Listing.left`).
+    `changed` (the backlog of the next ingest), `left` (for a reason of
+    `sources.Listing.left`, or `erased`).
 
     Args:
         spark: A session with Delta.
         lake: As `tables.locate` gives it; it need not be there yet.
         listed: What lies in the source.
     """
-    images, files = rows_of(spark, lake, "images"), rows_of(spark, lake, "files")
+    images, files = tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files")
     facts = ["path", "size_bytes", "modified_at"]
     backlog = pending(images, listed.files, files).select(
         *facts, F.when(F.col("known").isNull(), "new").otherwise("changed").alias("backlog")
     )
-    now = paths(images, files).select("path", "image_id")
-    refusals = images.join(now, ["path", "image_id"]).select("path", "error")
-    state = F.when(F.col("error").isNull(), "ingested").otherwise("refused")
+    known = paths(images, files).select("path", "image_id", F.col("state").alias("seen"))
+    rows = images.select("path", "image_id", "error")
+    said = known.join(rows, ["path", "image_id"], "left").select("path", "seen", "error")
+    erased = F.col("seen") == ERASED
+    state = F.when(erased, "left").when(F.col("error").isNull(), "ingested").otherwise("refused")
     there = (
         spark.createDataFrame(listed.files.select(facts))
         .join(backlog.select("path", "backlog"), "path", "left")
-        .join(refusals, "path", "left")
+        .join(said, "path", "left")
         .select(
             *facts,
             F.coalesce("backlog", state).alias("state"),
-            F.when(F.col("backlog").isNull(), F.col("error")).alias("reason"),
+            F.when(
+                F.col("backlog").isNull(), F.when(erased, ERASED).otherwise(F.col("error"))
+            ).alias("reason"),
         )
     )
     left = spark.createDataFrame(listed.left).withColumn("state", F.lit("left"))

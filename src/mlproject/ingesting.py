@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import image_files, labels, tables
+from mlproject import image_files, labels, refusals, tables
 from mlproject.image_files import HELD_BYTES, Reading
-from mlproject.images import GONE, UNCHANGED, paths, pending, rows_of
+from mlproject.images import ERASED, GONE, UNCHANGED, notes, paths, pending
 from mlproject.sources import Listing, missing_files
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
@@ -35,6 +35,8 @@ class Settings:
     """Files in one commit: tens of seconds of work on two cores."""
     max_bytes: int = 1024**3
     """Bytes in one commit; a file above it has a commit of its own."""
+    include_erased: bool = False
+    """Whether contents that were erased are taken again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Ingested:
     """Bytes of the files that were added."""
     left: dict[str, int]
     """Files that gave no row, by reason: as `Listing.left`, and `unchanged` (touched, with bytes
-    that the table has), `changing` or `gone` since they were listed, `unreadable`."""
+    that the table has), `erased` (with bytes that were erased), `changing` or
+    `gone` since they were listed, `unreadable`."""
     table_version: int
     """The Delta version of `images` at the end."""
 
@@ -93,13 +96,16 @@ def ingest(
     while lost:
         lost = False
         counts = image_files.counts(spark)
-        files = rows_of(spark, lake, "files")
+        files = notes(spark, lake, include_erased=settings.include_erased)
         todo = pending(since.read(spark), listed.files, files).toArrow().sort_by("path")
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
-        todo, unchanged = _look(spark, todo, reading, counts)
-        if unchanged.num_rows:
-            _note(spark, lake, unchanged, UNCHANGED)
-            counts.add(Counter(unchanged=unchanged.num_rows))
+        refused: refusals.Refused = {}
+        if not settings.include_erased:
+            refused = refusals.refused(spark, lake, since.read(spark))
+        todo, same = _look(spark, refusals.with_refused(todo, refused), reading, counts)
+        for state, noted in refusals.parted(same, refused, ERASED, UNCHANGED):
+            _note(spark, lake, noted, state)
+            counts.add(Counter({state: noted.num_rows}))
         done = done_bytes = 0
         all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
         for wave in _waves(todo, settings):
@@ -152,14 +158,14 @@ def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
 def _look(
     spark: SparkSession, todo: pa.Table, reading: Reading, counts: Any
 ) -> tuple[pa.Table, pa.Table]:
-    """Parts what will give rows from files that were touched and have the bytes they had.
+    """Parts what will give rows from files whose bytes are known: touched only, or erased.
 
     A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
     So the files whose path the table knows, few as a rule, and any files when there are few, are
     read once more, before.
 
     Returns:
-        What to read into rows; and the unchanged files, with their `image_id`. What cannot be
+        What to read into rows; and the files of known bytes, with their `image_id`. What cannot be
         read now is in neither, and stays pending.
     """
     few = todo.num_rows <= FEW
@@ -193,7 +199,7 @@ def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
         listed: What lies in the source.
     """
     below = F.col("path").startswith(f"{listed.source.rstrip('/')}/")
-    known = paths(rows_of(spark, lake, "images"), rows_of(spark, lake, "files"))
+    known = paths(tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files"))
     there = spark.createDataFrame(listed.files.select(["path"]))
     doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")
     asked = doubtful.select("path", "image_id").toArrow()

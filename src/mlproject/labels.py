@@ -13,7 +13,6 @@ from pyspark.sql import functions as F
 from mlproject import tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
-from mlproject.images import rows_of
 from mlproject.sources import Listing, open_path
 
 FOLDER = "folder"
@@ -123,7 +122,7 @@ def relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
         given: As `given` reads them.
     """
     while True:
-        rows = rows_of(spark, lake, "images").select("path", "image_id", "label")
+        rows = tables.rows(spark, lake, "images").select("path", "image_id", "label")
         new = apply(rows.withColumn("old", F.col("label")), given)
         changed = new.where(~F.col("label").eqNullSafe(F.col("old"))).persist()
         try:

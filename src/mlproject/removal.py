@@ -14,7 +14,6 @@ from mlproject import tables
 from mlproject.session import settings
 
 REWRITE = {
-    "spark.sql.parquet.compression.codec": "none",  # as `tables.append` writes
     # A task writes a file of what it reads: one file each, so that rows of two ingest commits do
     # not come together, of which scoring skips whole files.
     "spark.sql.files.maxPartitionBytes": str(128 * 1024**2),
