@@ -130,9 +130,9 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
     spark, tmp_path, store
 ):
     source = photos(tmp_path / "source", 4)
-    (source / "large.png").write_bytes(os.urandom(3_000_000))
+    (source / "large.png").write_bytes(os.urandom(30_000_000))
     process = verb("ingest", "--source", "source", "--settle", "0", cwd=tmp_path)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
     said, _ = process.communicate(timeout=300)
     assert 1 == process.returncode, said
     assert "File too large" in said
