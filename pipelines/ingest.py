@@ -145,7 +145,7 @@ def _look(
         listed = _listing(arguments)
         given = None
         if labels.is_table(arguments.labels):
-            given = labels.given(spark, arguments.labels, listed.source)
+            given = labels.given(spark, arguments.labels, listed.root)
         began = time.monotonic()
         done = ingesting.ingest(
             spark, lake, listed, settings, given=given, on_wave=on_wave, stop=stopped.is_set

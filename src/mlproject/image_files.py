@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from mlproject import tables
+from mlproject import s3, tables
 from mlproject.onboard import Header, header, header_of
 from mlproject.onboard.errors import TOO_MANY_BYTES
 from mlproject.sources import open_source
@@ -28,6 +28,8 @@ TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the tabl
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
 BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
 BLOCK_BYTES = 1024**2  # bytes read at a time
+BROKEN = "broken connection"
+BROKEN_AT_MOST = 3  # files in a row: then a server is down, and a task's other files are left
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_BYTES = 16 * 1024**2  # bytes of a file above HELD_BYTES that its header may take
 
@@ -96,10 +98,15 @@ def _reader(
         _, filesystem, prefix = open_source(reading.source)
 
         def rows() -> Iterator[dict[str, Any]]:
+            broken = 0
             for file in (file for batch in batches for file in batch.to_pylist()):
-                row, reason = read_file(filesystem, prefix, file, reading)
+                is_down = broken >= BROKEN_AT_MOST
+                row, reason = (
+                    (None, BROKEN) if is_down else read_file(filesystem, prefix, file, reading)
+                )
+                broken = broken + 1 if reason == BROKEN else 0
                 if row is None:
-                    counts.add(Counter({reason: 1}))
+                    counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
                 elif look:
                     yield {**row, "content": None, "thumbnail": None}
                 elif row["image_id"] in (file["known"] or ()):
@@ -144,8 +151,8 @@ def read_file(
         facts = header(content) if content is not None else _header(filesystem, path)
     except FileNotFoundError:
         return None, "gone"
-    except OSError:
-        return None, "unreadable"
+    except OSError as error:
+        return None, BROKEN if s3.is_broken(error) else "unreadable"
     inline = content is not None and size <= reading.inline_bytes
     thumbnail = jpeg(content, reading.thumbnail_px) if content and reading.thumbnail_px else None
     return {
@@ -164,9 +171,10 @@ def read_file(
 
 
 def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None]:
-    """A file's sha256, its size, and its bytes when they are no more than HELD_BYTES."""
+    """A file's sha256, its size (-1: it changed meanwhile), and its bytes up to HELD_BYTES."""
     digest, size, blocks = hashlib.sha256(), 0, []
     with filesystem.open_input_stream(path, compression=None) as stream:
+        version = stream.metadata()
         while block := stream.read(BLOCK_BYTES):
             digest.update(block)
             size += len(block)
@@ -174,7 +182,17 @@ def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None
                 blocks.append(block)
             else:
                 blocks.clear()
+    # Each block is a request of its own: of an object that is overwritten meanwhile they are
+    # blocks of two. Its ETag tells. Source: Arrow C++, ObjectInputFile::ReadAt
+    if size > BLOCK_BYTES and _version(filesystem, path) != version:
+        return "", -1, None
     return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
+
+
+def _version(filesystem: fs.FileSystem, path: str) -> Any:
+    """What a remote file system tells of the bytes that lie at a path now; a local one nothing."""
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        return stream.metadata()
 
 
 def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | None) -> bool:

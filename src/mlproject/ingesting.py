@@ -198,7 +198,7 @@ def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
         lake: As `tables.locate` gives it.
         listed: What lies in the source.
     """
-    below = F.col("path").startswith(f"{listed.source.rstrip('/')}/")
+    below = F.col("path").startswith(f"{listed.root}/")
     known = paths(tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files"))
     there = spark.createDataFrame(listed.files.select(["path"]))
     doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")

@@ -34,7 +34,7 @@ def from_paths(listed: Listing, word: str) -> Listing:
     if wanted is None:
         return listed
     group = "label" if "label" in wanted.groupindex else 1
-    below = len(listed.source.rstrip("/")) + 1
+    below = len(listed.root) + 1
     found = (wanted.search(path[below:]) for path in listed.files["path"].to_pylist())
     labels = pa.array([match[group] if match else None for match in found], pa.string())
     column = listed.files.schema.get_field_index("label")
@@ -71,7 +71,7 @@ def given(spark: SparkSession, word: str, source: str) -> DataFrame:
     Args:
         spark: A session with Delta.
         word: The file, with a line of names; or the table's folder.
-        source: As `Listing.source`; paths in the table may be written below it.
+        source: As `Listing.root`; paths in the table may be written below it.
 
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from mlproject import s3
 from mlproject.errors import UserError
 from mlproject.files import local_path
 
@@ -19,6 +21,10 @@ from mlproject.files import local_path
 SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
+
+# Folders of a remote file system that are asked for at once: each costs a request, at tens of
+# milliseconds. What is held of the file system's own records is one listing of as many folders.
+LISTED_AT_ONCE = 16
 
 # Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download")
@@ -38,14 +44,18 @@ class Listing:
     """The image files that lie in a source now."""
 
     source: str
-    """The source as an absolute path or a URI."""
+    """The source as `open_source` takes it anywhere: an absolute path, or a URI with what it takes
+    to find its server."""
     files: pa.Table
     """One row a file: path, size_bytes, modified_at (microseconds, UTC), label; by path."""
     left: pa.Table
     """What was left: path (bytes that are not UTF-8 as \\udcXX) and reason: `empty` (no bytes
     yet), `settling` (just modified, or named .part and the like), `skipped` (hidden, no regular
-    file, another suffix), `link` (leaves the source, loops or dangles), `name` (no valid UTF-8),
-    `unreadable` (a folder), `gone` (while it was listed)."""
+    file, another suffix), `link` (leaves the source, loops or dangles), `name` (no valid UTF-8, or
+    a folder of a bucket whose name the file system cannot open: "", "." or ".."), `unreadable` (a
+    folder), `gone` (while it was listed)."""
+    root: str
+    """What each path begins with, before a "/": the source without settings."""
 
     def left_counts(self) -> dict[str, int]:
         """How many files were left, by reason."""
@@ -78,13 +88,14 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     Raises:
         UserError: The source is no folder that can be listed.
     """
-    root, filesystem, prefix = open_source(source)
+    where = s3.folder(source).uri() if _in_s3(source) else source
+    root, filesystem, prefix = open_source(where)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
     now = time.time() * 1e6
     try:
-        for file in _walk(root, left) if not prefix else _select(root, filesystem):
+        for file in _walk(root, left) if not prefix else _select(root, filesystem, left):
             below = file.path[len(root) :].lstrip("/").split("/")
             name = below[-1].lower()
             if any(part[:1] in (".", "_") for part in below):
@@ -105,11 +116,9 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
                 rows["modified_at"].append(file.modified_at)
                 rows["label"].append(below[-2] if len(below) > 1 else None)
     except OSError as error:
-        raise UserError(
-            f"Source {source!r} cannot be listed ({error}). Name a folder: -P source=FOLDER"
-        ) from error
+        raise UserError(f"Source {source!r} cannot be listed. {_advice(source, error)}") from error
     files = pa.table(rows, schema=LISTED).sort_by("path")
-    return Listing(root if not prefix else source, files, _left(left, prefix))
+    return Listing(where if prefix else root, files, _left(left, prefix), prefix + root)
 
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
@@ -124,6 +133,9 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
             raise UserError(f"Source {source!r} is no folder. Name one: -P source=FOLDER")
         return str(root), fs.LocalFileSystem(), ""
     try:
+        if _in_s3(source):
+            folder = s3.folder(source)
+            return folder.root, s3.filesystem(folder), "s3://"
         filesystem, root = fs.FileSystem.from_uri(source)
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         raise UserError(f"Source {source!r} cannot be opened ({error})") from error
@@ -131,7 +143,10 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
 
 
 def open_path(path: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path as `listing` gave it, and the file system's own word for it."""
+    """The file system of a path as `listing` gave it, and the file system's own word for it.
+
+    A server that is not its scheme's own must be named in the environment.
+    """
     if "://" not in path:
         return fs.LocalFileSystem(), path
     scheme, inner = path.split("://", maxsplit=1)
@@ -140,14 +155,47 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
 
 @cache
 def _remote(root: str) -> fs.FileSystem:
-    return fs.FileSystem.from_uri(root)[0]
+    return open_source(root)[1]
 
 
 def missing_files(source: str, paths: list[str]) -> list[bool]:
-    """Whether each path, as `listing` gave it, is there no more."""
+    """Whether each path, as `listing` gave it, is there no more.
+
+    Raises:
+        UserError: The file system does not say.
+    """
+    require(source)
     _, filesystem, prefix = open_source(source)
-    found = filesystem.get_file_info([path.removeprefix(prefix) for path in paths])
+    try:
+        found = filesystem.get_file_info([path.removeprefix(prefix) for path in paths])
+    except OSError as error:
+        raise UserError(f"Source {source!r} does not answer. {_advice(source, error)}") from error
     return [info.type == fs.FileType.NotFound for info in found]
+
+
+def require(source: str) -> None:
+    """Raises UserError when a source is there no more, or does not answer.
+
+    Without its bucket, each file of a source in S3 looks removed. Source: S3, HeadObject, which
+    tells a missing bucket from a missing key in no way.
+    """
+    root, filesystem, _ = open_source(source)
+    if not _in_s3(source):
+        return
+    try:
+        bucket = filesystem.get_file_info(root.split("/")[0])
+        if bucket.type == fs.FileType.NotFound:
+            raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket.path!r}")
+    except OSError as error:
+        raise UserError(f"Source {source!r} is gone. {_advice(source, error)}") from error
+
+
+def _in_s3(source: str) -> bool:
+    return source.startswith("s3://")
+
+
+def _advice(source: str, error: OSError) -> str:
+    return s3.advice(error) if _in_s3(source) else f"Name a folder: -P source=FOLDER ({error})"
 
 
 def _left(left: list[tuple[str, str]], prefix: str) -> pa.Table:
@@ -201,8 +249,34 @@ def _walk(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:
                 left.append((entry.path, "skipped"))
 
 
-def _select(root: str, filesystem: fs.FileSystem) -> Iterator[_File]:
-    """The files below a folder of a remote file system."""
-    for file in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
-        if file.type == fs.FileType.File:
-            yield _File(file.path, file.size, file.mtime_ns // 1000)
+def _select(
+    root: str, filesystem: fs.FileSystem, left: list[tuple[str, str]]
+) -> Iterator[_File]:
+    """The files below a folder of a remote file system.
+
+    Folder by folder: pyarrow gives a listing only whole, and of a whole bucket that is gigabytes.
+    """
+
+    def entries(folder: str) -> list[fs.FileInfo] | None:
+        below = fs.FileSelector(folder, allow_not_found=folder != root)
+        try:
+            return list(filesystem.get_file_info(below))
+        except OSError as error:
+            if folder == root or not s3.is_refusal(error):
+                raise
+            return None
+
+    folders = [root]
+    with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
+        while folders:
+            some, folders = folders[-LISTED_AT_ONCE:], folders[:-LISTED_AT_ONCE]
+            for folder, found in zip(some, pool.map(entries, some), strict=True):
+                if found is None:
+                    left.append((folder, "unreadable"))
+                for file in found or ():
+                    if file.type == fs.FileType.File:
+                        yield _File(file.path, file.size, file.mtime_ns // 1000)
+                    elif file.path == folder or file.path.split("/")[-1] in ("", ".", ".."):
+                        left.append((file.path, "name"))
+                    else:
+                        folders.append(file.path)

@@ -1,0 +1,141 @@
+"""A server of S3's protocol (moto), and one before it that spoils answers."""
+
+import contextlib
+import json
+import re
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+from urllib.parse import urlsplit
+
+import boto3
+import requests
+
+KEYS = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+@contextlib.contextmanager
+def running(log):
+    """A server on a free port: its process and its URL."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 120
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def client(url, service="s3"):
+    """AWS's own client, which knows nothing of what is tested."""
+    keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), KEYS.values(), strict=True))
+    return boto3.client(service, endpoint_url=url, region_name="us-east-1", **keys)
+
+
+def put(server, bucket, **contents):
+    """Objects, by key."""
+    to = client(server)
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda key: to.put_object(Bucket=bucket, Key=key, Body=contents[key]), contents
+            )
+        )
+
+
+def let_in(server, number):
+    """How many more requests moto takes from anybody before it looks at credentials."""
+    requests.post(f"{server}/moto-api/reset-auth", data=number, timeout=60).raise_for_status()
+
+
+@contextlib.contextmanager
+def user_without_secrets(server):
+    """Credentials of a user who may do all but read `secret.jpg`; nobody else is let in."""
+    iam, name = client(server, "iam"), {"UserName": "somebody"}
+    statements = [
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::*/secret.jpg"},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.create_user(**name)
+    iam.put_user_policy(**name, PolicyName="most", PolicyDocument=policy)
+    key = iam.create_access_key(**name)["AccessKey"]
+    let_in(server, "0")
+    yield dict(zip(KEYS, (key["AccessKeyId"], key["SecretAccessKey"]), strict=True))
+    let_in(server, "inf")
+    iam.delete_access_key(**name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user_policy(**name, PolicyName="most")
+    iam.delete_user(**name)
+
+
+def half(body):
+    return body[: len(body) // 2]
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Passes requests without a body on, and changes some answers: ends them in the middle."""
+
+    daemon_threads = True
+
+    def __init__(self, server: str, word: str, times: int, change=None):
+        super().__init__(("127.0.0.1", 0), _Request)
+        place = urlsplit(server)
+        self.behind = (str(place.hostname), int(place.port or 80))
+        self.word = word.encode()
+        """What is in the first line of a GET whose answer is changed."""
+        self.times = times
+        """How many answers are changed."""
+        self.changed = 0
+        self.change = change or half
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextlib.contextmanager
+    def running(self):
+        thread = threading.Thread(target=self.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+
+class _Request(socketserver.BaseRequestHandler):
+    def handle(self):
+        proxy = cast(Proxy, self.server)
+        asked = b""
+        while b"\r\n\r\n" not in asked:
+            block = self.request.recv(65536)
+            if not block:
+                return
+            asked += block
+        first, rest = asked.split(b"\r\n", maxsplit=1)
+        with socket.create_connection(proxy.behind) as behind:
+            behind.sendall(first + b"\r\nConnection: close\r\n" + rest)
+            answer = b""
+            while block := behind.recv(65536):
+                answer += block
+        head, body = answer.split(b"\r\n\r\n", maxsplit=1)
+        if first.startswith(b"GET") and proxy.word in first and proxy.changed < proxy.times:
+            proxy.changed += 1
+            body = proxy.change(body)
+        self.request.sendall(head + b"\r\n\r\n" + body)

@@ -1,0 +1,290 @@
+"""Sources in S3, against a server of the protocol (moto) that runs as a process of its own."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from mlproject import images, s3, sources, tables
+from mlproject.errors import UserError
+from tests.conftest import photo, verb
+from tests.s3_servers import KEYS, Proxy, client, let_in, put, running, user_without_secrets
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The URL of a server that lets everybody in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with running(tmp_path_factory.mktemp("moto") / "log.txt") as (_, url):
+            yield url
+
+
+@pytest.fixture
+def bucket(server, request):
+    """An empty bucket, by name."""
+    name = f"b{abs(hash(request.node.name))}"
+    client(server).create_bucket(Bucket=name)
+    return name
+
+
+def photos(server, bucket, count):
+    put(server, bucket, **{f"red/{n:03}.jpg": photo((200, 30, 30), n) for n in range(count)})
+
+
+@pytest.fixture
+def workers(spark, server):
+    """A Spark session whose workers have the credentials; they began before the server did."""
+    environment = spark.sparkContext.environment
+    before = dict(environment)
+    environment.update(KEYS)
+    yield spark
+    environment.clear()
+    environment.update(before)
+
+
+@pytest.fixture
+def somebody(server):
+    with user_without_secrets(server) as credentials:
+        yield credentials
+
+
+def names(listed):
+    return [path.removeprefix(f"{listed.root}/") for path in listed.files["path"].to_pylist()]
+
+
+def refusal(what, *arguments):
+    """The one line that somebody gets to see."""
+    with pytest.raises(UserError) as raised:
+        what(*arguments)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_source_is_written_as_keys_are_and_its_settings_are_no_part_of_it():
+    found = s3.folder("s3://photos/a%41 b+c#/?endpoint_override=localhost:9&scheme=http&region=eu")
+    assert s3.Folder("photos/a%41 b+c#", "http://localhost:9", "eu") == found
+    assert found == s3.folder(found.uri())
+
+
+def test_the_environment_names_a_server_as_it_does_for_awss_own_tools(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://all:1")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert s3.Folder("photos", "http://all:1", "eu-north-1") == s3.folder("s3://photos")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3:2")
+    assert "http://s3:2" == s3.folder("s3://photos").endpoint
+    assert "http://own:3" == s3.folder("s3://photos?endpoint_override=http://own:3").endpoint
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("s3://", "names no bucket"),
+        ("s3://photos/../x", "names no bucket"),
+        ("s3://photos?endpoint=x", "not known: endpoint "),
+        ("s3://photos?endpoint_override=ftp://h&region=x", "name http://"),
+    ],
+)
+def test_a_source_that_cannot_be_meant_is_refused(source, told):
+    assert told in refusal(sources.open_source, source)
+
+
+def test_credentials_in_a_source_are_refused_and_not_repeated():
+    told = refusal(sources.open_source, "s3://me:hunter2@photos/x")
+    assert "AWS_ACCESS_KEY_ID" in told
+    assert "hunter2" not in told
+
+
+def test_credentials_are_taken_from_a_profile_too(server, bucket, somebody, monkeypatch, tmp_path):
+    source = f"s3://{bucket}?endpoint_override={server}"
+    assert "Set AWS_ACCESS_KEY_ID" in refusal(sources.listing, source)
+    lines = [f"{name.lower()} = {value}" for name, value in somebody.items()]
+    (tmp_path / "credentials").write_text("\n".join(["[mine]", *lines]))
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert 0 == sources.listing(source).files.num_rows
+
+
+def test_more_keys_than_a_page_holds_are_all_listed(server, bucket):
+    put(server, bucket, **{f"many/{number:04}.jpg": b"x" for number in range(1050)})
+    listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
+    assert [f"many/{number:04}.jpg" for number in range(1050)] == names(listed)
+    assert {"many"} == set(listed.files["label"].to_pylist())
+
+
+ODD = ["a b.jpg", "%41.jpg", "#?&=.jpg", "a+b.jpg", "😀.jpg", "gr\u00fc.jpg", "gru\u0308.jpg"]
+ODD += ["[1].jpg", "'\"<>.jpg", "back\\slash.jpg", "tab\t.jpg", "plus%2B.jpg", "x.jpg/in.jpg"]
+ODD += ["x" * 1000 + ".jpg", "s3:/b.jpg", "both", "both/in.jpg"]
+
+
+def test_keys_of_any_characters_are_listed_and_opened_as_they_are(server, bucket):
+    put(server, bucket, **{f"odd %41+/{key}": key.encode() for key in ODD})
+    listed = sources.listing(f"s3://{bucket}/odd %41+?endpoint_override={server}", "*")
+    assert f"s3://{bucket}/odd %41+" == listed.root
+    assert sorted(ODD) == sorted(names(listed))
+    _, filesystem, prefix = sources.open_source(listed.source)
+    paths = listed.files["path"].to_pylist()
+    for path in paths:
+        with filesystem.open_input_stream(path.removeprefix(prefix), compression=None) as stream:
+            assert path.removeprefix(f"{listed.root}/").encode() == stream.read()
+    assert [False] * len(ODD) == sources.missing_files(
+        listed.source, listed.files["path"].to_pylist()
+    )
+
+
+def test_keys_that_pyarrow_cannot_open_are_counted_and_folders_of_no_bytes_are_no_files(
+    server, bucket
+):
+    lost = ("a//b.jpg", "./c.jpg", "d/../e.jpg", "/f.jpg")
+    put(server, bucket, **dict.fromkeys(lost, b"x"), **{"marker/": b"", "empty.jpg": b""})
+    put(server, bucket, **{"there.jpg": b"x"})
+    listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
+    assert ["there.jpg"] == names(listed)
+    assert {"name": len(lost), "empty": 1} == listed.left
+
+
+def test_a_bucket_or_folder_that_is_not_there_is_one_line(server, bucket):
+    no_bucket = f"s3://nowhere?endpoint_override={server}"
+    assert "no such bucket" in refusal(sources.listing, no_bucket)
+    no_folder = f"s3://{bucket}/nowhere?endpoint_override={server}"
+    assert "no such folder" in refusal(sources.listing, no_folder)
+
+
+def test_files_of_a_bucket_that_is_gone_are_not_said_to_be_removed(server, bucket):
+    put(server, bucket, **{"a.jpg": b"x"})
+    listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
+    paths = [*listed.files["path"].to_pylist(), f"s3://{bucket}/b.jpg"]
+    assert [False, True] == sources.missing_files(listed.source, paths)
+    client(server).delete_object(Bucket=bucket, Key="a.jpg")
+    client(server).delete_bucket(Bucket=bucket)
+    assert "no such bucket" in refusal(sources.missing_files, listed.source, paths)
+
+
+def test_a_server_that_refuses_or_never_answers_is_one_line_in_bounded_time(monkeypatch):
+    monkeypatch.setattr(s3, "SILENT_SECONDS", 1.0)
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (1, silent.getsockname()[1]):
+            source = f"s3://photos?endpoint_override=http://127.0.0.1:{port}"
+            assert "cannot be reached" in refusal(sources.listing, source)
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.spark
+def test_a_bucket_becomes_rows_of_canonical_paths_and_a_second_ingest_commits_nothing(
+    workers, lake, server, bucket
+):
+    photos(server, bucket, 3)
+    put(server, bucket, **{f"odd/{key}.jpg": photo((1, 2, 3)) for key in ("a b", "%41#?", "😀")})
+    source = f"s3://{bucket}?endpoint_override={server}"
+    first = images.ingest(workers, lake, sources.listing(source))
+    second = images.ingest(workers, lake, sources.listing(source))
+    rows = tables.read(workers, lake, "images").orderBy("path").collect()
+    listed = sources.listing(source).files["path"].to_pylist()
+    assert (6, 0, first.table_version) == (first.rows, second.rows, second.table_version)
+    assert listed == [row.path for row in rows]
+    assert f"s3://{bucket}/red/000.jpg" == rows[-3].path
+    assert photo((200, 30, 30), 0) == bytes(rows[-3].content)
+    assert ("red", "JPEG", 48) == (rows[-3].label, rows[-3].format, rows[-3].width)
+
+
+@pytest.mark.spark
+def test_an_object_that_may_not_be_read_is_counted_and_stays_pending(
+    workers, lake, server, bucket, somebody, monkeypatch
+):
+    let_in(server, "inf")
+    photos(server, bucket, 2)
+    put(server, bucket, **{"secret.jpg": photo((1, 2, 3))})
+    let_in(server, "0")
+    for name, value in somebody.items():
+        monkeypatch.setenv(name, value)
+        workers.sparkContext.environment[name] = value
+    source = f"s3://{bucket}?endpoint_override={server}"
+    for rows in (2, 0):
+        done = images.ingest(workers, lake, sources.listing(source))
+        assert (rows, {"unreadable": 1}) == (done.rows, done.left)
+    let_in(server, "inf")
+    assert 1 == images.ingest(workers, lake, sources.listing(source)).rows
+
+
+@pytest.mark.spark
+def test_a_connection_that_breaks_is_made_again_and_given_up_after_some_tries(
+    workers, lake, server, bucket
+):
+    photos(server, bucket, 3)
+    for times, rows, left in ((99, 2, {"unreadable": 1}), (s3.ATTEMPTS - 1, 1, {})):
+        with Proxy(server, "red/001.jpg", times).running() as proxy:
+            source = f"s3://{bucket}?endpoint_override={proxy.url}"
+            done = images.ingest(workers, lake, sources.listing(source))
+        assert (rows, left) == (done.rows, done.left)
+        assert proxy.changed >= s3.ATTEMPTS - 1
+    content = [row.content for row in tables.read(workers, lake, "images").collect()]
+    assert {photo((200, 30, 30), n) for n in range(3)} == {bytes(one) for one in content}
+
+
+@pytest.mark.spark
+def test_an_object_overwritten_while_it_is_read_is_no_mixture_of_both(
+    workers, lake, server, bucket
+):
+    old, new = (photo((9, 9, 9), seed) + bytes([seed]) * 3_000_000 for seed in (1, 2))
+    put(server, bucket, **{"a.jpg": old})
+
+    def overwrite(body):
+        put(server, bucket, **{"a.jpg": new})
+        return body
+
+    with Proxy(server, "a.jpg", 1, overwrite).running() as proxy:
+        source = f"s3://{bucket}?endpoint_override={proxy.url}"
+        done = images.ingest(workers, lake, sources.listing(source))
+    assert (0, {"changing": 1}) == (done.rows, done.left)
+    assert (
+        1 == images.ingest(workers, lake, sources.listing(source.replace(proxy.url, server))).rows
+    )
+    [row] = tables.read(workers, lake, "images").collect()
+    assert new == bytes(row.content)
+
+
+@pytest.mark.spark
+def test_a_bucket_that_vanishes_after_it_was_listed_leaves_all_pending(
+    workers, lake, server, bucket
+):
+    photos(server, bucket, 2)
+    listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
+    for path in names(listed):
+        client(server).delete_object(Bucket=bucket, Key=path)
+    client(server).delete_bucket(Bucket=bucket)
+    done = images.ingest(workers, lake, listed)
+    assert (0, {"gone": 2}) == (done.rows, done.left)
+    assert "no such bucket" in refusal(sources.require, listed.source)
+
+
+@pytest.mark.spark
+def test_a_server_that_dies_after_it_was_listed_is_given_up_in_bounded_time(
+    workers, lake, server, bucket
+):
+    photos(server, bucket, 60)
+    with Proxy(server, "", 0).running() as proxy:
+        listed = sources.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
+    began = time.monotonic()
+    done = images.ingest(workers, lake, listed)
+    assert (0, {"unreadable": 60}) == (done.rows, done.left)
+    assert time.monotonic() - began < 60  # each file that is tried takes seconds
+    assert "cannot be reached" in refusal(sources.require, listed.source)
+
+
+@pytest.mark.spark
+def test_ingest_tells_in_one_line_of_a_bucket_that_is_not_there(server, tmp_path):
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "AWS_ENDPOINT_URL": server}
+    asked = verb("ingest", "--source", "s3://nowhere/photos", cwd=tmp_path, **store)
+    said = asked.communicate(timeout=300)[0].splitlines()
+    told = [line for line in said if line.startswith("mlproject")]
+    assert (2, 1) == (asked.returncode, len(told))
+    assert "There is no such bucket there" in told[0]
+    assert "Traceback" not in " ".join(said)
