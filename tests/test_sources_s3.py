@@ -102,7 +102,7 @@ def test_credentials_in_a_source_are_refused_and_not_repeated():
 
 def test_credentials_are_taken_from_a_profile_too(server, bucket, somebody, monkeypatch, tmp_path):
     source = f"s3://{bucket}?endpoint_override={server}"
-    assert "Set AWS_ACCESS_KEY_ID" in refusal(sources.listing, source)
+    assert "Access is refused. Set AWS_ACCESS_KEY_ID" in refusal(sources.listing, source)
     lines = [f"{name.lower()} = {value}" for name, value in somebody.items()]
     (tmp_path / "credentials").write_text("\n".join(["[mine]", *lines]))
     for name in KEYS:

@@ -1,6 +1,7 @@
 """Folders in S3: how their URIs are read, how long a server is waited for, what refusals mean."""
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
@@ -14,17 +15,22 @@ CONNECT_SECONDS = 5.0  # for a connection
 SILENT_SECONDS = 10.0  # for the next byte
 ATTEMPTS = 3
 
-# What pyarrow's words for a fault tell a person to do. Source: Arrow C++, s3_internal.h
+CREDENTIALS = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of somebody who may list "
+    "the bucket and read its objects"
+)
+
+# What the SDK's words for a fault tell a person to do. Source: Arrow C++, filesystem/s3_internal.h
 FAULTS = {
     "NETWORK_CONNECTION": "The server cannot be reached. Check the network, or name another "
     "server: AWS_ENDPOINT_URL, or ?endpoint_override=URL in the source",
     "NO_SUCH_BUCKET": "There is no such bucket there. Name one: -P source=s3://BUCKET/FOLDER",
-    "' not found": "There is no such bucket there. Name one: -P source=s3://BUCKET/FOLDER",
-    "Path does not exist": "The bucket has no such folder. Name one: -P source=s3://BUCKET/FOLDER",
+    "301": "The bucket lies in another region. Name it: ?region=NAME in the source",
 }
-REFUSED = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of somebody who may list "
-    "the bucket and read its objects"
+REFUSALS = (
+    *("403", "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"),
+    *("INVALID_SIGNATURE", "INVALID_CLIENT_TOKEN_ID", "MISSING_AUTHENTICATION_TOKEN"),
+    *("EXPIRED_TOKEN", "REQUEST_EXPIRED", "UNRECOGNIZED_CLIENT"),
 )
 
 
@@ -57,7 +63,9 @@ def folder(source: str) -> Folder:
     """
     place, _, query = source.removeprefix("s3://").partition("?")
     if "@" in place.split("/")[0]:
-        raise UserError(f"A source must not hold credentials: everybody could read them. {REFUSED}")
+        raise UserError(
+            f"A source must not hold credentials: everybody could read them. {CREDENTIALS}"
+        )
     parts = [part for part in place.split("/") if part]
     given = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(given.keys() - {"endpoint_override", "region", "scheme"})
@@ -71,7 +79,7 @@ def folder(source: str) -> Folder:
             "(known: endpoint_override, region, scheme)"
         )
     environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    endpoint = given.get("endpoint_override") or environment or ""
+    endpoint = given.get("endpoint_override", environment) or ""
     if endpoint and "://" not in endpoint:
         endpoint = f"{given.get('scheme', 'https')}://{endpoint}"
     if endpoint and not endpoint.startswith(("http://", "https://")):
@@ -108,18 +116,26 @@ def filesystem(folder: Folder) -> fs.S3FileSystem:
 
 def advice(error: OSError) -> str:
     """What to do about a fault, and the fault in the SDK's words, in one line."""
-    said = " ".join(str(error).split())
-    told = REFUSED if is_refusal(error) else None
-    told = told or next((FAULTS[word] for word in FAULTS if word in said), "Try again later")
-    return f"{told} ({said})"
+    if is_refusal(error):
+        told = f"Access is refused. {CREDENTIALS}"
+    elif isinstance(error, FileNotFoundError):
+        told = "The bucket has no such folder. Name one: -P source=s3://BUCKET/FOLDER"
+    else:
+        told = FAULTS.get(_fault(error), "The server's words tell why")
+    return f"{told} ({' '.join(str(error).split())})"
 
 
 def is_refusal(error: OSError) -> bool:
     """Whether a server has answered, and will not have this caller."""
-    words = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "TOKEN")
-    return any(word in str(error) for word in (*words, "HTTP status 403"))
+    return _fault(error) in REFUSALS
 
 
 def is_broken(error: OSError) -> bool:
     """Whether a connection to a server could not be made, broke, or fell silent."""
-    return "NETWORK_CONNECTION" in str(error)
+    return _fault(error) == "NETWORK_CONNECTION"
+
+
+def _fault(error: OSError) -> str:
+    """The SDK's word for a fault, or the HTTP status where it has none; "" for other errors."""
+    found = re.search(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during", str(error))
+    return found[2] or found[1] if found else ""

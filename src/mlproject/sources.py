@@ -184,10 +184,10 @@ def require(source: str) -> None:
         return
     try:
         bucket = filesystem.get_file_info(root.split("/")[0])
-        if bucket.type == fs.FileType.NotFound:
-            raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket.path!r}")
     except OSError as error:
-        raise UserError(f"Source {source!r} is gone. {_advice(source, error)}") from error
+        raise UserError(f"Source {source!r} does not answer. {_advice(source, error)}") from error
+    if bucket.type == fs.FileType.NotFound:
+        raise UserError(f"Source {source!r} is gone. {s3.FAULTS['NO_SUCH_BUCKET']}")
 
 
 def _in_s3(source: str) -> bool:
