@@ -17,7 +17,17 @@ SOURCE = PROJECT / "src" / "mlproject"
 FLOORS = (
     {"errors", "files", "onboard", "drawn_images", "golden", "learning", "mobilenet_v2"},
     {
-        *("java", "session", "s3", "sources", "tables", "layout", "removal", "registry", "tracking"),
+        *(
+            "java",
+            "session",
+            "s3",
+            "sources",
+            "tables",
+            "layout",
+            "removal",
+            "registry",
+            "tracking",
+        ),
         *("frameworks", "imagenet", "weights"),
     },
     {

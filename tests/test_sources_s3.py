@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mlproject import images, s3, sources, tables
+from mlproject import ingesting, s3, sources, tables
 from mlproject.errors import UserError
 from tests.conftest import photo, verb
 from tests.s3_servers import KEYS, Proxy, client, let_in, put, running, user_without_secrets
@@ -147,7 +147,7 @@ def test_keys_that_pyarrow_cannot_open_are_counted_and_folders_of_no_bytes_are_n
     put(server, bucket, **{"there.jpg": b"x"})
     listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
     assert ["there.jpg"] == names(listed)
-    assert {"name": len(lost), "empty": 1} == listed.left
+    assert {"name": len(lost), "empty": 1} == listed.left_counts()
 
 
 def test_a_bucket_or_folder_that_is_not_there_is_one_line(server, bucket):
@@ -184,8 +184,8 @@ def test_a_bucket_becomes_rows_of_canonical_paths_and_a_second_ingest_commits_no
     photos(server, bucket, 3)
     put(server, bucket, **{f"odd/{key}.jpg": photo((1, 2, 3)) for key in ("a b", "%41#?", "😀")})
     source = f"s3://{bucket}?endpoint_override={server}"
-    first = images.ingest(workers, lake, sources.listing(source))
-    second = images.ingest(workers, lake, sources.listing(source))
+    first = ingesting.ingest(workers, lake, sources.listing(source))
+    second = ingesting.ingest(workers, lake, sources.listing(source))
     rows = tables.read(workers, lake, "images").orderBy("path").collect()
     listed = sources.listing(source).files["path"].to_pylist()
     assert (6, 0, first.table_version) == (first.rows, second.rows, second.table_version)
@@ -208,10 +208,10 @@ def test_an_object_that_may_not_be_read_is_counted_and_stays_pending(
         workers.sparkContext.environment[name] = value
     source = f"s3://{bucket}?endpoint_override={server}"
     for rows in (2, 0):
-        done = images.ingest(workers, lake, sources.listing(source))
+        done = ingesting.ingest(workers, lake, sources.listing(source))
         assert (rows, {"unreadable": 1}) == (done.rows, done.left)
     let_in(server, "inf")
-    assert 1 == images.ingest(workers, lake, sources.listing(source)).rows
+    assert 1 == ingesting.ingest(workers, lake, sources.listing(source)).rows
 
 
 @pytest.mark.spark
@@ -222,7 +222,7 @@ def test_a_connection_that_breaks_is_made_again_and_given_up_after_some_tries(
     for times, rows, left in ((99, 2, {"unreadable": 1}), (s3.ATTEMPTS - 1, 1, {})):
         with Proxy(server, "red/001.jpg", times).running() as proxy:
             source = f"s3://{bucket}?endpoint_override={proxy.url}"
-            done = images.ingest(workers, lake, sources.listing(source))
+            done = ingesting.ingest(workers, lake, sources.listing(source))
         assert (rows, left) == (done.rows, done.left)
         assert proxy.changed >= s3.ATTEMPTS - 1
     content = [row.content for row in tables.read(workers, lake, "images").collect()]
@@ -242,10 +242,11 @@ def test_an_object_overwritten_while_it_is_read_is_no_mixture_of_both(
 
     with Proxy(server, "a.jpg", 1, overwrite).running() as proxy:
         source = f"s3://{bucket}?endpoint_override={proxy.url}"
-        done = images.ingest(workers, lake, sources.listing(source))
+        done = ingesting.ingest(workers, lake, sources.listing(source))
     assert (0, {"changing": 1}) == (done.rows, done.left)
     assert (
-        1 == images.ingest(workers, lake, sources.listing(source.replace(proxy.url, server))).rows
+        1
+        == ingesting.ingest(workers, lake, sources.listing(source.replace(proxy.url, server))).rows
     )
     [row] = tables.read(workers, lake, "images").collect()
     assert new == bytes(row.content)
@@ -260,7 +261,7 @@ def test_a_bucket_that_vanishes_after_it_was_listed_leaves_all_pending(
     for path in names(listed):
         client(server).delete_object(Bucket=bucket, Key=path)
     client(server).delete_bucket(Bucket=bucket)
-    done = images.ingest(workers, lake, listed)
+    done = ingesting.ingest(workers, lake, listed)
     assert (0, {"gone": 2}) == (done.rows, done.left)
     assert "no such bucket" in refusal(sources.require, listed.source)
 
@@ -273,7 +274,7 @@ def test_a_server_that_dies_after_it_was_listed_is_given_up_in_bounded_time(
     with Proxy(server, "", 0).running() as proxy:
         listed = sources.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
     began = time.monotonic()
-    done = images.ingest(workers, lake, listed)
+    done = ingesting.ingest(workers, lake, listed)
     assert (0, {"unreadable": 60}) == (done.rows, done.left)
     assert time.monotonic() - began < 60  # each file that is tried takes seconds
     assert "cannot be reached" in refusal(sources.require, listed.source)

@@ -249,9 +249,7 @@ def _walk(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:
                 left.append((entry.path, "skipped"))
 
 
-def _select(
-    root: str, filesystem: fs.FileSystem, left: list[tuple[str, str]]
-) -> Iterator[_File]:
+def _select(root: str, filesystem: fs.FileSystem, left: list[tuple[str, str]]) -> Iterator[_File]:
     """The files below a folder of a remote file system.
 
     Folder by folder: pyarrow gives a listing only whole, and of a whole bucket that is gigabytes.
