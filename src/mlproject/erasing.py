@@ -255,11 +255,11 @@ def _contents(spark: SparkSession, lake: str, chosen: Selection) -> tuple[pa.Tab
         .groupBy("image_id")
         .agg(
             F.max("size_bytes").alias("size_bytes"),
-            (F.collect_set("path") if chosen.paths else F.array()).alias("paths"),
+            (F.collect_set("path") if chosen.paths else none.cast("array<string>")).alias("paths"),
         )
         .toArrow()
     )
-    paths = set().union(*found["paths"].to_pylist())
+    paths = set().union(*filter(None, found["paths"].to_pylist()))
     unknown = chosen.paths - paths, chosen.image_ids.difference(found["image_id"].to_pylist())
     return found.drop_columns("paths"), sum(map(len, unknown))
 
