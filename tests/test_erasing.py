@@ -208,7 +208,7 @@ def test_deletion_vectors_and_change_data_keep_no_bytes(spark, lake, source):
     assert 7 == tables.read(spark, lake, "images").count()
 
 
-def test_the_log_keeps_beginnings_of_paths_until_its_retention_and_no_hashes_or_bytes(
+def test_the_log_keeps_beginnings_of_paths_and_the_commit_that_deletes_names_no_hash(
     spark, lake, tmp_path
 ):
     # Names at either end of the alphabet are a data file's least and greatest path.
@@ -226,14 +226,6 @@ def test_the_log_keeps_beginnings_of_paths_until_its_retention_and_no_hashes_or_
     assert 1 == len(merges)
     assert not [found for (found,) in hashes if found in merges[0]]
     assert [text for text in commits.values() if str(tmp_path)[:32] in text]
-    for file in log.iterdir():
-        os.utime(file, (time.time() - 40 * 86_400,) * 2)
-    erasing.erase(spark, lake, erasing.selection(image_id=",".join(full(spark, lake))))
-    assert not [file for file in log.glob("*.json") if str(tmp_path)[:32] in file.read_text()]
-
-
-def full(spark, lake) -> list[str]:
-    return [row.image_id for row in tables.read(spark, lake, "erased").collect()]
 
 
 def run_verb(*arguments: str) -> mlflow.entities.Run:

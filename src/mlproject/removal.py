@@ -55,7 +55,7 @@ def delete(spark: SparkSession, path: str, image_ids: DataFrame) -> int:
 
 
 def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
-    """Removes the files that hold deleted rows, and lets Delta clean its log.
+    """Removes the files that hold deleted rows.
 
     With 0 hours no other process may write the table meanwhile: what it has not committed yet
     would be removed as well.
@@ -80,7 +80,6 @@ def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
     with settings(spark, VACUUM | listing):
         table.vacuum(retention_hours)
     ended = table.history(10).where("operation = 'VACUUM END'").orderBy(F.desc("version")).first()
-    tables.checkpoint(spark, path)
     return int(ended["operationMetrics"]["numDeletedFiles"]) if ended else 0
 
 

@@ -138,25 +138,14 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
                 f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}"
             )
         _create(spark, path, table)
-    nothing = cast(Any, spark._jvm).scala.Option.empty()
-    newest = _log(spark, path).update(False, nothing, nothing)
+    jvm: Any = spark._jvm
+    nothing = jvm.scala.Option.empty()
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    newest = log.update(False, nothing, nothing)
     _require_schema(StructType.fromJson(json.loads(newest.schema().json())), table, path)
     counters = newest.transactions()
     fills = counters.apply(filler) if counters.contains(filler) else -1
     return Snapshot(table, path, newest.version(), filler, fills)
-
-
-def checkpoint(spark: SparkSession, path: str) -> None:
-    """Sums a table's log up in one file; Delta then removes log files that are past its retention.
-
-    Delta offers this in no public call. Source: delta-spark, Checkpoints and MetadataCleanup.
-    """
-    _log(spark, path).checkpoint()
-
-
-def _log(spark: SparkSession, path: str) -> Any:
-    jvm: Any = spark._jvm
-    return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
 
 
 def exists(spark: SparkSession, lake: str, table: str) -> bool:
