@@ -61,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Ingests once, or until it is stopped, or tells what an ingest would do."""
     tracking.connect()
+    # A wrong word is told before Spark starts, and credentials in it before it is logged.
+    sources.open_source(arguments.source)
     with tracking.run("ingest", vars(arguments)):
-        sources.open_source(arguments.source)  # a wrong word is told before Spark starts
         for name in ("max_files", "max_bytes", "target_file_bytes"):
             if getattr(arguments, name) < 1:
                 raise UserError(f"{name}={getattr(arguments, name)} is not above 0")
@@ -151,6 +152,8 @@ def _look(
             spark, lake, listed, settings, given=given, on_wave=on_wave, stop=stopped.is_set
         )
         seconds = time.monotonic() - began
+        if done.left.keys() & {"gone", "unreadable"}:
+            sources.require(listed.source)  # so look all files of a source that is gone itself
         if given is not None and (relabelled := labels.relabel(spark, lake, given)):
             told.append(f"Gave {relabelled} rows another label")
         if done.rows:

@@ -14,7 +14,10 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import boto3
+import pytest
 import requests
+
+from mlproject.errors import UserError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -63,6 +66,18 @@ def let_in(server, number):
     requests.post(f"{server}/moto-api/reset-auth", data=number, timeout=60).raise_for_status()
 
 
+def names(listed):
+    return [path.removeprefix(f"{listed.root}/") for path in listed.files["path"].to_pylist()]
+
+
+def refusal(what, *arguments):
+    """The one line that somebody gets to see."""
+    with pytest.raises(UserError) as raised:
+        what(*arguments)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
 @contextlib.contextmanager
 def user_without_secrets(server):
     """Credentials of a user who may do all but read `secret.jpg`; nobody else is let in."""
@@ -83,8 +98,13 @@ def user_without_secrets(server):
     iam.delete_user(**name)
 
 
-def half(body):
-    return body[: len(body) // 2]
+def half(answer):
+    head, body = answer.split(b"\r\n\r\n", maxsplit=1)
+    return head + b"\r\n\r\n" + body[: len(body) // 2]
+
+
+def refused(answer):
+    return b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
@@ -92,7 +112,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, server: str, word: str, times: int, change=None):
+    def __init__(self, server: str, word: str, times: int, change=half):
         super().__init__(("127.0.0.1", 0), _Request)
         place = urlsplit(server)
         self.behind = (str(place.hostname), int(place.port or 80))
@@ -101,7 +121,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.times = times
         """How many answers are changed."""
         self.changed = 0
-        self.change = change or half
+        self.change = change
 
     @property
     def url(self):
@@ -134,8 +154,7 @@ class _Request(socketserver.BaseRequestHandler):
             answer = b""
             while block := behind.recv(65536):
                 answer += block
-        head, body = answer.split(b"\r\n\r\n", maxsplit=1)
         if first.startswith(b"GET") and proxy.word in first and proxy.changed < proxy.times:
             proxy.changed += 1
-            body = proxy.change(body)
-        self.request.sendall(head + b"\r\n\r\n" + body)
+            answer = proxy.change(answer)
+        self.request.sendall(answer)

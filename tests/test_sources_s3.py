@@ -7,9 +7,19 @@ import time
 import pytest
 
 from mlproject import ingesting, s3, sources, tables
-from mlproject.errors import UserError
 from tests.conftest import photo, verb
-from tests.s3_servers import KEYS, Proxy, client, let_in, put, running, user_without_secrets
+from tests.s3_servers import (
+    KEYS,
+    Proxy,
+    client,
+    let_in,
+    names,
+    put,
+    refusal,
+    refused,
+    running,
+    user_without_secrets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +62,6 @@ def workers(spark, server):
 def somebody(server):
     with user_without_secrets(server) as credentials:
         yield credentials
-
-
-def names(listed):
-    return [path.removeprefix(f"{listed.root}/") for path in listed.files["path"].to_pylist()]
-
-
-def refusal(what, *arguments):
-    """The one line that somebody gets to see."""
-    with pytest.raises(UserError) as raised:
-        what(*arguments)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
 
 
 def test_a_source_is_written_as_keys_are_and_its_settings_are_no_part_of_it():
@@ -157,6 +155,15 @@ def test_a_bucket_or_folder_that_is_not_there_is_one_line(server, bucket):
     assert "no such folder" in refusal(sources.listing, no_folder)
 
 
+def test_a_folder_that_may_not_be_listed_is_counted_and_its_neighbours_are_listed(server, bucket):
+    put(server, bucket, **{"there/a.jpg": b"x", "secret/b.jpg": b"x"})
+    with Proxy(server, "prefix=secret", 99, refused).running() as proxy:
+        listed = sources.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
+        assert (["there/a.jpg"], {"unreadable": 1}) == (names(listed), listed.left)
+        secret = f"s3://{bucket}/secret?endpoint_override={proxy.url}"
+        assert "Access is refused" in refusal(sources.listing, secret)
+
+
 def test_files_of_a_bucket_that_is_gone_are_not_said_to_be_removed(server, bucket):
     put(server, bucket, **{"a.jpg": b"x"})
     listed = sources.listing(f"s3://{bucket}?endpoint_override={server}")
@@ -233,12 +240,12 @@ def test_a_connection_that_breaks_is_made_again_and_given_up_after_some_tries(
 def test_an_object_overwritten_while_it_is_read_is_no_mixture_of_both(
     workers, lake, server, bucket
 ):
-    old, new = (photo((9, 9, 9), seed) + bytes([seed]) * 3_000_000 for seed in (1, 2))
+    old, new = (photo((9, 9, 9), seed).ljust(3_000_000, b"%d" % seed) for seed in (1, 2))
     put(server, bucket, **{"a.jpg": old})
 
-    def overwrite(body):
+    def overwrite(answer):
         put(server, bucket, **{"a.jpg": new})
-        return body
+        return answer
 
     with Proxy(server, "a.jpg", 1, overwrite).running() as proxy:
         source = f"s3://{bucket}?endpoint_override={proxy.url}"

@@ -205,7 +205,7 @@ def _delta_package() -> str:
 
 def _remember_jars(spark: SparkSession) -> None:
     conf = spark.sparkContext.getConf()
-    if conf.get("spark.jars.packages") and conf.get("spark.jars"):
+    if conf.get("spark.jars.packages") == _delta_package() and conf.get("spark.jars"):
         jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]
         write_whole(_jar_list(), "\n".join(jars))
 
