@@ -159,7 +159,7 @@ def test_a_folder_that_may_not_be_listed_is_counted_and_its_neighbours_are_liste
     put(server, bucket, **{"there/a.jpg": b"x", "secret/b.jpg": b"x"})
     with Proxy(server, "prefix=secret", 99, refused).running() as proxy:
         listed = sources.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
-        assert (["there/a.jpg"], {"unreadable": 1}) == (names(listed), listed.left)
+        assert (["there/a.jpg"], {"unreadable": 1}) == (names(listed), listed.left_counts())
         secret = f"s3://{bucket}/secret?endpoint_override={proxy.url}"
         assert "Access is refused" in refusal(sources.listing, secret)
 
