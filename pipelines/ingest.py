@@ -164,12 +164,14 @@ def _look(
         cleaned = _clean(spark, arguments, lake, listed)
         if cleaned:
             told.append(f"Cleaned {cleaned} files from the source ({arguments.clean_source})")
+    moved = bool(told or done.rows)
     version = tables.snapshot(spark, lake, "images").version
-    mlflow.set_tag("mlproject.images_version", version)
-    facts = {"images": done.rows, "errors": done.errors, "bytes": done.size_bytes}
-    rate = {"images_per_second": done.rows / seconds}
-    others = {"files": done.listed, "gone": gone, "cleaned": cleaned, **_counts(done.left)}
-    mlflow.log_metrics({**facts, **rate, **others}, step=step)
+    if moved or not step:  # a watch that finds nothing leaves nothing
+        mlflow.set_tag("mlproject.images_version", version)
+        facts = {"images": done.rows, "errors": done.errors, "bytes": done.size_bytes}
+        rate = {"images_per_second": done.rows / seconds}
+        others = {"files": done.listed, "gone": gone, "cleaned": cleaned, **_counts(done.left)}
+        mlflow.log_metrics({**facts, **rate, **others}, step=step)
     where = f"{lake}/images version {version}"
     if done.rows:
         told.append(
@@ -178,7 +180,7 @@ def _look(
         )
     else:
         told.append(f"Nothing new among {done.listed} image files.{_aside(done.left)} {where}")
-    return len(told) > 1 or bool(done.rows), "\n".join(told)
+    return moved, "\n".join(told)
 
 
 def _clean(
