@@ -9,23 +9,31 @@ its end, 1,000 files a folder.
 - bare loop: a process a core; each reads its files, hashes them, probes their headers with Pillow,
   and writes one uncompressed Parquet file.
 - cold: a new Spark session and `ingest` into a new lake. Ingest alone: without imports and session.
-- nothing new: `ingest` again in that session, against `os.scandir` and `stat` over the same tree.
+- stream: Spark's own stream of binary files into a Delta table, which neither hashes nor probes.
+- nothing new: `ingest` of files whose listing the table holds, against `os.scandir` and `stat` over
+  the same tree.
 """
 
 import argparse
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import score
 
 CORES = score.CORES
+CURVE = (1_000, 10_000, 100_000, 1_000_000)  # files of ingests with nothing new
+REAL = 100_000  # above it files are made up
 
 
 def main() -> None:
@@ -45,11 +53,11 @@ def main() -> None:
             target.mkdir(exist_ok=True)
             file.rename(target / file.name)
         os.environ["PYTHONPATH"] = f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}"
-        size, walk = walked(folder / "photos")
+        size, _ = walked(folder / "photos")
         first = bare(folder)
         spark = json.loads(score.child(folder, "--spark", file=__file__))
         last = bare(folder)
-        table = told(count, size, walk, [first, last], spark)
+        table = told(count, size, [first, last], spark)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
@@ -102,7 +110,7 @@ def bare_loop(files: list[Path], out: Path) -> None:
 
 
 def measure_spark() -> None:
-    """Prints seconds of a cold ingest and of one with nothing new, as JSON."""
+    """Prints seconds of a cold ingest, of Spark's own stream, and of nothing new, as JSON."""
     began = time.monotonic()
     from mlproject import ingesting, sources, tables
     from mlproject.session import session
@@ -112,27 +120,85 @@ def measure_spark() -> None:
         started = time.monotonic()
         ingesting.ingest(spark, lake, sources.listing("photos"))
         ended = time.monotonic()
-        listed = sources.listing("photos")
-        listing = time.monotonic() - ended
-        ingesting.ingest(spark, lake, listed)
-        again = time.monotonic() - ended
-    print(
-        json.dumps(
-            {
-                "cold": ended - began,
-                "session": started - began,
-                "listing": listing,
-                "nothing_new": again,
-            }
-        )
-    )
+        streamed = stream(spark)
+        streamed_again = stream(spark)
+        curve = [nothing_new(spark, files) for files in CURVE]
+    facts = {"cold": ended - began, "session": started - began, "curve": curve}
+    print(json.dumps({**facts, "stream": streamed, "stream_again": streamed_again}))
 
 
-def told(count: int, size: int, walk: float, loops: list[float], spark: dict[str, float]) -> str:
+def stream(spark: Any) -> float:
+    """Seconds of Spark's stream of binary files into a Delta table: no hash, no header."""
+    began = time.monotonic()
+    columns = "path string, modificationTime timestamp, length long, content binary"
+    reader = spark.readStream.format("binaryFile").schema(columns)
+    reader = reader.option("recursiveFileLookup", "true")
+    writer = reader.load("photos").writeStream.format("delta").trigger(availableNow=True)
+    writer.option("checkpointLocation", "checkpoint").start("streamed").awaitTermination()
+    return time.monotonic() - began
+
+
+def nothing_new(spark: Any, count: int) -> dict[str, float]:
+    """Seconds of an ingest with nothing new among so many files, and what it takes beside.
+
+    The rows are written without reading a file: `ingest` compares listings.
+    """
+    from mlproject import ingesting, sources, tables
+
+    folder = Path(f"files-{count}")
+    if count <= REAL:
+        for number in range(count):
+            file = folder / f"{number // 1000:04}" / f"{number % 1000:03}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+        _, walk = walked(folder)
+        began = time.monotonic()
+        listed = sources.listing(str(folder))
+    else:
+        folder.mkdir()
+        walk, began = math.nan, time.monotonic()
+        listed = synthetic(folder.resolve(), count)
+    listing = time.monotonic() - began
+    lake = tables.locate_to_write(f"lake-{count}")
+    since = tables.snapshot(spark, lake, "images", "benchmark")
+    rows = spark.createDataFrame(listed.files).selectExpr("*", "sha2(path, 256) AS image_id")
+    names = tables.schema("images").fieldNames()
+    nulls = [
+        f"CAST(NULL AS {since.read(spark).schema[name].dataType.simpleString()}) AS {name}"
+        for name in names
+        if name not in rows.columns
+    ]
+    tables.append(rows.selectExpr("*", *nulls).select(*names), since)
+    began = time.monotonic()
+    done = ingesting.ingest(spark, lake, listed)
+    assert (done.rows, done.listed) == (0, count)
+    seconds = listing + time.monotonic() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return {"files": count, "walk": walk, "listing": listing, "all": seconds, "memory": memory}
+
+
+def synthetic(folder: Path, count: int) -> Any:
+    """A listing of files that are nowhere."""
+    import pyarrow as pa
+
+    from mlproject import sources
+
+    names = [f"{folder}/{number // 1000:04}/{number % 1000:03}.jpg" for number in range(count)]
+    columns = {"path": names, "size_bytes": [1] * count, "modified_at": range(count)}
+    files = pa.table({**columns, "label": ["red"] * count}, schema=sources.LISTED).sort_by("path")
+    return replace(sources.listing(str(folder)), files=files)
+
+
+def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> str:
     """The measurements as a Markdown table, with the machine's facts."""
     bare_s = min(loops)
     alone = spark["cold"] - spark["session"]
-    rows = [("bare loop", bare_s), ("ingest alone", alone), ("ingest, cold", spark["cold"])]
+    rows = [
+        ("bare loop", bare_s),
+        ("ingest alone", alone),
+        ("ingest, cold (new session)", spark["cold"]),
+        ("Spark's stream of binaryFile into Delta, in the same session", spark["stream"]),
+    ]
     lines = [
         f"# ingest: {count} photos of {size / count / 1000:.0f} kB",
         "",
@@ -145,11 +211,22 @@ def told(count: int, size: int, walk: float, loops: list[float], spark: dict[str
             for name, s in rows
         ),
         "",
-        f"Nothing new: {spark['nothing_new']:.1f} s, of which {spark['listing']:.2f} s list the "
-        f"files; `os.scandir` and `stat` alone: {walk:.2f} s.",
+        f"The stream once more, with nothing new: {spark['stream_again']:.1f} s.",
+        "",
+        "Nothing new (of the last row the listing is made up):",
+        "",
+        "| files | scandir and stat, s | listing, s | listing and ingest, s | Python, MB |",
+        "|---|---|---|---|---|",
+        *map(_told_curve, spark["curve"]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _told_curve(at: dict[str, Any]) -> str:
+    walk = "" if math.isnan(at["walk"]) else f"{at['walk']:.2f}"
+    facts = f"{at['listing']:.2f} | {at['all']:.1f} | {at['memory']:.0f}"
+    return f"| {at['files']:,} | {walk} | {facts} |"
 
 
 if __name__ == "__main__":
