@@ -37,7 +37,8 @@ def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
     if references(rows).isEmpty():
         return rows.select(*columns)
     held = rows.where("content is not null or error is not null").select(*columns)
-    wanted = references(rows).select("image_id", "size_bytes")
+    size = F.coalesce("size_bytes", F.lit(0)).alias("size_bytes")
+    wanted = references(rows).select("image_id", size)
     newest_first = F.sort_array(F.collect_list(F.struct("ingested_at", "path")), asc=False)
     places = (
         images.select("image_id", "ingested_at", "path")
