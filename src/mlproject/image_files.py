@@ -108,7 +108,7 @@ def _reader(
                 if row is None:
                     counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
                 elif look:
-                    yield {**row, "content": None, "thumbnail": None}
+                    yield {**row, "content": None}
                 elif row["image_id"] in (file["known"] or ()):
                     counts.add(Counter(unchanged=1))  # it changed back since it was looked at
                 else:

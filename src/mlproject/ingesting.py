@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -173,7 +173,8 @@ def _look(
     doubtful = todo.filter(looked)
     if not doubtful.num_rows:
         return todo, doubtful
-    found = image_files.read(spark, doubtful, reading, counts, look=True)
+    bare = replace(reading, thumbnail_px=0)  # what is looked at only needs none
+    found = image_files.read(spark, doubtful, bare, counts, look=True)
     ids = dict(map(tuple, found.select("path", "image_id").toArrow().to_pandas().to_numpy()))
     same, new = [], []
     for file in doubtful.select(["path", "known"]).to_pylist():
