@@ -144,6 +144,7 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
     The rows are written without reading a file: `ingest` compares listings.
     """
     from mlproject import ingesting, sources, tables
+    from mlproject.session import from_arrow
 
     folder = Path(f"files-{count}")
     if count <= REAL:
@@ -161,7 +162,7 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
     listing = time.monotonic() - began
     lake = tables.locate_to_write(f"lake-{count}")
     since = tables.snapshot(spark, lake, "images", "benchmark")
-    rows = spark.createDataFrame(listed.files).selectExpr("*", "sha2(path, 256) AS image_id")
+    rows = from_arrow(spark, listed.files).selectExpr("*", "sha2(path, 256) AS image_id")
     names = tables.schema("images").fieldNames()
     nulls = [
         f"CAST(NULL AS {since.read(spark).schema[name].dataType.simpleString()}) AS {name}"

@@ -46,12 +46,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
+        # MLflow sets it below, and a verb with another store would find no such experiment.
+        patch.setenv("MLFLOW_EXPERIMENT_ID", "")
+        patch.delenv("MLFLOW_EXPERIMENT_ID")
         mlflow.set_tracking_uri(uri)
         mlflow.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
         mlflow.set_experiment("tests")
         yield folder
-    mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture

@@ -154,19 +154,22 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 4])
-def test_an_erase_stopped_after_any_step_is_finished_by_the_same_call(spark, lake, source, last):
+def test_an_erase_stopped_after_each_step_in_turn_is_finished_by_the_same_call(spark, lake, source):
     ingest(spark, lake, source)
     os.utime(source / "red" / "secret.jpg", (1e9, 1e9))
     ingest(spark, lake, source)  # notes it in `files`
 
-    def stop(done, total):
-        assert 5 == total
-        if done == last:
-            raise StoppedError
+    def stop_after(step):
+        def stop(done, total):
+            assert 5 == total
+            if done == step:
+                raise StoppedError
 
-    with pytest.raises(StoppedError):
-        erasing.erase(spark, lake, secret(source), on_step=stop)
+        return stop
+
+    for step in (1, 2, 3, 4):
+        with pytest.raises(StoppedError):
+            erasing.erase(spark, lake, secret(source), on_step=stop_after(step))
     erasing.erase(spark, lake, secret(source))
     assert [] == holders(lake)
     assert (7, 0, 1) == (rows(lake, "images"), rows(lake, "files"), rows(lake, "erased"))

@@ -1,5 +1,6 @@
-"""Whole verbs, each a process as `mlflow run` starts it: kills, races, errors, stages."""
+"""Whole verbs, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
 
+import importlib
 import os
 import random
 import signal
@@ -46,17 +47,26 @@ def names_and_versions() -> list[tuple[str, str]]:
     return [(found.name, found.version) for found in mlflow.MlflowClient().search_model_versions()]
 
 
-def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(version, source, tmp_path):
+def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
+    spark, version, source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+
+    def said_by(name, *arguments):  # in this process and its Spark session
+        module = importlib.import_module(f"pipelines.{name}")
+        module.main(module.parser().parse_args(arguments))
+        return capsys.readouterr().out
+
     other, stage = register_colours("photos", reverse=True), "models:/photos/Production"
-    assert "Ingested 60 of 60" in done("ingest", "--source", "source", cwd=tmp_path)
-    said = done("promote", "--model", version.uri, "--stage", "Production", cwd=tmp_path)
+    assert "Ingested 60 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
+    said = said_by("promote", "--model", version.uri, "--stage", "Production")
     assert f"{stage}: nothing -> {version.uri}\n" == said
-    done("rescore", "--pointers", stage, cwd=tmp_path)
-    said = done("promote", "--model", other.uri, "--stage", "Production", cwd=tmp_path)
+    said_by("rescore", "--pointers", stage)
+    said = said_by("promote", "--model", other.uri, "--stage", "Production")
     assert f"{stage}: {version.uri} -> {other.uri}\n" == said
     (source / "red" / "003.jpg").write_bytes(photo((9, 9, 200), 4))
-    assert "Ingested 1 of 60" in done("ingest", "--source", "source", cwd=tmp_path)
-    assert ": 61 images scored" in done("rescore", cwd=tmp_path)
+    assert "Ingested 1 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
+    assert ": 61 images scored" in said_by("rescore")
     answers = predictions(tmp_path)
     assert not answers.duplicated(["image_id", "model_version"]).any()
     assert {version.version: 60, other.version: 61} == dict(answers.model_version.value_counts())

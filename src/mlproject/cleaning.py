@@ -14,6 +14,7 @@ from mlproject import tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
 from mlproject.images import UNCHANGED
+from mlproject.session import from_arrow
 from mlproject.sources import Listing, open_source
 
 
@@ -52,7 +53,7 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
     known = images.select(*facts, "image_id", F.col("ingested_at").alias("at")).union(noted)
     due = F.current_timestamp() - F.lit(timedelta(days=after_days))
     safe = known.where(F.col("at") <= due).join(without_bytes, "image_id", "left_anti")
-    return spark.createDataFrame(listed.files).join(safe, facts, "left_semi").orderBy("path")
+    return from_arrow(spark, listed.files).join(safe, facts, "left_semi").orderBy("path")
 
 
 def clean(source: str, files: pa.Table, move_to: str = "") -> int:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from mlproject import removal, tables
 from mlproject.errors import UserError
+from mlproject.session import from_arrow
 
 TABLES = ("predictions", "files", "images")  # `images` last: a path is found there after a kill
 EXAMPLES = 10  # paths that a plan shows
@@ -118,7 +119,7 @@ def plan(spark: SparkSession, lake: str, chosen: Selection) -> Planned:
     ids, unknown = _contents(spark, lake, chosen)
     if not ids.num_rows:
         raise _nothing(lake, chosen)
-    gone = spark.createDataFrame(ids.select(["image_id"]))
+    gone = from_arrow(spark, ids.select(["image_id"]))
     rows = tables.read(spark, lake, "images").select("path", "image_id", "size_bytes")
     rows = rows.join(gone, "image_id", "left_semi")
     named = _named(rows, chosen).select("path", "image_id", F.lit(1).alias("named")).distinct()
@@ -175,7 +176,7 @@ def erase(
     on_step(1, total)
     rows: dict[str, int] = {}
     for step, name in enumerate(present, start=2):
-        gone = spark.createDataFrame(ids.select(["image_id"]))
+        gone = from_arrow(spark, ids.select(["image_id"]))
         if name == "predictions":
             gone = gone.unionByName(_late(spark, lake)).distinct()
         rows[name] = removal.delete(spark, f"{lake}/{name}", gone)
@@ -220,7 +221,7 @@ def _nothing(lake: str, chosen: Selection) -> UserError:
 
 
 def _column(spark: SparkSession, name: str, values: frozenset[str]) -> DataFrame:
-    return spark.createDataFrame(pa.table({name: pa.array(sorted(values), pa.string())}))
+    return from_arrow(spark, pa.table({name: pa.array(sorted(values), pa.string())}))
 
 
 def _named(rows: DataFrame, chosen: Selection) -> DataFrame:
@@ -269,7 +270,7 @@ def _note(spark: SparkSession, lake: str, ids: pa.Table) -> None:
     while True:
         since = tables.snapshot(spark, lake, "erased", "erase")
         known = since.read(spark).select("image_id")
-        new = spark.createDataFrame(ids).join(known, "image_id", "left_anti")
+        new = from_arrow(spark, ids).join(known, "image_id", "left_anti")
         noted = new.withColumn("at", F.current_timestamp())
         if new.isEmpty() or tables.append(noted, since):
             return

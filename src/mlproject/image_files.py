@@ -21,6 +21,7 @@ from pyspark.sql.types import StructType
 from mlproject import s3, tables
 from mlproject.onboard import Header, header, header_of
 from mlproject.onboard.errors import TOO_MANY_BYTES
+from mlproject.session import from_arrow
 from mlproject.sources import open_source
 from mlproject.thumbnails import jpeg
 
@@ -86,7 +87,7 @@ def _tasks(spark: SparkSession, files: pa.Table) -> DataFrame:
     size = pc.sum(files["size_bytes"]).as_py() or 0
     slots = min(files.num_rows, spark.sparkContext.defaultParallelism)
     count = max(1, slots, -(-size // TASK_BYTES))
-    return spark.createDataFrame(files).repartition(count)
+    return from_arrow(spark, files).repartition(count)
 
 
 def _reader(

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject import tables
+from mlproject.session import from_arrow
 from mlproject.sources import Listing
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
@@ -57,7 +58,7 @@ def pending(images: DataFrame, listed_files: pa.Table, files: DataFrame) -> Data
     Returns:
         The columns of `listed_files` and `known`: the image_ids that `images` has for that path.
     """
-    listed = images.sparkSession.createDataFrame(listed_files)
+    listed = from_arrow(images.sparkSession, listed_files)
     facts = ["path", "size_bytes", "modified_at"]
     known = paths(images, files)
     gone = known.where(F.col("state") == GONE)
@@ -132,7 +133,7 @@ def status(spark: SparkSession, lake: str, listed: Listing) -> DataFrame:
     erased = F.col("seen") == ERASED
     state = F.when(erased, "left").when(F.col("error").isNull(), "ingested").otherwise("refused")
     there = (
-        spark.createDataFrame(listed.files.select(facts))
+        from_arrow(spark, listed.files.select(facts))
         .join(backlog.select("path", "backlog"), "path", "left")
         .join(said, "path", "left")
         .select(
@@ -143,5 +144,5 @@ def status(spark: SparkSession, lake: str, listed: Listing) -> DataFrame:
             ).alias("reason"),
         )
     )
-    left = spark.createDataFrame(listed.left).withColumn("state", F.lit("left"))
+    left = from_arrow(spark, listed.left).withColumn("state", F.lit("left"))
     return there.unionByName(left, allowMissingColumns=True)

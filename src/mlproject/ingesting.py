@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from mlproject import image_files, labels, refusals, tables
 from mlproject.image_files import HELD_BYTES, Reading
 from mlproject.images import ERASED, GONE, UNCHANGED, notes, paths, pending
+from mlproject.session import from_arrow
 from mlproject.sources import Listing, missing_files
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
@@ -201,7 +202,7 @@ def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
     """
     below = F.col("path").startswith(f"{listed.root}/")
     known = paths(tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files"))
-    there = spark.createDataFrame(listed.files.select(["path"]))
+    there = from_arrow(spark, listed.files.select(["path"]))
     doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")
     asked = doubtful.select("path", "image_id").toArrow()
     missing = missing_files(listed.source, asked["path"].to_pylist())
@@ -216,6 +217,6 @@ def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
 def _note(spark: SparkSession, lake: str, files: pa.Table, state: str) -> None:
     """Notes in `files` what was seen; when another ingest is faster, it has noted the same."""
     since = tables.snapshot(spark, lake, "files", "ingest")
-    seen = spark.createDataFrame(files.select(["path", "size_bytes", "modified_at", "image_id"]))
+    seen = from_arrow(spark, files.select(["path", "size_bytes", "modified_at", "image_id"]))
     noted = seen.withColumn("state", F.lit(state)).withColumn("at", F.current_timestamp())
     tables.append(noted, since)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from mlproject import tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
+from mlproject.session import from_arrow
 from mlproject.sources import Listing, open_path
 
 FOLDER = "folder"
@@ -77,7 +78,7 @@ def given(spark: SparkSession, word: str, source: str) -> DataFrame:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
     if word.lower().endswith(".csv"):
-        found = spark.createDataFrame(_read_csv(word))
+        found = from_arrow(spark, _read_csv(word))
     elif DeltaTable.isDeltaTable(spark, tables.locate(word)):
         found = spark.read.format("delta").load(tables.locate(word))
     else:
@@ -121,28 +122,29 @@ def relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
         lake: As `tables.locate` gives it.
         given: As `given` reads them.
     """
-    while True:
-        rows = tables.rows(spark, lake, "images").select("path", "image_id", "label")
-        new = apply(rows.withColumn("old", F.col("label")), given)
-        changed = new.where(~F.col("label").eqNullSafe(F.col("old"))).persist()
-        try:
-            count = changed.count()
-            if count:
-                # The few are sent to where the many lie: a shuffle would carry content.
-                merge = (
-                    DeltaTable.forPath(spark, f"{lake}/images")
-                    .alias("old")
-                    .merge(
-                        F.broadcast(changed).alias("given"),
-                        "old.path = given.path and old.image_id = given.image_id",
-                    )
+    return tables.until_not_lost(lambda: _relabel(spark, lake, given))
+
+
+def _relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
+    rows = tables.rows(spark, lake, "images").select("path", "image_id", "label")
+    new = apply(rows.withColumn("old", F.col("label")), given)
+    changed = new.where(~F.col("label").eqNullSafe(F.col("old"))).persist()
+    try:
+        count = changed.count()
+        if count:
+            # The few are sent to where the many lie: a shuffle would carry content.
+            merge = (
+                DeltaTable.forPath(spark, f"{lake}/images")
+                .alias("old")
+                .merge(
+                    F.broadcast(changed).alias("given"),
+                    "old.path = given.path and old.image_id = given.image_id",
                 )
-                merge.whenMatchedUpdate(set={"label": "given.label"}).execute()
-            return count
-        except tables.LOST:
-            continue
-        finally:
-            changed.unpersist()
+            )
+            merge.whenMatchedUpdate(set={"label": "given.label"}).execute()
+        return count
+    finally:
+        changed.unpersist()
 
 
 def _read_csv(word: str) -> pa.Table:

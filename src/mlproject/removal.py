@@ -3,9 +3,6 @@
 Each of the two is safe to repeat, so what a kill cut short is finished by the same call again.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,8 +23,6 @@ VACUUM = {
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.databricks.delta.vacuum.logging.enabled": "true",  # the count of files stands there only
 }
-
-Result = TypeVar("Result")
 
 
 def delete(spark: SparkSession, path: str, image_ids: DataFrame) -> int:
@@ -51,7 +46,7 @@ def delete(spark: SparkSession, path: str, image_ids: DataFrame) -> int:
         return int(matched.execute().collect()[0]["num_deleted_rows"])
 
     with settings(spark, REWRITE):
-        return _until_not_lost(merge)
+        return tables.until_not_lost(merge)
 
 
 def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
@@ -72,7 +67,7 @@ def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
     if "deletionVectors" in (table.detail().collect()[0]["tableFeatures"] or ()):
         quoted = path.replace("`", "``")
         with settings(spark, REWRITE):
-            _until_not_lost(lambda: spark.sql(f"REORG TABLE delta.`{quoted}` APPLY (PURGE)"))
+            tables.until_not_lost(lambda: spark.sql(f"REORG TABLE delta.`{quoted}` APPLY (PURGE)"))
     # Its listing is as many tasks as this says, 10,000 by default: 90 s instead of 6 s for a small
     # table. Source: delta-spark, VacuumCommand.gc.
     tasks = str(spark.sparkContext.defaultParallelism)
@@ -81,12 +76,3 @@ def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
         table.vacuum(retention_hours)
     ended = table.history(10).where("operation = 'VACUUM END'").orderBy(F.desc("version")).first()
     return int(ended["operationMetrics"]["numDeletedFiles"]) if ended else 0
-
-
-def _until_not_lost(work: Callable[[], Result]) -> Result:
-    """Does it again when another writer was faster: on object storage nothing is locked."""
-    while True:
-        try:
-            return work()
-        except tables.LOST:
-            continue

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ WORKER = {
     "KERAS_BACKEND": "tensorflow",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
 }
+
+
+_ENVIRONMENT = threading.Lock()  # of the Spark context, which all threads share
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +286,12 @@ def _workers_of(spark: SparkSession, version: Version) -> Iterator[None]:
     Spark pools its Python workers by executable and environment.
     Source: Spark, SparkEnv.createPythonWorker.
     """
-    environment = spark.sparkContext.environment
-    before = dict(environment)
-    environment.update(WORKER, MLPROJECT_MODEL_ID=version.model_id)
-    try:
-        yield
-    finally:
-        environment.clear()
-        environment.update(before)
+    context = spark.sparkContext
+    with _ENVIRONMENT:
+        before = context.environment
+        # Another dictionary: a thread that builds a function meanwhile goes through this one.
+        context.environment = {**before, **WORKER, "MLPROJECT_MODEL_ID": version.model_id}
+        try:
+            yield
+        finally:
+            context.environment = before

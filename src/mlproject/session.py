@@ -12,10 +12,11 @@ from importlib import metadata
 from pathlib import Path
 
 import filelock
+import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from mlproject import java
 from mlproject.errors import UserError
@@ -53,6 +54,8 @@ BLOBS = {
     "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
     "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
 }
+
+PARTITION_ROWS = 50_000  # rows without content
 
 LOCAL = {
     # Python does the work here and the JVM's share is its start: seen in a run of the tests, the
@@ -118,6 +121,16 @@ def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
                 spark.conf.unset(key)
             else:
                 spark.conf.set(key, old)
+
+
+def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """The rows of a table without content, such as a listing, in few partitions.
+
+    Spark makes a partition of each Arrow batch, which `BLOBS` keeps small: a listing of 100,000
+    files would be 1,563 tasks.
+    """
+    with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):
+        return spark.createDataFrame(table)
 
 
 def _start(name: str, log: Path) -> SparkSession:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import filelock
 from delta import exceptions
@@ -66,6 +66,8 @@ LOST = (
     exceptions.MetadataChangedException,
     exceptions.ProtocolChangedException,
 )
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,15 @@ def append(rows: DataFrame, since: Snapshot) -> Snapshot | None:
     if committed is None:
         return None
     return replace(since, version=int(committed), fills=since.fills + 1)
+
+
+def until_not_lost(work: Callable[[], Result]) -> Result:
+    """Does it again when another writer was faster: on object storage nothing is locked."""
+    while True:
+        try:
+            return work()
+        except LOST:
+            continue
 
 
 @contextlib.contextmanager
