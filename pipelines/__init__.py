@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JNetworkError
+
 from mlproject.errors import MlprojectError
 from mlproject.frameworks import OnTold
 
@@ -51,6 +53,8 @@ def command(
 
 def _spark_words(error: Exception) -> str | None:
     """The root cause that Spark tells of, such as a full disk; None for another error."""
+    if isinstance(error, ConnectionRefusedError | Py4JNetworkError):
+        return "its JVM ended, as one does that has no memory left (spark.driver.memory)"
     if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

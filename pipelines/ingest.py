@@ -20,6 +20,11 @@ from mlproject.session import session
 from pipelines import command, progress_of_bytes, say_wait
 from pipelines import parser as new_parser
 
+LEAST = (
+    *((1, name) for name in ("max_files", "max_bytes", "target_file_bytes")),
+    *((0, name) for name in ("settle", "interval", "thumbnail_px", "clean_after")),
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `ingest`."""
@@ -64,11 +69,13 @@ def main(arguments: argparse.Namespace) -> None:
     # A wrong word is told before Spark starts, and credentials in it before it is logged.
     sources.open_source(arguments.source)
     with tracking.run("ingest", vars(arguments)):
-        for name in ("max_files", "max_bytes", "target_file_bytes"):
-            if getattr(arguments, name) < 1:
-                raise UserError(f"{name}={getattr(arguments, name)} is not above 0")
+        for least, name in LEAST:
+            if getattr(arguments, name) < least:
+                raise UserError(f"{name}={getattr(arguments, name)} is below {least}")
+        if arguments.clean_source != "keep" and arguments.on_missing == "mark":
+            raise UserError("clean_source with on_missing=mark would mark what was cleaned as gone")
         if arguments.clean_source == "move":
-            cleaning.check(arguments.source, arguments.clean_to)
+            cleaning.check(arguments.source, tables.locate(arguments.lake), arguments.clean_to)
         if not labels.is_table(arguments.labels):
             labels.pattern(arguments.labels)
         if arguments.plan == "true":
@@ -142,7 +149,8 @@ def _look(
         include_erased=arguments.include_erased == "true",
     )
     told = []
-    with tables.writing(lake, "ingest", on_wait=say_wait), progress_of_bytes("ingest") as on_wave:
+    writing = tables.writing(lake, "ingest", on_wait=say_wait, stop=stopped.is_set)
+    with writing, progress_of_bytes("ingest") as on_wave:
         listed = _listing(arguments)
         given = None
         if labels.is_table(arguments.labels):
@@ -158,12 +166,10 @@ def _look(
             told.append(f"Gave {relabelled} rows another label")
         if done.rows:
             layout.compact(spark, f"{lake}/images", arguments.target_file_bytes)
-        gone = ingesting.mark_missing(spark, lake, listed) if arguments.on_missing == "mark" else 0
-        if gone:
-            told.append(f"Marked {gone} files as gone")
-        cleaned = _clean(spark, arguments, lake, listed)
-        if cleaned:
-            told.append(f"Cleaned {cleaned} files from the source ({arguments.clean_source})")
+        gone = _mark(spark, arguments, lake, listed, told)
+        if gone or done.left.keys() & {"unchanged", "erased"}:
+            layout.compact(spark, f"{lake}/files", arguments.target_file_bytes)
+        cleaned = _clean(spark, arguments, lake, listed, told)
     moved = bool(told or done.rows)
     version = tables.snapshot(spark, lake, "images").version
     if moved or not step:  # a watch that finds nothing leaves nothing
@@ -183,13 +189,42 @@ def _look(
     return moved, "\n".join(told)
 
 
-def _clean(
-    spark: SparkSession, arguments: argparse.Namespace, lake: str, listed: sources.Listing
+def _mark(
+    spark: SparkSession,
+    arguments: argparse.Namespace,
+    lake: str,
+    listed: sources.Listing,
+    told: list[str],
 ) -> int:
+    """Notes removed files where that is wanted; gives back how many, and tells of it."""
+    if arguments.on_missing == "keep":
+        return 0
+    if not (listed.files.num_rows or listed.left.num_rows):
+        told.append("The source is empty, so no file is marked as gone: is it mounted?")
+        return 0
+    gone = ingesting.mark_missing(spark, lake, listed)
+    if gone:
+        told.append(f"Marked {gone} files as gone")
+    return gone
+
+
+def _clean(
+    spark: SparkSession,
+    arguments: argparse.Namespace,
+    lake: str,
+    listed: sources.Listing,
+    told: list[str],
+) -> int:
+    """Cleans the source where that is wanted; gives back how many files went, and tells of it."""
     if arguments.clean_source == "keep":
         return 0
     files = cleaning.ready(spark, lake, listed, arguments.clean_after).toArrow()
-    return cleaning.clean(listed.source, files, arguments.clean_to)
+    cleaned, why = cleaning.clean(listed.source, files, arguments.clean_to)
+    if cleaned:
+        told.append(f"Cleaned {cleaned} files from the source ({arguments.clean_source})")
+    if why:
+        told.append(f"Some files could not be cleaned from the source, such as {why}")
+    return cleaned
 
 
 def _listing(arguments: argparse.Namespace) -> sources.Listing:

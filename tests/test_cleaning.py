@@ -1,8 +1,9 @@
 import os
+import shutil
 
 import pytest
 
-from mlproject import cleaning, ingesting, sources
+from mlproject import cleaning, ingesting, sources, tables
 from mlproject.errors import UserError
 from mlproject.ingesting import Settings
 from tests.conftest import photo, photos
@@ -20,7 +21,9 @@ def names(folder):
 def clean(spark, lake, source, move_to="", after_days=0.0):
     listed = sources.listing(str(source))
     files = cleaning.ready(spark, lake, listed, after_days).toArrow()
-    return cleaning.clean(listed.source, files, move_to)
+    cleaned, why = cleaning.clean(listed.source, files, move_to)
+    assert "" == why
+    return cleaned
 
 
 def ingest(spark, lake, source, **settings):
@@ -64,16 +67,40 @@ def test_moved_files_keep_their_place_and_overwrite_nothing(spark, lake, source,
 def test_a_file_that_changes_after_the_look_stays(source):
     files = sources.listing(str(source)).files
     (source / "red/000.jpg").write_bytes(b"x" * files["size_bytes"][0].as_py())
-    assert 3 == cleaning.clean(str(source), files)
+    assert (3, "") == cleaning.clean(str(source), files)
     assert ["000.jpg"] == names(source)
 
 
 @pytest.mark.parametrize("inside", ["", "red", "red/deeper"])
 def test_a_folder_in_the_source_is_no_place_to_move_to(source, inside):
     with pytest.raises(UserError, match="lies in the source"):
-        cleaning.check(str(source), str(source / inside))
+        cleaning.check(str(source), "lake", str(source / inside))
 
 
-def test_moving_takes_a_folder(source):
+def test_moving_takes_a_folder_outside_the_lake(source, lake):
     with pytest.raises(UserError, match="clean_to=FOLDER"):
-        cleaning.check(str(source), "")
+        cleaning.check(str(source), lake, "")
+    with pytest.raises(UserError, match="lies in the lake"):
+        cleaning.check(str(source), lake, f"{lake}/away")
+
+
+def test_a_file_that_cannot_be_moved_stays_and_the_others_go(source, tmp_path):
+    (source / "blue").mkdir()
+    (source / "blue/a.jpg").write_bytes(photo((1, 1, 1), 5))
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/blue").touch()  # where a folder would have to be
+    cleaned, why = cleaning.clean(
+        str(source), sources.listing(str(source)).files, str(tmp_path / "away")
+    )
+    assert (4, True) == (cleaned, why.startswith(str(source / "blue/a.jpg")))
+    assert ["a.jpg"] == names(source)
+
+
+@pytest.mark.spark
+def test_a_note_of_a_file_whose_bytes_are_in_the_table_no_more_is_no_reason(spark, lake, source):
+    ingest(spark, lake, source)
+    os.utime(source / "red/001.jpg", (1, 1))
+    ingest(spark, lake, source)
+    shutil.rmtree(f"{lake}/images")
+    tables.snapshot(spark, lake, "images", "ingest")
+    assert 0 == clean(spark, lake, source)

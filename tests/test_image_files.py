@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import fs
 
-from mlproject.image_files import Reading, read_file
+from mlproject.image_files import Reading, in_batches, read_file
 from tests.conftest import photo
 
 GB = 1024**3
@@ -80,3 +81,11 @@ def test_only_files_up_to_the_limit_come_into_the_row(tmp_path, inline_bytes, th
     assert (content if there else None) == row["content"]
     assert ("JPEG", 48, 40, None) == (row["format"], row["width"], row["height"], row["error"])
     assert row["thumbnail"].startswith(b"\xff\xd8")
+
+
+def test_batches_are_bounded_by_thumbnails_and_by_rows_too():
+    schema = pa.schema([("content", pa.binary()), ("thumbnail", pa.binary())])
+    thumbnails = ({"content": None, "thumbnail": bytes(100_000)} for _ in range(400))
+    assert 3 == len(list(in_batches(thumbnails, schema)))
+    bare = ({"content": None, "thumbnail": None} for _ in range(40_000))
+    assert 3 == len(list(in_batches(bare, schema)))

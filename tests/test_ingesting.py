@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import functions as F
 
 from mlproject import images, ingesting, sources, tables
 from mlproject.ingesting import Settings
@@ -104,6 +105,45 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
     assert (0, 6) == look()
     file.rename(file.with_suffix(".txt"))
     assert (1, 5) == look()
+
+
+def test_a_file_that_goes_back_to_an_earlier_listing_is_what_lies_there_now(spark, lake, tmp_path):
+    source = photos(tmp_path / "source", 2)
+    file, backup = source / "red/000.jpg", tmp_path / "backup.jpg"
+    shutil.copy2(file, backup)
+    ingest(spark, lake, source)
+    file.write_bytes(photo((9, 9, 9), 5))
+    ingest(spark, lake, source)
+    backup.rename(file)
+    assert {"unchanged": 1} == ingest(spark, lake, source).left
+    assert {} == ingest(spark, lake, source).left
+    whole = (tables.read(spark, lake, name) for name in ("images", "files"))
+    [now] = images.present(*whole).where(F.col("path") == str(file)).collect()
+    assert file.read_bytes() == bytes(now.content)
+
+
+def test_a_dropped_table_is_filled_again_with_touched_files_too(spark, lake, tmp_path):
+    source = photos(tmp_path / "source", 3)
+    ingest(spark, lake, source)
+    os.utime(source / "red/000.jpg", (1e9, 1e9))
+    assert {"unchanged": 1} == ingest(spark, lake, source).left
+    shutil.rmtree(Path(lake, "images"))
+    listed = sources.listing(str(source))
+    assert (3, 0) == ((planned := images.plan(spark, lake, listed)).new, planned.changed)
+    assert 3 == ingest(spark, lake, source).rows
+    assert 3 == len(rows(spark, lake))
+
+
+def test_files_that_are_looked_at_are_noted_wave_by_wave_and_stopped_between(spark, lake, tmp_path):
+    source = photos(tmp_path / "source", 5)
+    ingest(spark, lake, source)
+    for file in (source / "red").iterdir():
+        os.utime(file, (1e9, 1e9))
+    asked = iter([False, True])
+    waves = Settings(max_files=2)
+    first = ingest(spark, lake, source, waves, stop=lambda: next(asked, True))
+    assert {"unchanged": 2} == first.left
+    assert {"unchanged": 3} == ingest(spark, lake, source, waves).left
 
 
 def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_path):

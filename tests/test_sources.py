@@ -1,5 +1,6 @@
 import os
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -34,13 +35,14 @@ def test_empty_hidden_and_other_files_are_left_and_counted(tmp_path):
 
 
 def test_a_file_on_its_way_waits_and_one_that_lies_still_does_not(tmp_path):
-    fill(tmp_path, "new.jpg", "old.jpg", "future.jpg", "copy.jpg.part", "copy.tmp")
+    fill(tmp_path, "new.jpg", "old.jpg", "future.jpg", "soon.jpg", "copy.jpg.part", "copy.tmp")
     now = time.time()
     os.utime(tmp_path / "old.jpg", (now - 60, now - 60))
     os.utime(tmp_path / "future.jpg", (now + 3600, now + 3600))
+    os.utime(tmp_path / "soon.jpg", (now + 10, now + 10))  # as if written after the listing began
     assert ["future.jpg", "old.jpg"] == names(tmp_path, settle=30)
-    assert {"settling": 3} == sources.listing(str(tmp_path), settle=30).left_counts()
-    assert ["future.jpg", "new.jpg", "old.jpg"] == names(tmp_path)
+    assert {"settling": 4} == sources.listing(str(tmp_path), settle=30).left_counts()
+    assert ["future.jpg", "new.jpg", "old.jpg", "soon.jpg"] == names(tmp_path)
 
 
 def test_links_are_followed_inside_the_source_and_counted_where_they_leave_loop_or_dangle(tmp_path):
@@ -92,3 +94,16 @@ def test_a_source_that_is_no_folder_is_refused(tmp_path):
 def test_a_file_system_that_pyarrow_has_not_is_refused(source):
     with pytest.raises(UserError, match="cannot be opened"):
         sources.listing(source)
+
+
+def test_a_path_that_may_not_be_looked_at_is_not_missing(tmp_path):
+    fill(tmp_path, "a.jpg")
+    paths = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "x" * 300 + ".jpg")]
+    assert [False, True, False] == sources.missing_files(str(tmp_path), paths)
+
+
+def test_a_source_is_a_path_or_a_uri_of_the_scheme_file(tmp_path):
+    fill(tmp_path, "a b/%41.jpg")
+    for scheme in ("file://", "file:", "file://localhost"):
+        source = scheme + quote(str(tmp_path / "a b"))
+        assert [str(tmp_path / "a b/%41.jpg")] == sources.listing(source).files["path"].to_pylist()

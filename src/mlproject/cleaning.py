@@ -2,7 +2,9 @@
 
 import errno
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +20,12 @@ from mlproject.session import from_arrow
 from mlproject.sources import Listing, open_source
 
 
-def check(source: str, move_to: str) -> None:
+def check(source: str, lake: str, move_to: str) -> None:
     """Raises UserError when files cannot be moved from a source to a folder.
 
     Args:
         source: As `Listing.source`.
+        lake: As `tables.locate` gives it.
         move_to: The folder.
     """
     root, _, prefix = open_source(source)
@@ -32,6 +35,8 @@ def check(source: str, move_to: str) -> None:
         raise UserError("clean_source=move needs a folder outside the source: -P clean_to=FOLDER")
     if local_path(move_to).is_relative_to(Path(root).resolve()):
         raise UserError(f"clean_to={move_to!r} lies in the source. Name a folder outside of it")
+    if tables.is_local(lake) and local_path(move_to).is_relative_to(lake):
+        raise UserError(f"clean_to={move_to!r} lies in the lake. Name a folder outside of it")
 
 
 def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) -> DataFrame:
@@ -48,15 +53,15 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
     """
     facts = ["path", "size_bytes", "modified_at"]
     images, files = tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files")
-    without_bytes = images.where("content is null").select("image_id")
+    with_bytes = images.where("content is not null").select("image_id")
     noted = files.where(F.col("state") == UNCHANGED).select(*facts, "image_id", "at")
     known = images.select(*facts, "image_id", F.col("ingested_at").alias("at")).union(noted)
     due = F.current_timestamp() - F.lit(timedelta(days=after_days))
-    safe = known.where(F.col("at") <= due).join(without_bytes, "image_id", "left_anti")
+    safe = known.where(F.col("at") <= due).join(with_bytes, "image_id", "left_semi")
     return from_arrow(spark, listed.files).join(safe, facts, "left_semi").orderBy("path")
 
 
-def clean(source: str, files: pa.Table, move_to: str = "") -> int:
+def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
     """Moves or deletes files of a source that still are as they were listed.
 
     Args:
@@ -65,28 +70,38 @@ def clean(source: str, files: pa.Table, move_to: str = "") -> int:
         move_to: A local folder, in which files keep their place below the source; "" = delete.
 
     Returns:
-        How many went.
+        How many went, and why the first of those that could not go stayed ("" = all went).
     """
     root, filesystem, prefix = open_source(source)
-    went = 0
+    went, why = 0, ""
     facts = (files["path"], files["size_bytes"], files["modified_at"].cast(pa.int64()))
     for path, size, modified_at in zip(*(column.to_pylist() for column in facts), strict=True):
         inner = path.removeprefix(prefix)
-        info = filesystem.get_file_info(inner)
-        if (info.type, info.size) != (fs.FileType.File, size):
+        is_as_listed = partial(_is_as_listed, filesystem, inner, size, modified_at)
+        try:
+            if not is_as_listed():
+                continue
+            if not move_to:
+                filesystem.delete_file(inner)
+            elif not _move(
+                Path(inner), local_path(move_to) / Path(inner).relative_to(root), is_as_listed
+            ):
+                continue
+        except OSError as error:
+            why = why or f"{path}: {error}"
             continue
-        if info.mtime_ns // 1000 != modified_at:
-            continue
-        if move_to:
-            _move(Path(inner), local_path(move_to) / Path(inner).relative_to(root))
-        else:
-            filesystem.delete_file(inner)
         went += 1
-    return went
+    return went, why
 
 
-def _move(file: Path, target: Path) -> None:
-    """Moves a file to a free name, whole or not at all."""
+def _is_as_listed(filesystem: fs.FileSystem, path: str, size: int, modified_at: int) -> bool:
+    info = filesystem.get_file_info(path)
+    is_file = info.type == fs.FileType.File
+    return is_file and (size, modified_at) == (info.size, info.mtime_ns // 1000)
+
+
+def _move(file: Path, target: Path, is_as_listed: Callable[[], bool]) -> bool:
+    """Moves a file to a free name, whole or not at all; gives back whether it went."""
     target.parent.mkdir(parents=True, exist_ok=True)
     place, number = target, 0
     while place.exists():
@@ -99,5 +114,9 @@ def _move(file: Path, target: Path) -> None:
             raise
         part = place.with_name(f"{place.name}.part")
         shutil.copy2(file, part)
+        if not is_as_listed():  # it was overwritten while it was copied
+            part.unlink()
+            return False
         part.rename(place)
         file.unlink()
+    return True

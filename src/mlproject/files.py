@@ -6,11 +6,14 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def local_path(place: str) -> Path:
     """The absolute path that a path, or a URI of the scheme `file`, names."""
-    return Path(re.sub("^file:(//)?", "", place)).expanduser().resolve()
+    if place.startswith("file:"):
+        place = unquote(re.sub("^file:(//(localhost(?=/))?)?", "", place))
+    return Path(place).expanduser().resolve()
 
 
 def write_whole(path: Path, text: str, *, executable: bool = False) -> None:

@@ -28,6 +28,7 @@ from mlproject.thumbnails import jpeg
 TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
 BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
+ROW_BYTES = 1024  # bytes of a row in Python, without content
 BLOCK_BYTES = 1024**2  # bytes read at a time
 BROKEN = "broken connection"
 BROKEN_AT_MOST = 3  # files in a row: then a server is down, and a task's other files are left
@@ -126,7 +127,7 @@ def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa
     held = 0
     for row in rows:
         together.append(row)
-        held += len(row["content"] or b"")
+        held += ROW_BYTES + len(row["content"] or b"") + len(row.get("thumbnail") or b"")
         if held >= BATCH_BYTES:
             yield pa.RecordBatch.from_pylist(together, schema=schema)
             together, held = [], 0
@@ -150,7 +151,7 @@ def read_file(
         if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
             return None, "changing"
         facts = header(content) if content is not None else _header(filesystem, path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None, "gone"
     except OSError as error:
         return None, BROKEN if s3.is_broken(error) else "unreadable"
@@ -183,15 +184,15 @@ def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None
                 blocks.append(block)
             else:
                 blocks.clear()
-    # Each block is a request of its own: of an object that is overwritten meanwhile they are
-    # blocks of two. Its ETag tells. Source: Arrow C++, ObjectInputFile::ReadAt
-    if size > BLOCK_BYTES and _version(filesystem, path) != version:
+    # The size and each block are requests of their own: of an object that is overwritten meanwhile
+    # they are of two. Its ETag tells. Source: Arrow C++, ObjectInputFile::Init and ReadAt
+    if not isinstance(filesystem, fs.LocalFileSystem) and _version(filesystem, path) != version:
         return "", -1, None
     return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
 
 
 def _version(filesystem: fs.FileSystem, path: str) -> Any:
-    """What a remote file system tells of the bytes that lie at a path now; a local one nothing."""
+    """What a remote file system tells of the bytes that lie at a path now."""
     with filesystem.open_input_stream(path, compression=None) as stream:
         return stream.metadata()
 

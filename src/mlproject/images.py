@@ -14,23 +14,31 @@ UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
 
 def paths(images: DataFrame, files: DataFrame) -> DataFrame:
-    """What is known of each path: path, known (its image_ids), image_id and state (its last).
+    """What is known of each path.
+
+    Its columns: path, known (image_ids of its rows in `images`, null = none), and of what was seen
+    there last image_id, state, size_bytes and modified_at.
 
     Args:
         images: The `images` table.
-        files: The `files` table.
+        files: The `files` table. A note of unchanged bytes counts as long as `images` has them.
     """
-    ingested = images.select("path", "image_id", F.lit("ingested").alias("state"), "ingested_at")
-    seen = files.select("path", "image_id", "state", "at")
+    facts = ["path", "image_id", "size_bytes", "modified_at"]
+    ingested = F.lit("ingested").alias("state"), F.col("ingested_at").alias("at")
+    rows = images.select("path", "image_id")
+    unchanged = files.where(F.col("state") == UNCHANGED).join(
+        rows, ["path", "image_id"], "left_semi"
+    )
+    others = files.where(F.col("state") != UNCHANGED)
+    seen = unchanged.unionByName(others).select(*facts, "state", "at")
+    known = F.collect_set(F.when(F.col("state") == "ingested", F.col("image_id")))
+    last = F.max_by(F.struct("image_id", "state", "size_bytes", "modified_at"), "at")
     return (
-        ingested.withColumnRenamed("ingested_at", "at")
+        images.select(*facts, *ingested)
         .unionByName(seen)
         .groupBy("path")
-        .agg(
-            F.collect_set("image_id").alias("known"),
-            F.max_by("image_id", "at").alias("image_id"),
-            F.max_by("state", "at").alias("state"),
-        )
+        .agg(known.alias("known"), last.alias("last"))
+        .select("path", F.when(F.size("known") > 0, F.col("known")).alias("known"), "last.*")
     )
 
 
@@ -48,7 +56,7 @@ def present(images: DataFrame, files: DataFrame) -> DataFrame:
 
 
 def pending(images: DataFrame, listed_files: pa.Table, files: DataFrame) -> DataFrame:
-    """The listed files whose path, size and modified time no table holds, and those that are back.
+    """The listed files whose size and modified time are not those last seen at their path.
 
     Args:
         images: The `images` table.
@@ -59,12 +67,12 @@ def pending(images: DataFrame, listed_files: pa.Table, files: DataFrame) -> Data
         The columns of `listed_files` and `known`: the image_ids that `images` has for that path.
     """
     listed = from_arrow(images.sparkSession, listed_files)
-    facts = ["path", "size_bytes", "modified_at"]
-    known = paths(images, files)
-    gone = known.where(F.col("state") == GONE)
-    seen = images.select(*facts).unionByName(files.select(*facts)).join(gone, "path", "left_anti")
-    missing = listed.join(seen, facts, "left_anti")
-    return missing.join(known.select("path", "known"), "path", "left")
+    last = paths(images, files).select(
+        "path", "known", F.struct("size_bytes", "modified_at").alias("last")
+    )
+    joined = listed.join(last, "path", "left")
+    now = F.struct("size_bytes", "modified_at")
+    return joined.where(~now.eqNullSafe(F.col("last"))).drop("last")
 
 
 @dataclass(frozen=True, slots=True)

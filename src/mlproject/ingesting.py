@@ -103,10 +103,17 @@ def ingest(
         refused: refusals.Refused = {}
         if not settings.include_erased:
             refused = refusals.refused(spark, lake, since.read(spark))
-        todo, same = _look(spark, refusals.with_refused(todo, refused), reading, counts)
-        for state, noted in refusals.parted(same, refused, ERASED, UNCHANGED):
-            _note(spark, lake, noted, state)
-            counts.add(Counter({state: noted.num_rows}))
+        fresh, doubtful = _parted(refusals.with_refused(todo, refused), settings)
+        found = [fresh]
+        for wave in _waves(doubtful, settings):
+            if stop():
+                break
+            new, same = _look(spark, wave, reading, counts)
+            found.append(new)
+            for state, noted in refusals.parted(same, refused, ERASED, UNCHANGED):
+                _note(spark, lake, noted, state)
+                counts.add(Counter({state: noted.num_rows}))
+        todo = pa.concat_tables(found)
         done = done_bytes = 0
         all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
         for wave in _waves(todo, settings):
@@ -156,24 +163,28 @@ def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
         yield todo.slice(start)
 
 
-def _look(
-    spark: SparkSession, todo: pa.Table, reading: Reading, counts: Any
-) -> tuple[pa.Table, pa.Table]:
-    """Parts what will give rows from files whose bytes are known: touched only, or erased.
+def _parted(todo: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
+    """What to read into rows at once, and what to look at before.
 
     A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
     So the files whose path the table knows, few as a rule, and any files when there are few, are
     read once more, before.
+    """
+    size = pc.sum(todo["size_bytes"]).as_py() or 0
+    few = todo.num_rows <= FEW and size <= settings.max_bytes
+    looked = pc.or_(todo["known"].is_valid(), few)
+    return todo.filter(pc.invert(looked)), todo.filter(looked)
+
+
+def _look(
+    spark: SparkSession, doubtful: pa.Table, reading: Reading, counts: Any
+) -> tuple[pa.Table, pa.Table]:
+    """Parts what will give rows from files whose bytes are known: touched only, or erased.
 
     Returns:
         What to read into rows; and the files of known bytes, with their `image_id`. What cannot be
         read now is in neither, and stays pending.
     """
-    few = todo.num_rows <= FEW
-    looked = pa.array([few or known is not None for known in todo["known"].to_pylist()], pa.bool_())
-    doubtful = todo.filter(looked)
-    if not doubtful.num_rows:
-        return todo, doubtful
     bare = replace(reading, thumbnail_px=0)  # what is looked at only needs none
     found = image_files.read(spark, doubtful, bare, counts, look=True)
     ids = dict(map(tuple, found.select("path", "image_id").toArrow().to_pandas().to_numpy()))
@@ -186,8 +197,7 @@ def _look(
     unchanged = unchanged.append_column(
         "image_id", pa.array([ids[path] for path in unchanged["path"].to_pylist()], pa.string())
     )
-    others = todo.filter(pc.invert(looked))
-    return pa.concat_tables([others, doubtful.filter(pa.array(new, pa.bool_()))]), unchanged
+    return doubtful.filter(pa.array(new, pa.bool_())), unchanged
 
 
 def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:

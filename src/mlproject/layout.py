@@ -8,8 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from mlproject.session import settings
 
 MANY = 10  # small files that are worth a commit
-# Below these shares of the wanted size files are put together, the smallest first. So a row is
-# written anew once a share, however many small ingests come, and a file of a quarter never.
+# Below these shares of the wanted size files are put together, the smallest first. Up to a 64th, a
+# few MB, that is cheap to repeat; from there on a row is written anew once a share, however many
+# small ingests come, and a file of a quarter never.
 SHARES = (64, 16, 4)
 
 

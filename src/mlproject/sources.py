@@ -82,8 +82,8 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     Args:
         source: A local folder, or a URI of a file system that pyarrow knows.
         include: Suffixes, comma-separated, in any case; "*" takes every file.
-        settle: Seconds since a file was modified, before it is taken; a time in the future counts
-            as long ago.
+        settle: Seconds since a file was modified, before it is taken. A time further than that in
+            the future counts as long ago.
 
     Raises:
         UserError: The source is no folder that can be listed.
@@ -93,7 +93,6 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
-    now = time.time() * 1e6
     try:
         for file in _walk(root, left) if not prefix else _select(root, filesystem, left):
             below = file.path[len(root) :].lstrip("/").split("/")
@@ -108,7 +107,8 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
                 left.append((file.path, "name"))
             elif file.size == 0:
                 left.append((file.path, "empty"))
-            elif 0 <= now - file.modified_at < settle * 1e6:
+            # A listing takes its time: a file written meanwhile is newer than its beginning.
+            elif abs(time.time() - file.modified_at / 1e6) < settle:
                 left.append((file.path, "settling"))
             else:
                 rows["path"].append(prefix + file.path)
@@ -166,11 +166,25 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
     """
     require(source)
     _, filesystem, prefix = open_source(source)
+    inner = [path.removeprefix(prefix) for path in paths]
     try:
-        found = filesystem.get_file_info([path.removeprefix(prefix) for path in paths])
+        return [_is_missing(info) for info in filesystem.get_file_info(inner)]
+    except OSError:
+        return [_is_there_none(source, filesystem, path) for path in inner]
+
+
+def _is_there_none(source: str, filesystem: fs.FileSystem, path: str) -> bool:
+    """Whether a path is there no more; where it may not be looked at, it is there."""
+    try:
+        return _is_missing(filesystem.get_file_info(path))
     except OSError as error:
+        if not _in_s3(source) or s3.is_refusal(error):
+            return False
         raise UserError(f"Source {source!r} does not answer. {_advice(source, error)}") from error
-    return [info.type == fs.FileType.NotFound for info in found]
+
+
+def _is_missing(info: fs.FileInfo) -> bool:
+    return bool(info.type == fs.FileType.NotFound)
 
 
 def require(source: str) -> None:
@@ -185,6 +199,8 @@ def require(source: str) -> None:
     try:
         bucket = filesystem.get_file_info(root.split("/")[0])
     except OSError as error:
+        if s3.is_refusal(error):  # it is there, for those who may list folders of it only
+            return
         raise UserError(f"Source {source!r} does not answer. {_advice(source, error)}") from error
     if bucket.type == fs.FileType.NotFound:
         raise UserError(f"Source {source!r} is gone. {s3.FAULTS['NO_SUCH_BUCKET']}")

@@ -54,7 +54,6 @@ MADE_BY = {
 }
 PARTITIONS = {"predictions": ("model_name", "model_version")}
 
-
 # Another writer was faster: what was computed is to be computed again.
 # Delta's Python classes of these share no base but PySpark's own.
 LOST = (
@@ -215,7 +214,11 @@ def until_not_lost(work: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def writing(
-    lake: str, verb: str, *, on_wait: Callable[[str], None] = lambda holder: None
+    lake: str,
+    verb: str,
+    *,
+    on_wait: Callable[[str], None] = lambda holder: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Holds the lake's writer lock: one verb at a time writes a local lake.
 
@@ -227,6 +230,10 @@ def writing(
         lake: As `locate` gives it.
         verb: Who writes, told to those who wait.
         on_wait: Called once with the holder's words when another process writes.
+        stop: Asked while waiting.
+
+    Raises:
+        UserError: It was stopped while waiting.
     """
     if not is_local(lake):
         yield
@@ -240,7 +247,10 @@ def writing(
             on_wait(holder.read_text(encoding="utf-8"))
         except OSError:
             on_wait("another process")  # it has just begun, or is about to end
-        lock.acquire()
+        try:
+            lock.acquire(cancel_check=stop)
+        except filelock.Timeout:
+            raise UserError("Stopped while another process was writing the lake") from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(f"{verb} (process {os.getpid()}, since {since})", encoding="utf-8")
