@@ -1,6 +1,7 @@
 """A server of S3's protocol (moto), and one before it that spoils answers."""
 
 import contextlib
+import http.server
 import json
 import re
 import socket
@@ -158,3 +159,38 @@ class _Request(socketserver.BaseRequestHandler):
             proxy.changed += 1
             answer = proxy.change(answer)
         self.request.sendall(answer)
+
+
+class EmptyBucket(http.server.ThreadingHTTPServer):
+    """Says of one bucket that it is there, and of all else that it is not."""
+
+    daemon_threads = True
+
+    def __init__(self, bucket: str):
+        super().__init__(("127.0.0.1", 0), _Absence)
+        self.bucket = bucket
+
+    @contextlib.contextmanager
+    def running(self):
+        """Its URL."""
+        thread = threading.Thread(target=self.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{self.server_address[1]}"
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+
+class _Absence(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        is_there = self.path.strip("/") == cast(EmptyBucket, self.server).bucket
+        self.send_response(200 if is_there else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815 - the library's name
+
+    def log_message(self, format, *args):  # noqa: A002 - the library's name
+        pass

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from mlproject import contents, image_files, ingesting, scoring, sources, tables
 from mlproject.ingesting import Settings
 from tests.conftest import photo, photos
+from tests.s3_servers import KEYS, EmptyBucket
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -84,6 +85,35 @@ def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, s
     assert (5, 0) == (done.images, done.errors)
     path.rmdir()
     assert 1 == scoring.score(spark, lake, version).images
+
+
+def test_references_into_a_bucket_that_is_not_there_stay_pending(spark, lake, source, monkeypatch):
+    ingest(spark, lake, source, content="reference")
+    images = tables.read(spark, lake, "images")
+    with EmptyBucket("there").running() as url:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setitem(spark.sparkContext.environment, name, value)
+        for bucket, errors, unreadable in (("there", ["gone"] * 6, 0), ("nowhere", [], 6)):
+            moved = images.withColumn("path", F.concat(F.lit(f"s3://{bucket}"), "path"))
+            counts = image_files.counts(spark)
+            told = contents.contents(moved, moved, counts).collect()
+            assert errors == [row.error for row in told]
+            assert unreadable == counts.value["unreadable"]
+
+
+def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, source, tmp_path):
+    ingest(spark, lake, source, content="reference")
+    content = (source / "red/000.jpg").read_bytes()
+    copies = photos(tmp_path / "copies", 2, "green")
+    for name in ("one.jpg", "two.jpg"):
+        (copies / name).write_bytes(content)
+    ingest(spark, lake, copies)
+    shutil.rmtree(source)
+    images = tables.read(spark, lake, "images")
+    asked = contents.references(images)
+    told = contents.contents(asked, images, image_files.counts(spark)).collect()
+    assert [content] == [row.content for row in told if row.error is None]
+    assert ["gone"] * 5 == [row.error for row in told if row.error]
 
 
 def test_auto_takes_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from mlproject.errors import UserError
 from mlproject.image_files import HELD_BYTES, hashed, in_batches
 from mlproject.onboard.errors import CHANGED, GONE, TOO_MANY_BYTES
-from mlproject.sources import open_path
+from mlproject.sources import open_path, require
 
 WAITS = (1, 4)  # seconds before a file that cannot be read is tried again
 
@@ -25,8 +27,10 @@ def references(images: DataFrame) -> DataFrame:
 def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
     """The bytes of images, those of references from their files: image_id, content, error.
 
-    An image without content has an error: `gone` or `changed` when no path in `images` that held
-    its bytes holds them now. An image whose file is there and cannot be read is left out.
+    The bytes of a reference come from the table where another row of it has them. An image without
+    content has an error: `gone` or `changed` when no path in `images` that held its bytes holds
+    them now. An image with a path that cannot be read now, or whose bucket is not there, is left
+    out.
 
     Args:
         rows: Rows of `images`.
@@ -39,6 +43,10 @@ def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
     held = rows.where("content is not null or error is not null").select(*columns)
     size = F.coalesce("size_bytes", F.lit(0)).alias("size_bytes")
     wanted = references(rows).select("image_id", size)
+    inline = _inline(references(rows), images)
+    if inline is not None:
+        held = held.unionByName(inline.select(*columns))
+        wanted = wanted.join(F.broadcast(inline.select("image_id")), "image_id", "left_anti")
     newest_first = F.sort_array(F.collect_list(F.struct("ingested_at", "path")), asc=False)
     places = (
         images.select("image_id", "ingested_at", "path")
@@ -53,41 +61,74 @@ def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
     return held.unionByName(fetched)
 
 
+def _inline(rows: DataFrame, images: DataFrame) -> DataFrame | None:
+    """For references, a row of the same image that has its bytes, where there is one.
+
+    Content is read only of ingest commits that such a row may be of, and never shuffled.
+    """
+    keys = ["image_id", "ingested_at", "path"]
+    ids, own = rows.select("image_id"), rows.select(*keys)
+    same = images.select(*keys).join(F.broadcast(ids), "image_id", "left_semi")
+    others = same.join(F.broadcast(own), keys, "left_anti")
+    commits = others.select(F.unix_micros("ingested_at")).distinct().collect()
+    if not commits:
+        return None
+    times = [F.timestamp_micros(F.lit(time)) for (time,) in commits]
+    there = images.where(F.col("ingested_at").isin(times)).where("content is not null")
+    first = F.min(F.struct("ingested_at", "path")).alias("first")
+    of_image = there.join(F.broadcast(others), keys, "left_semi").groupBy("image_id").agg(first)
+    return there.join(F.broadcast(of_image.select("image_id", "first.*")), keys, "left_semi")
+
+
 def _fetcher(
     counts: Any, schema: pa.Schema
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for mapInArrow: image_id, size_bytes, paths in; image_id, content, error out."""
 
     def fetch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        is_there = cache(_is_there)  # asked once a bucket and task
         asked = (row for batch in batches for row in batch.to_pylist())
-        yield from in_batches(
-            (row for ask in asked for row in _fetched(**ask, counts=counts)), schema
-        )
+        rows = (row for ask in asked for row in _fetched(ask, is_there, counts))
+        yield from in_batches(rows, schema)
 
     return fetch
 
 
 def _fetched(
-    image_id: str, size_bytes: int, paths: list[str], counts: Any
+    ask: dict[str, Any], is_there: Callable[[str], bool], counts: Any
 ) -> Iterator[dict[str, Any]]:
     """The bytes of one image from the first path that still holds them, or why there are none."""
-    row = {"image_id": image_id, "content": None, "error": GONE}
-    if size_bytes > HELD_BYTES:
+    row = {"image_id": ask["image_id"], "content": None, "error": GONE}
+    if ask["size_bytes"] > HELD_BYTES:
         yield {**row, "error": TOO_MANY_BYTES}
         return
-    for path in paths:
+    is_unreadable = False
+    for path in ask["paths"]:
         try:
             found, _, content = _read_again(path)
         except (FileNotFoundError, NotADirectoryError):
+            is_unreadable |= "://" in path and not is_there("/".join(path.split("/")[:3]))
             continue
         except OSError:
-            counts.add(Counter(unreadable=1))
-            return
-        if found == image_id:
+            is_unreadable = True
+            continue
+        if found == ask["image_id"]:
             yield {**row, "content": content, "error": None}
             return
         row["error"] = CHANGED
-    yield row
+    if is_unreadable:
+        counts.add(Counter(unreadable=1))
+    else:
+        yield row
+
+
+def _is_there(bucket: str) -> bool:
+    """Whether a bucket answers: without it, each of its files looks removed."""
+    try:
+        require(bucket)
+    except UserError:
+        return False
+    return True
 
 
 def _read_again(path: str) -> tuple[str, int, bytes | None]:
