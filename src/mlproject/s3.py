@@ -62,12 +62,15 @@ def folder(source: str) -> Folder:
         UserError: It is no such URI, or the bucket's region cannot be had.
     """
     place, _, query = source.removeprefix("s3://").partition("?")
-    if "@" in place.split("/")[0]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = given.get("endpoint_override", environment) or ""
+    if "@" in place.split("/")[0] or "@" in endpoint:
         raise UserError(
-            f"A source must not hold credentials: everybody could read them. {CREDENTIALS}"
+            "A source and its server's URL must not hold credentials: everybody could read them. "
+            f"{CREDENTIALS}"
         )
     parts = [part for part in place.split("/") if part]
-    given = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(given.keys() - {"endpoint_override", "region", "scheme"})
     if not parts or {".", ".."} & set(parts):
         raise UserError(
@@ -78,8 +81,6 @@ def folder(source: str) -> Folder:
             f"Source {source!r} has settings that are not known: {', '.join(unknown)} "
             "(known: endpoint_override, region, scheme)"
         )
-    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    endpoint = given.get("endpoint_override", environment) or ""
     if endpoint and "://" not in endpoint:
         endpoint = f"{given.get('scheme', 'https')}://{endpoint}"
     if endpoint and not endpoint.startswith(("http://", "https://")):
