@@ -7,6 +7,8 @@ mlflow run . -e erase --env-manager local -P file=erase.txt -P plan=true
 """
 
 import argparse
+import os
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -64,12 +66,24 @@ def main(arguments: argparse.Namespace) -> None:
 def _say_logged(run: Run) -> None:
     """`mlflow run` logs every -P before it starts us."""
     if any(run.data.params.get(name) for name in ("path", "prefix", "image_id")):
-        number = run.info.run_id
         print(
             "`mlflow run` has logged what you named as a parameter of this run. Remove that: "
-            f"mlflow runs delete --run-id {number} && mlflow gc --run-ids {number}. "
+            f"{forgetting(run.info.run_id)}\n"
             "With -P file=LIST only the list's name is logged"
         )
+
+
+def forgetting(run_id: str) -> str:
+    """The commands that take a run out of MLflow for good."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    # Another's may hold a password, and was named in the environment.
+    is_shown = uri.startswith("sqlite") or "@" not in uri
+    shown = shlex.quote(uri) if is_shown else '"$MLFLOW_TRACKING_URI"'
+    delete = f"MLFLOW_TRACKING_URI={shown} mlflow runs delete --run-id {run_id}"
+    remove = f"mlflow gc --run-ids {run_id} --tracking-uri {shown} --backend-store-uri"
+    if uri.startswith("http"):
+        return f"{delete}, and then, where the server's database is: {remove} DATABASE"
+    return f"{delete} && {remove} {shown}"
 
 
 def _plan(lake: str, chosen: erasing.Selection) -> None:
@@ -130,10 +144,14 @@ def _erase(arguments: argparse.Namespace, chosen: erasing.Selection) -> None:
             f"Data files deleted within {hours:g} hours stay, with the bytes of erased images. "
             "Run the same command again after that"
         )
+    if done.data_files:
+        print(
+            "Older versions of the tables can no longer be read, and a reader that has one open "
+            "may fail"
+        )
     print(
-        "Older versions of the tables can no longer be read, and a reader that has one open may "
-        "fail. Reports and MLflow runs from before are as they were, with the small pictures and "
-        "paths in them"
+        "Reports and MLflow runs from before are as they were, with the small pictures and paths "
+        "in them"
     )
 
 

@@ -13,13 +13,16 @@ from pyspark.sql import functions as F
 
 from mlproject import removal, tables
 from mlproject.errors import UserError
+from mlproject.images import ERASED
 from mlproject.session import from_arrow
 
-TABLES = ("predictions", "files", "images")  # `images` last: a path is found there after a kill
+# `files` last: a path that stands only there finds its content, at another path, after a kill too.
+TABLES = ("predictions", "images", "files")
 EXAMPLES = 10  # paths that a plan shows
 
 SHA256 = re.compile("[0-9a-fA-F]{64}")
 WHOLE = re.compile(r"/|[a-zA-Z][\w+.-]*:")  # how an absolute path, or a URI, begins
+EVERYTHING = re.compile(r"([a-zA-Z][\w+.-]*:)?/*")  # the root of a file system, or of all buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str
         )
     if path:
         return Selection(paths=frozenset([path]))
+    if EVERYTHING.fullmatch(prefix):
+        raise UserError(f"prefix {prefix!r} names no folder or bucket: /FOLDER or s3://BUCKET")
     return Selection(prefix=f"{prefix.rstrip('/')}/")
 
 
@@ -151,8 +156,9 @@ def erase(
 ) -> Erased:
     """Takes the chosen contents out of every table, and the files that hold them.
 
-    The hashes are noted in `erased` first, so that no ingest takes the contents again; rows of
-    `images` go last, because by them the same call after a kill finds the rest.
+    The hashes are noted in `erased` first, so that no ingest takes the contents again. After a kill
+    the same call finds the contents by their paths in `images` or `files`, and once these are gone
+    it finishes what any erase has left.
 
     Args:
         spark: A session with Delta.
@@ -162,23 +168,22 @@ def erase(
         on_step: Told the steps done and the steps to do, after each.
 
     Raises:
-        UserError: There is no table of images, or nothing in the lake matches and nothing that
-            an earlier erase deleted was left.
+        UserError: There is no table of images, or nothing matches and no erase is unfinished.
     """
     if not 0 <= retention_hours < math.inf:
         raise UserError(f"retention_hours {retention_hours:g} is no number of hours from 0 on")
     ids, unknown = _contents(spark, lake, chosen)
-    if not ids.num_rows and not tables.exists(spark, lake, "erased"):
-        raise _nothing(lake, chosen)
     present = [name for name in TABLES if tables.exists(spark, lake, name)]
+    if not ids.num_rows and not _unfinished(spark, lake, present):
+        raise _nothing(lake, chosen)
     total = 1 + 2 * len(present)
     _note(spark, lake, ids)
     on_step(1, total)
     rows: dict[str, int] = {}
     for step, name in enumerate(present, start=2):
         gone = from_arrow(spark, ids.select(["image_id"]))
-        if name == "predictions":
-            gone = gone.unionByName(_late(spark, lake)).distinct()
+        if name != "images":
+            gone = gone.unionByName(_late(spark, lake, name)).distinct()
         rows[name] = removal.delete(spark, f"{lake}/{name}", gone)
         on_step(step, total)
     data_files = 0
@@ -276,10 +281,20 @@ def _note(spark: SparkSession, lake: str, ids: pa.Table) -> None:
             return
 
 
-def _late(spark: SparkSession, lake: str) -> DataFrame:
-    """Erased contents that have predictions still, or again: a scorer was at work on them."""
+def _unfinished(spark: SparkSession, lake: str, present: list[str]) -> bool:
+    """Whether an erase was killed, or kept files for a time, or rows came after it."""
+    return tables.exists(spark, lake, "erased") and any(
+        removal.is_unfinished(spark, f"{lake}/{name}") or not _late(spark, lake, name).isEmpty()
+        for name in present
+    )
+
+
+def _late(spark: SparkSession, lake: str, table: str) -> DataFrame:
+    """Erased contents that a table has and `images` not: after a kill, or another verb's work."""
     erased = tables.read(spark, lake, "erased").select("image_id")
     images = tables.read(spark, lake, "images").select("image_id")
     late = erased.join(images, "image_id", "left_anti")
-    predictions = tables.read(spark, lake, "predictions").select("image_id")
-    return late.join(predictions, "image_id", "left_semi")
+    rows = tables.read(spark, lake, table)
+    if table == "files":
+        rows = rows.where(F.col("state") != ERASED)
+    return late.join(rows.select("image_id"), "image_id", "left_semi")

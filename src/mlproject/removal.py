@@ -3,6 +3,8 @@
 Each of the two is safe to repeat, so what a kill cut short is finished by the same call again.
 """
 
+from datetime import timedelta
+
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -76,3 +78,27 @@ def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
         table.vacuum(retention_hours)
     ended = table.history(10).where("operation = 'VACUUM END'").orderBy(F.desc("version")).first()
     return int(ended["operationMetrics"]["numDeletedFiles"]) if ended else 0
+
+
+def is_unfinished(spark: SparkSession, path: str) -> bool:
+    """Whether files may still hold rows that `delete` took out.
+
+    So it is when no whole VACUUM since has reached the last MERGE, by its time less its retention.
+    Source: delta-spark, VacuumCommand.logVacuumStart, for the names of the parameters.
+
+    Args:
+        spark: A session with Delta.
+        path: Where the table lies.
+    """
+    history = DeltaTable.forPath(spark, path).history().orderBy("version")
+    deleted = started = reached = None
+    for commit in history.select("operation", "operationParameters", "timestamp").collect():
+        if commit.operation == "MERGE":
+            deleted = commit.timestamp
+        elif commit.operation == "VACUUM START":
+            told = commit.operationParameters
+            millis = told.get("specifiedRetentionMillis") or told["defaultRetentionMillis"]
+            started = commit.timestamp - timedelta(milliseconds=int(millis))
+        elif commit.operation == "VACUUM END":
+            reached = started
+    return deleted is not None and (reached is None or reached < deleted)
