@@ -108,7 +108,8 @@ def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, s
     for name in ("one.jpg", "two.jpg"):
         (copies / name).write_bytes(content)
     ingest(spark, lake, copies)
-    shutil.rmtree(source)
+    for folder in (source, copies):
+        shutil.rmtree(folder)
     images = tables.read(spark, lake, "images")
     asked = contents.references(images)
     told = contents.contents(asked, images, image_files.counts(spark)).collect()
