@@ -9,9 +9,10 @@ its end, 1,000 files a folder.
 - bare loop: a process a core; each reads its files, hashes them, probes their headers with Pillow,
   and writes one uncompressed Parquet file.
 - cold: a new Spark session and `ingest` into a new lake. Ingest alone: without imports and session.
+- again: `ingest` once more, with nothing new, in the same session.
 - stream: Spark's own stream of binary files into a Delta table, which neither hashes nor probes.
 - nothing new: `ingest` of files whose listing the table holds, against `os.scandir` and `stat` over
-  the same tree.
+  the same tree, each number of files in a new session. What 1,000 files take is Spark's own cost.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import json
 import math
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -56,6 +56,10 @@ def main() -> None:
         size, _ = walked(folder / "photos")
         first = bare(folder)
         spark = json.loads(score.child(folder, "--spark", file=__file__))
+        spark["curve"] = [
+            json.loads(score.child(folder, "--nothing-new", str(files), file=__file__))
+            for files in CURVE
+        ]
         last = bare(folder)
         table = told(count, size, [first, last], spark)
     print(table)
@@ -120,11 +124,20 @@ def measure_spark() -> None:
         started = time.monotonic()
         ingesting.ingest(spark, lake, sources.listing("photos"))
         ended = time.monotonic()
+        ingesting.ingest(spark, lake, sources.listing("photos"))
+        again = time.monotonic() - ended
         streamed = stream(spark)
         streamed_again = stream(spark)
-        curve = [nothing_new(spark, files) for files in CURVE]
-    facts = {"cold": ended - began, "session": started - began, "curve": curve}
+    facts = {"cold": ended - began, "session": started - began, "again": again}
     print(json.dumps({**facts, "stream": streamed, "stream_again": streamed_again}))
+
+
+def measure_nothing_new(count: int) -> None:
+    """Prints what an ingest with nothing new takes in a new session, as JSON."""
+    from mlproject.session import session
+
+    with session("benchmark") as spark:
+        print(json.dumps(nothing_new(spark, count)))
 
 
 def stream(spark: Any) -> float:
@@ -174,8 +187,15 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
     done = ingesting.ingest(spark, lake, listed)
     assert (done.rows, done.listed) == (0, count)
     seconds = listing + time.monotonic() - began
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return {"files": count, "walk": walk, "listing": listing, "all": seconds, "memory": memory}
+    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
+    memory = {"python": peak_mb("self"), "jvm": peak_mb(jvm)}
+    return {"files": count, "walk": walk, "listing": listing, "all": seconds, **memory}
+
+
+def peak_mb(process: int | str) -> float:
+    """The most memory that a process has held, MB. Source: proc(5), VmHWM."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM"))
 
 
 def synthetic(folder: Path, count: int) -> Any:
@@ -198,6 +218,7 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
         ("bare loop", bare_s),
         ("ingest alone", alone),
         ("ingest, cold (new session)", spark["cold"]),
+        ("ingest again, nothing new", spark["again"]),
         ("Spark's stream of binaryFile into Delta, in the same session", spark["stream"]),
     ]
     lines = [
@@ -216,22 +237,27 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
         "",
         "Nothing new (of the last row the listing is made up):",
         "",
-        "| files | scandir and stat, s | listing, s | listing and ingest, s | Python, MB |",
-        "|---|---|---|---|---|",
-        *map(_told_curve, spark["curve"]),
+        "| files | scandir and stat, s | listing, s | listing and ingest, s | beyond 1,000 files, "
+        "of scandir and stat | Python, MB | JVM, MB |",
+        "|---|---|---|---|---|---|---|",
+        *(_told_curve(at, spark["curve"][0]["all"]) for at in spark["curve"]),
         "",
     ]
     return "\n".join(lines)
 
 
-def _told_curve(at: dict[str, Any]) -> str:
-    walk = "" if math.isnan(at["walk"]) else f"{at['walk']:.2f}"
-    facts = f"{at['listing']:.2f} | {at['all']:.1f} | {at['memory']:.0f}"
-    return f"| {at['files']:,} | {walk} | {facts} |"
+def _told_curve(at: dict[str, Any], fixed: float) -> str:
+    is_real = not math.isnan(at["walk"])
+    walk = f"{at['walk']:.2f}" if is_real else ""
+    beyond = f"{(at['all'] - fixed) / at['walk']:.1f}" if is_real and at["all"] > fixed else ""
+    times = f"{walk} | {at['listing']:.2f} | {at['all']:.1f} | {beyond}"
+    return f"| {at['files']:,} | {times} | {at['python']:.0f} | {at['jvm']:.0f} |"
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--spark"]:
         measure_spark()
+    elif sys.argv[1:2] == ["--nothing-new"]:
+        measure_nothing_new(int(sys.argv[2]))
     else:
         main()

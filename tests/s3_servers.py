@@ -113,16 +113,17 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, server: str, word: str, times: int, change=half):
+    def __init__(self, server: str, word: str, times: int, change=half, method="GET"):
         super().__init__(("127.0.0.1", 0), _Request)
         place = urlsplit(server)
         self.behind = (str(place.hostname), int(place.port or 80))
         self.word = word.encode()
-        """What is in the first line of a GET whose answer is changed."""
+        """What is in the first line of a request whose answer is changed."""
         self.times = times
         """How many answers are changed."""
         self.changed = 0
         self.change = change
+        self.method = method.encode()
 
     @property
     def url(self):
@@ -155,7 +156,7 @@ class _Request(socketserver.BaseRequestHandler):
             answer = b""
             while block := behind.recv(65536):
                 answer += block
-        if first.startswith(b"GET") and proxy.word in first and proxy.changed < proxy.times:
+        if first.startswith(proxy.method) and proxy.word in first and proxy.changed < proxy.times:
             proxy.changed += 1
             answer = proxy.change(answer)
         self.request.sendall(answer)
