@@ -156,6 +156,8 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
 
     The rows are written without reading a file: `ingest` compares listings.
     """
+    from pyspark.sql import functions as F
+
     from mlproject import ingesting, sources, tables
     from mlproject.session import from_arrow
 
@@ -182,7 +184,8 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
         for name in names
         if name not in rows.columns
     ]
-    tables.append(rows.selectExpr("*", *nulls).select(*names), since)
+    rows = rows.selectExpr("*", *nulls).withColumn("ingested_at", F.current_timestamp())
+    tables.append(rows.select(*names), since)
     began = time.monotonic()
     done = ingesting.ingest(spark, lake, listed)
     assert (done.rows, done.listed) == (0, count)
