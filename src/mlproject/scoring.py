@@ -37,7 +37,6 @@ WORKER = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
 }
 
-
 _ENVIRONMENT = threading.Lock()  # of the Spark context, which all threads share
 
 

@@ -202,7 +202,7 @@ def require(source: str) -> None:
         if s3.is_refusal(error):  # it is there, for those who may list folders of it only
             return
         raise UserError(f"Source {source!r} does not answer. {_advice(source, error)}") from error
-    if bucket.type == fs.FileType.NotFound:
+    if _is_missing(bucket):
         raise UserError(f"Source {source!r} is gone. {s3.FAULTS['NO_SUCH_BUCKET']}")
 
 
