@@ -11,12 +11,15 @@ its end, 1,000 files a folder.
 - cold: a new Spark session and `ingest` into a new lake. Ingest alone: without imports and session.
 - again: `ingest` once more, with nothing new, in the same session.
 - stream: Spark's own stream of binary files into a Delta table, which neither hashes nor probes.
+- daft: Daft reads the files into Parquet files, without a hash and a probe either; where
+  `pip install daft` has been done, which is no requirement of the project.
 - nothing new: `ingest` of files whose listing the table holds, against `os.scandir` and `stat` over
   the same tree, each number of files in a new session. What 1,000 files take is Spark's own cost.
 """
 
 import argparse
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -26,6 +29,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,8 @@ def main() -> None:
             json.loads(score.child(folder, "--nothing-new", str(files), file=__file__))
             for files in CURVE
         ]
+        if importlib.util.find_spec("daft"):
+            spark["daft"] = json.loads(score.child(folder, "--daft", file=__file__))
         last = bare(folder)
         table = told(count, size, [first, last], spark)
     print(table)
@@ -116,10 +122,10 @@ def bare_loop(files: list[Path], out: Path) -> None:
 def measure_spark() -> None:
     """Prints seconds of a cold ingest, of Spark's own stream, and of nothing new, as JSON."""
     began = time.monotonic()
-    from mlproject import ingesting, sources, tables
+    from mlproject import ingesting, lakes, sources
     from mlproject.session import session
 
-    lake = tables.locate_to_write("lake")
+    lake = lakes.locate_to_write("lake")
     with session("benchmark") as spark:
         started = time.monotonic()
         ingesting.ingest(spark, lake, sources.listing("photos"))
@@ -151,15 +157,26 @@ def stream(spark: Any) -> float:
     return time.monotonic() - began
 
 
+def measure_daft() -> None:
+    """Prints the seconds that Daft takes from the files to Parquet files, as JSON."""
+    began = time.monotonic()
+    import daft
+    from daft.functions import download
+
+    files = daft.from_glob_path("photos/**/*.jpg")
+    files = files.with_column("content", download(files["path"]))
+    files.write_parquet("daft", compression="none")
+    print(json.dumps(time.monotonic() - began))
+
+
 def nothing_new(spark: Any, count: int) -> dict[str, float]:
     """Seconds of an ingest with nothing new among so many files, and what it takes beside.
 
     The rows are written without reading a file: `ingest` compares listings.
     """
-    from pyspark.sql import functions as F
+    import pyarrow as pa
 
-    from mlproject import ingesting, sources, tables
-    from mlproject.session import from_arrow
+    from mlproject import arrow_tables, ingesting, lakes, sources
 
     folder = Path(f"files-{count}")
     if count <= REAL:
@@ -175,17 +192,15 @@ def nothing_new(spark: Any, count: int) -> dict[str, float]:
         walk, began = math.nan, time.monotonic()
         listed = synthetic(folder.resolve(), count)
     listing = time.monotonic() - began
-    lake = tables.locate_to_write(f"lake-{count}")
-    since = tables.snapshot(spark, lake, "images", "benchmark")
-    rows = from_arrow(spark, listed.files).selectExpr("*", "sha2(path, 256) AS image_id")
-    names = tables.schema("images").fieldNames()
-    nulls = [
-        f"CAST(NULL AS {since.read(spark).schema[name].dataType.simpleString()}) AS {name}"
-        for name in names
-        if name not in rows.columns
-    ]
-    rows = rows.selectExpr("*", *nulls).withColumn("ingested_at", F.current_timestamp())
-    tables.append(rows.select(*names), since)
+    lake = lakes.locate_to_write(f"lake-{count}")
+    since = arrow_tables.snapshot(lake, "images", "benchmark")
+    hashes = (hashlib.sha256(path.encode()) for path in listed.files["path"].to_pylist())
+    rows = {name: listed.files[name] for name in listed.files.column_names}
+    rows["image_id"] = pa.array([found.hexdigest() for found in hashes])
+    rows["ingested_at"] = pa.array([datetime.now(UTC)] * count)
+    columns = lakes.SCHEMAS["images"]
+    whole = [rows.get(field.name, pa.nulls(count, field.type)) for field in columns]
+    arrow_tables.append(pa.table(whole, names=columns.names).cast(columns), since)
     began = time.monotonic()
     done = ingesting.ingest(spark, lake, listed)
     assert (done.rows, done.listed) == (0, count)
@@ -224,6 +239,8 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
         ("ingest again, nothing new", spark["again"]),
         ("Spark's stream of binaryFile into Delta, in the same session", spark["stream"]),
     ]
+    if "daft" in spark:
+        rows.append(("Daft, reading and writing alone, imports and all", spark["daft"]))
     lines = [
         f"# ingest: {count} photos of {size / count / 1000:.0f} kB",
         "",
@@ -260,6 +277,8 @@ def _told_curve(at: dict[str, Any], fixed: float) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--spark"]:
         measure_spark()
+    elif sys.argv[1:] == ["--daft"]:
+        measure_daft()
     elif sys.argv[1:2] == ["--nothing-new"]:
         measure_nothing_new(int(sys.argv[2]))
     else:

@@ -123,10 +123,10 @@ def measure_spark() -> None:
     began = time.monotonic()
     from mlflow import MlflowClient
 
-    from mlproject import registry, scoring, tables
+    from mlproject import lakes, registry, scoring
     from mlproject.session import session
 
-    client, lake = MlflowClient(), tables.locate("lake")
+    client, lake = MlflowClient(), lakes.locate("lake")
     with session("benchmark") as spark:
         started = time.monotonic() - began
         scoring.score(spark, lake, registry.resolve(client, "models:/photos/1"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from mlproject import erasing, tables, tracking
+from mlproject import erasing, lakes, tracking
 from mlproject.errors import UserError
 from mlproject.session import session
 from pipelines import command, progress, say_wait
@@ -54,8 +54,8 @@ def main(arguments: argparse.Namespace) -> None:
             image_id=arguments.image_id,
             file=arguments.file,
         )
-        lake = tables.locate(arguments.lake)
-        if tables.is_local(lake) and not Path(lake).is_dir():
+        lake = lakes.locate(arguments.lake)
+        if lakes.is_local(lake) and not Path(lake).is_dir():
             raise UserError(f"There is no lake {lake!r}. Name one: -P lake=FOLDER")
         if arguments.plan == "true":
             _plan(lake, chosen)
@@ -114,13 +114,13 @@ def _plan(lake: str, chosen: erasing.Selection) -> None:
 
 
 def _erase(arguments: argparse.Namespace, chosen: erasing.Selection) -> None:
-    lake = tables.locate_to_write(arguments.lake)
+    lake = lakes.locate_to_write(arguments.lake)
     hours = arguments.retention_hours
-    if not tables.is_local(lake):
+    if not lakes.is_local(lake):
         print("Nothing else may write this lake meanwhile: VACUUM would take it for left over")
     with (
         session("mlproject erase") as spark,
-        tables.writing(lake, "erase", on_wait=say_wait),
+        lakes.writing(lake, "erase", on_wait=say_wait),
         progress("erase") as [on_step],
     ):
         done = erasing.erase(spark, lake, chosen, retention_hours=hours, on_step=on_step)

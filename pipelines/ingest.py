@@ -8,18 +8,42 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import mlflow
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from mlproject import cleaning, images, ingesting, labels, layout, sources, tables, tracking
+from mlproject import (
+    arrow_tables,
+    cleaning,
+    images,
+    ingesting,
+    labels,
+    lakes,
+    layout,
+    sources,
+    tracking,
+)
 from mlproject.errors import UserError
 from mlproject.session import session
-from pipelines import command, progress_of_bytes, say_wait
+from pipelines import command, progress_of_bytes, say_wait, stopped_by_signals
 from pipelines import parser as new_parser
 
+MOVES = {
+    "relabelled": "Gave {} rows another label",
+    "gone": "Marked {} files as gone",
+    "cleaned": "Cleaned {} files from the source",
+}
+OpenSpark = Callable[[], SparkSession]
+
+# Metrics beside one for each reason why a file was left.
+SUMS = {
+    "waiting": ("empty", "settling", "changing"),
+    "skipped": ("skipped", "link", "name"),
+}
 LEAST = (
     *((1, name) for name in ("max_files", "max_bytes", "target_file_bytes")),
     *((0, name) for name in ("settle", "interval", "thumbnail_px", "clean_after")),
@@ -75,64 +99,71 @@ def main(arguments: argparse.Namespace) -> None:
         if arguments.clean_source != "keep" and arguments.on_missing == "mark":
             raise UserError("clean_source with on_missing=mark would mark what was cleaned as gone")
         if arguments.clean_source == "move":
-            cleaning.check(arguments.source, tables.locate(arguments.lake), arguments.clean_to)
+            cleaning.check(arguments.source, lakes.locate(arguments.lake), arguments.clean_to)
         if not labels.is_table(arguments.labels):
             labels.pattern(arguments.labels)
         if arguments.plan == "true":
-            with session("mlproject ingest") as spark:
-                _plan(spark, arguments, tables.locate(arguments.lake))
+            _plan(arguments, lakes.locate(arguments.lake))
             return
-        lake = tables.locate_to_write(arguments.lake)
-        with session("mlproject ingest") as spark:
+        lake = lakes.locate_to_write(arguments.lake)
+        with stopped_by_signals() as stopped, _spark_when_needed() as spark:
             if arguments.mode == "watch":
-                _watch(spark, arguments, lake)
-            else:
-                print(_look(spark, arguments, lake, threading.Event())[1])
+                _watch(spark, arguments, lake, stopped)
+                return
+            print(_look(spark, arguments, lake, stopped)[1])
+            if stopped.is_set():
+                raise KeyboardInterrupt
 
 
-def _plan(spark: SparkSession, arguments: argparse.Namespace, lake: str) -> None:
+@contextmanager
+def _spark_when_needed() -> Iterator[OpenSpark]:
+    """A function that gives the session, which starts when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def opened() -> SparkSession:
+            on_interrupt = signal.getsignal(signal.SIGINT)
+            spark = stack.enter_context(session("mlproject ingest"))
+            signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
+            return spark
+
+        yield opened
+
+
+def _plan(arguments: argparse.Namespace, lake: str) -> None:
     erased = arguments.include_erased == "true"
-    planned = images.plan(spark, lake, _listing(arguments), include_erased=erased)
-    facts = {"new": planned.new, "changed": planned.changed, "bytes": planned.size_bytes}
-    mlflow.log_metrics({"files": planned.listed, **facts, **_counts(planned.left)})
+    planned = images.plan(lake, _listing(arguments), include_erased=erased)
+    mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
     print(
         f"To read: {planned.new} new and {planned.changed} changed of {planned.listed} image "
         f"files, {planned.size_bytes / 1e6:.1f} MB.{_aside(planned.left)} Nothing was written"
     )
 
 
-def _watch(spark: SparkSession, arguments: argparse.Namespace, lake: str) -> None:
-    """Looks again and again, until SIGTERM or Ctrl-C; what is being committed then is."""
-    looks = 0
-    with _stopped_by_signals() as stopped:
-        while not stopped.is_set():
-            try:
-                moved, words = _look(spark, arguments, lake, stopped, step=looks)
-            except UserError as error:  # such as a source that is away for a while
-                print(f"{error}; the next look is in {arguments.interval:g} s", file=sys.stderr)
-            else:
-                if moved or not looks:
-                    print(words, flush=True)
-            looks += 1
-            stopped.wait(arguments.interval)
+def _watch(
+    spark: OpenSpark, arguments: argparse.Namespace, lake: str, stopped: threading.Event
+) -> None:
+    """Looks again and again, until it is stopped; what is being committed then is."""
+    looks, trouble = 0, ""
+    while not stopped.is_set():
+        try:
+            moved, words = _look(spark, arguments, lake, stopped, step=looks)
+        except UserError as error:  # such as a source that is away for a while
+            if trouble != str(error):  # told once
+                told = f"{error}; the next look is in {arguments.interval:g} s"
+                print(told, file=sys.stderr, flush=True)
+            trouble = str(error)
+        else:
+            if moved or trouble or not looks:
+                print(words, flush=True)
+            trouble = ""
+        looks += 1
+        stopped.wait(arguments.interval)
     print(f"Stopped after {looks} looks; what was committed stands")
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, in place of what they did."""
-    stopped = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in signals]
-    try:
-        yield stopped
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
 def _look(
-    spark: SparkSession,
+    spark: OpenSpark,
     arguments: argparse.Namespace,
     lake: str,
     stopped: threading.Event,
@@ -140,7 +171,55 @@ def _look(
     step: int = 0,
 ) -> tuple[bool, str]:
     """One ingest; whether anything changed, and what it came to in words."""
-    settings = ingesting.Settings(
+    writing = lakes.writing(lake, "ingest", on_wait=say_wait, stop=stopped.is_set)
+    with writing, progress_of_bytes("ingest") as on_wave:
+        listed = _listing(arguments)
+        given = None
+        if labels.is_table(arguments.labels):
+            given = labels.given(arguments.labels, listed.root)
+        erased = arguments.include_erased == "true"
+        planned = images.plan(lake, listed, include_erased=erased)
+        began = time.monotonic()
+        if planned.new or planned.changed:
+            done = ingesting.ingest(
+                spark(),
+                lake,
+                listed,
+                _settings(arguments),
+                given=given,
+                on_wave=on_wave,
+                stop=stopped.is_set,
+            )
+        else:
+            done = ingesting.nothing_new(lake, listed)
+        seconds = time.monotonic() - began
+        if done.left.keys() & {"gone", "unreadable"}:
+            sources.require(listed.source)  # so look all files of a source that is gone itself
+        relabelled, unmatched = _relabel(spark, lake, given)
+        gone, doubt = _mark(arguments, lake, listed)
+        cleaned, why = _clean(spark, arguments, lake, listed)
+        for table in ("images", "files"):
+            if layout.pays(f"{lake}/{table}", arguments.target_file_bytes):
+                layout.compact(spark(), f"{lake}/{table}", arguments.target_file_bytes)
+    version = arrow_tables.snapshot(lake, "images", "ingest").version
+    moves = {"relabelled": relabelled, "gone": gone, "cleaned": cleaned}
+    moved = bool(done.rows or any(moves.values()))
+    if moved or not step:  # a watch that finds nothing leaves nothing
+        mlflow.set_tag("mlproject.images_version", version)
+        facts = {"images": done.rows, "errors": done.errors, "bytes": done.size_bytes}
+        rate = {"images_per_second": done.rows / seconds}
+        mlflow.log_metrics({**_counts(planned, done.left), **facts, **rate, **moves}, step=step)
+    found = f"Nothing new among {done.listed} image files."
+    if done.rows:
+        size = f"{done.size_bytes / 1e6:.1f} MB, {done.errors} with an error."
+        found = f"Ingested {done.rows} of {done.listed} image files, {size}"
+    found = f"{found}{_aside(done.left)} {lake}/images version {version}"
+    told = [MOVES[name].format(count) for name, count in moves.items() if count]
+    return moved, "\n".join([*told, *(words for words in (unmatched, doubt, why) if words), found])
+
+
+def _settings(arguments: argparse.Namespace) -> ingesting.Settings:
+    return ingesting.Settings(
         content=arguments.content,
         max_inline_bytes=arguments.max_inline_bytes,
         thumbnail_px=arguments.thumbnail_px,
@@ -148,83 +227,35 @@ def _look(
         max_bytes=arguments.max_bytes,
         include_erased=arguments.include_erased == "true",
     )
-    told = []
-    writing = tables.writing(lake, "ingest", on_wait=say_wait, stop=stopped.is_set)
-    with writing, progress_of_bytes("ingest") as on_wave:
-        listed = _listing(arguments)
-        given = None
-        if labels.is_table(arguments.labels):
-            given = labels.given(spark, arguments.labels, listed.root)
-        began = time.monotonic()
-        done = ingesting.ingest(
-            spark, lake, listed, settings, given=given, on_wave=on_wave, stop=stopped.is_set
-        )
-        seconds = time.monotonic() - began
-        if done.left.keys() & {"gone", "unreadable"}:
-            sources.require(listed.source)  # so look all files of a source that is gone itself
-        if given is not None and (relabelled := labels.relabel(spark, lake, given)):
-            told.append(f"Gave {relabelled} rows another label")
-        if done.rows:
-            layout.compact(spark, f"{lake}/images", arguments.target_file_bytes)
-        gone = _mark(spark, arguments, lake, listed, told)
-        if gone or done.left.keys() & {"unchanged", "erased"}:
-            layout.compact(spark, f"{lake}/files", arguments.target_file_bytes)
-        cleaned = _clean(spark, arguments, lake, listed, told)
-    moved = bool(told or done.rows)
-    version = tables.snapshot(spark, lake, "images").version
-    if moved or not step:  # a watch that finds nothing leaves nothing
-        mlflow.set_tag("mlproject.images_version", version)
-        facts = {"images": done.rows, "errors": done.errors, "bytes": done.size_bytes}
-        rate = {"images_per_second": done.rows / seconds}
-        others = {"files": done.listed, "gone": gone, "cleaned": cleaned, **_counts(done.left)}
-        mlflow.log_metrics({**facts, **rate, **others}, step=step)
-    where = f"{lake}/images version {version}"
-    if done.rows:
-        told.append(
-            f"Ingested {done.rows} of {done.listed} image files, {done.size_bytes / 1e6:.1f} MB, "
-            f"{done.errors} with an error.{_aside(done.left)} {where}"
-        )
-    else:
-        told.append(f"Nothing new among {done.listed} image files.{_aside(done.left)} {where}")
-    return moved, "\n".join(told)
 
 
-def _mark(
-    spark: SparkSession,
-    arguments: argparse.Namespace,
-    lake: str,
-    listed: sources.Listing,
-    told: list[str],
-) -> int:
-    """Notes removed files where that is wanted; gives back how many, and tells of it."""
+def _relabel(spark: OpenSpark, lake: str, given: pa.Table | None) -> tuple[int, str]:
+    """Gives labels where that is wanted: how many rows got another, and what was of no row."""
+    if given is None:
+        return 0, ""
+    count = labels.relabel(spark(), lake, given) if labels.changes(lake, given).num_rows else 0
+    lost = labels.unmatched(lake, given)
+    return count, f"{lost} of {given.num_rows} labels are of no image in the table" if lost else ""
+
+
+def _mark(arguments: argparse.Namespace, lake: str, listed: sources.Listing) -> tuple[int, str]:
+    """Notes removed files where that is wanted: how many, or why none."""
     if arguments.on_missing == "keep":
-        return 0
+        return 0, ""
     if not (listed.files.num_rows or listed.left.num_rows):
-        told.append("The source is empty, so no file is marked as gone: is it mounted?")
-        return 0
-    gone = ingesting.mark_missing(spark, lake, listed)
-    if gone:
-        told.append(f"Marked {gone} files as gone")
-    return gone
+        return 0, "The source is empty, so no file is marked as gone: is it mounted?"
+    return ingesting.mark_missing(lake, listed), ""
 
 
 def _clean(
-    spark: SparkSession,
-    arguments: argparse.Namespace,
-    lake: str,
-    listed: sources.Listing,
-    told: list[str],
-) -> int:
-    """Cleans the source where that is wanted; gives back how many files went, and tells of it."""
-    if arguments.clean_source == "keep":
-        return 0
-    files = cleaning.ready(spark, lake, listed, arguments.clean_after).toArrow()
+    spark: OpenSpark, arguments: argparse.Namespace, lake: str, listed: sources.Listing
+) -> tuple[int, str]:
+    """Cleans the source where that is wanted: how many files went, and why not all."""
+    if arguments.clean_source == "keep" or not listed.files.num_rows:
+        return 0, ""
+    files = cleaning.ready(spark(), lake, listed, arguments.clean_after).toArrow()
     cleaned, why = cleaning.clean(listed.source, files, arguments.clean_to)
-    if cleaned:
-        told.append(f"Cleaned {cleaned} files from the source ({arguments.clean_source})")
-    if why:
-        told.append(f"Some files could not be cleaned from the source, such as {why}")
-    return cleaned
+    return cleaned, f"Some files could not be cleaned from the source, such as {why}" if why else ""
 
 
 def _listing(arguments: argparse.Namespace) -> sources.Listing:
@@ -234,8 +265,12 @@ def _listing(arguments: argparse.Namespace) -> sources.Listing:
     return labels.from_paths(listed, arguments.labels)
 
 
-def _counts(left: dict[str, int]) -> dict[str, int]:
-    return {f"left_{reason}": count for reason, count in left.items()}
+def _counts(planned: images.Planned, left: dict[str, int]) -> dict[str, int]:
+    """What was found and what was left, as metrics."""
+    facts = {"files": planned.listed, "new": planned.new, "changed": planned.changed}
+    for name, reasons in SUMS.items():
+        facts[name] = sum(left.get(reason, 0) for reason in reasons)
+    return {**facts, **{f"left_{reason}": count for reason, count in left.items()}}
 
 
 def _aside(left: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 
-from mlproject import drawn_images, rollouts, tables, tracking, training, versions
+from mlproject import drawn_images, lakes, rollouts, tables, tracking, training, versions
 from mlproject.frameworks import FRAMEWORKS
 from mlproject.session import session
 from pipelines import command, ingest, promote, report, rescore, train
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     versions.check_name(name)
     for framework, start in starts.items():  # wrong words are told before anything costs
         training.check(framework, start, training.defaults(start))
-    lake = tables.locate_to_write(arguments.lake)
+    lake = lakes.locate_to_write(arguments.lake)
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
     made = {}
@@ -76,7 +76,7 @@ Try next:
 
 
 def _draw(lake: str) -> str:
-    beside = Path(lake).parent if tables.is_local(lake) else Path.cwd()
+    beside = Path(lake).parent if lakes.is_local(lake) else Path.cwd()
     folder = beside / DRAWN
     drawn_images.draw(folder)
     return str(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow
 
-from mlproject import reports, tables, tracking
+from mlproject import lakes, reports, tracking
 from mlproject.errors import UserError
 from mlproject.files import write_whole
 from mlproject.session import session
@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     tracking.connect()
     out = _writable(arguments.out)
     with tracking.run("report", vars(arguments)):
-        lake = tables.locate(arguments.lake)
+        lake = lakes.locate(arguments.lake)
         with session("mlproject report") as spark:
             facts = reports.collect(spark, lake)
         write_whole(out, reports.render(facts))

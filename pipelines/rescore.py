@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JJavaError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
-from mlproject import registry, rollouts, scoring, tables, tracking
+from mlproject import lakes, registry, rollouts, scoring, tables, tracking
 from mlproject.errors import MlprojectError, UserError
 from mlproject.session import session
 from pipelines import command, say_wait
@@ -35,13 +35,13 @@ def main(arguments: argparse.Namespace) -> None:
     failed = False
     done: list[rollouts.Followed] = []
     with tracking.run("rescore", vars(arguments)) as run:
-        lake = tables.locate_to_write(arguments.lake)
+        lake = lakes.locate_to_write(arguments.lake)
         wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
         if len(wanted) == 1:
             registry.resolve(client, wanted[0])  # a wrong word is told before Spark starts
         with (
             session("mlproject rescore") as spark,
-            tables.writing(lake, "rescore", on_wait=say_wait),
+            lakes.writing(lake, "rescore", on_wait=say_wait),
         ):
             known = wanted or rollouts.pointers(tables.read(spark, lake, "rollouts"))
             if not known:

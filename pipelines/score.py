@@ -8,7 +8,7 @@ import argparse
 import mlflow
 from pyspark.sql import SparkSession
 
-from mlproject import registry, rollouts, scoring, tables, tracking
+from mlproject import lakes, registry, rollouts, scoring, tracking
 from mlproject.session import session
 from pipelines import command, progress, say_wait
 from pipelines import parser as new_parser
@@ -30,10 +30,10 @@ def main(arguments: argparse.Namespace) -> None:
     client = tracking.connect()
     with tracking.run("score", vars(arguments)) as run:
         version = registry.resolve(client, arguments.model)
-        lake = tables.locate_to_write(arguments.lake)
+        lake = lakes.locate_to_write(arguments.lake)
         with (
             session("mlproject score") as spark,
-            tables.writing(lake, f"score {version.uri}", on_wait=say_wait),
+            lakes.writing(lake, f"score {version.uri}", on_wait=say_wait),
         ):
             scored = score_version(
                 spark, lake, version, run_id=run.info.run_id, wave_images=arguments.wave_images

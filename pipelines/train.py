@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 
-from mlproject import tables, tracking, training, versions
+from mlproject import lakes, tables, tracking, training, versions
 from mlproject.frameworks import FRAMEWORKS, process
 from mlproject.registry import Version
 from mlproject.session import session
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> Version:
         seed=arguments.seed,
     )
     training.check(arguments.framework, arguments.weights, settings)
-    lake = tables.locate(arguments.lake)
+    lake = lakes.locate(arguments.lake)
     with (
         tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
         tempfile.TemporaryDirectory() as folder,

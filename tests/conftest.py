@@ -31,9 +31,9 @@ def spark():
 
 @pytest.fixture
 def lake(tmp_path: Path) -> str:
-    from mlproject import tables
+    from mlproject import lakes
 
-    return tables.locate_to_write(str(tmp_path / "lake"))
+    return lakes.locate_to_write(str(tmp_path / "lake"))
 
 
 @pytest.fixture(scope="module")

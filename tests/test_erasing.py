@@ -5,6 +5,7 @@ from pathlib import Path
 
 import deltalake
 import mlflow
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
@@ -181,10 +182,8 @@ def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, so
     again = erasing.erase(spark, lake, secret(source))
     assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
     assert [] == holders(lake)
-    given = [(str(source / "green/000.jpg"), "other")]
-    assert 1 == labels.relabel(
-        spark, lake, spark.createDataFrame(given, "path string, label string")
-    )
+    given = pa.table({"path": [str(source / "green/000.jpg")], "label": ["other"]})
+    assert 1 == labels.relabel(spark, lake, given)
     before = sorted(Path(lake).rglob("*"))
     with pytest.raises(UserError, match="nothing of it is left"):
         erasing.erase(spark, lake, secret(source))

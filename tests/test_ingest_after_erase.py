@@ -36,7 +36,7 @@ def test_an_erased_file_is_left_and_noted_once_and_not_read_again(spark, lake, s
     before = versions(spark, lake)
     assert {} == ingest(spark, lake, source).left
     assert before == versions(spark, lake)
-    assert 0 == images.plan(spark, lake, sources.listing(str(source))).new
+    assert 0 == images.plan(lake, sources.listing(str(source))).new
 
 
 def test_among_many_new_files_the_erased_are_left_and_the_others_taken(
@@ -67,7 +67,7 @@ def test_a_hash_of_unknown_size_is_refused_as_well(spark, lake, source, monkeypa
 def test_erased_contents_come_back_when_asked_and_then_count_as_wanted(spark, lake, source):
     ingest(spark, lake, source)
     listed = sources.listing(str(source))
-    assert 1 == images.plan(spark, lake, listed, include_erased=True).new
+    assert 1 == images.plan(lake, listed, include_erased=True).new
     assert 1 == ingest(spark, lake, source, include_erased=True).rows
     assert {} == ingest(spark, lake, source).left
     shutil.copy(source / "red/000.jpg", source / "copy.jpg")

@@ -10,11 +10,12 @@ import unicodedata
 from pathlib import Path
 
 import deltalake
+import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlproject import images, ingesting, scoring, sources, tables
+from mlproject import arrow_tables, images, ingesting, lakes, scoring, sources
 from tests.conftest import photo, photos, verb
 from tests.versions_for_tests import register_colours
 
@@ -29,10 +30,10 @@ def ingest(spark, lake, source, *, settle=0.0):
     return ingesting.ingest(spark, lake, sources.listing(str(source), settle=settle))
 
 
-def rows(spark, lake):
+def rows(lake):
     """(path, image_id) of all rows, a row that stands twice twice."""
-    found = tables.read(spark, lake, "images").select("path", "image_id").collect()
-    return sorted((row.path, row.image_id) for row in found)
+    found = arrow_tables.query(lake, "SELECT path, image_id FROM images", ["images"])
+    return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 def row(path: Path) -> tuple[str, str]:
@@ -48,7 +49,7 @@ def test_every_file_that_is_new_or_changed_in_any_way_is_there(spark, lake, tmp_
     (source / "empty.jpg").touch()
     (source / "grows.jpg").write_bytes(CONTENTS[0][:500])
     ingest(spark, lake, source)
-    before = rows(spark, lake)
+    before = rows(lake)
     (source / "new.jpg").write_bytes(CONTENTS[1])
     (source / "red/000.jpg").write_bytes(CONTENTS[2])  # overwritten
     shutil.copy(source / "new.jpg", source / "late.jpg")
@@ -59,7 +60,7 @@ def test_every_file_that_is_new_or_changed_in_any_way_is_there(spark, lake, tmp_
     (source / "empty.jpg").write_bytes(CONTENTS[3])
     done = ingest(spark, lake, source)
     expected = {*before, *map(row, eligible(source))}
-    assert sorted(expected) == rows(spark, lake)
+    assert sorted(expected) == rows(lake)
     assert (6, {}) == (done.rows, done.left)
 
 
@@ -73,13 +74,12 @@ def test_any_name_that_the_file_system_allows_is_one_path(spark, lake, tmp_path)
     not_utf8 = os.fsencode(source) + b"/\xff.jpg"
     Path(os.fsdecode(not_utf8)).write_bytes(CONTENTS[0])
     done = ingest(spark, lake, source)
-    assert sorted(row(source / f"{stem}.JpG") for stem in stems) == rows(spark, lake)
+    assert sorted(row(source / f"{stem}.JpG") for stem in stems) == rows(lake)
     assert {"name": 1} == done.left
     assert 0 == ingest(spark, lake, source).rows
-    told = images.status(spark, lake, sources.listing(str(source))).where("state = 'left'")
-    assert [(f"{source}/\\udcff.jpg", "name")] == [
-        (left.path, left.reason) for left in told.collect()
-    ]
+    told = images.status(lake, sources.listing(str(source))).filter(pc.field("state") == "left")
+    assert [f"{source}/\\udcff.jpg"] == told["path"].to_pylist()
+    assert ["name"] == told["reason"].to_pylist()
 
 
 def test_a_renamed_or_copied_file_is_a_new_path_of_the_same_image_and_not_scored_again(
@@ -115,7 +115,7 @@ def test_the_state_of_every_file_can_be_asked(spark, lake, tmp_path):
     (source / "new.jpg").write_bytes(CONTENTS[2])
     (source / ".hidden.jpg").write_bytes(CONTENTS[2])
     (source / "empty.jpg").touch()
-    found = images.status(spark, lake, sources.listing(str(source))).collect()
+    found = images.status(lake, sources.listing(str(source))).to_pylist()
     assert {
         "000.jpg": ("ingested", None),
         "001.jpg": ("changed", None),
@@ -123,7 +123,7 @@ def test_the_state_of_every_file_can_be_asked(spark, lake, tmp_path):
         "no.jpg": ("refused", "unsupported_format"),
         ".hidden.jpg": ("left", "skipped"),
         "empty.jpg": ("left", "empty"),
-    } == {Path(file.path).name: (file.state, file.reason) for file in found}
+    } == {Path(file["path"]).name: (file["state"], file["reason"]) for file in found}
 
 
 def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been(
@@ -138,9 +138,9 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
     assert "File too large" in said
     assert "Traceback" not in said
     assert "What was committed stands" in said
-    lake = tables.locate(str(tmp_path / "lake"))
+    lake = lakes.locate(str(tmp_path / "lake"))
     ingest(spark, lake, source)
-    assert sorted(map(row, eligible(source))) == rows(spark, lake)
+    assert sorted(map(row, eligible(source))) == rows(lake)
 
 
 def test_watching_takes_what_comes_and_stops_cleanly_when_told(store, tmp_path):
@@ -244,24 +244,24 @@ def test_any_life_of_a_folder_ends_as_a_model_of_the_file_system_predicts(
     spark, store, tmp_path_factory, happenings
 ):
     life = Life(tmp_path_factory.mktemp("life"))
-    lake = tables.locate_to_write(str(life.folder / "lake"))
+    lake = lakes.locate_to_write(str(life.folder / "lake"))
     for what, first, second in happenings:
         if what == "ingest":
             ingest(spark, lake, life.source)
             life.expected |= life.now()
         elif what == "kill":
-            kill(life, seconds=8 + 3 * first)
+            kill(life, seconds=4 + 3 * first)
             life.perhaps |= life.now()  # some of it is in the table
         else:
             life.happen(what, first, second)
     ingest(spark, lake, life.source)
     life.expected |= life.now()
-    found = rows(spark, lake)
+    found = rows(lake)
     assert len(found) == len(set(found))
     assert life.expected <= set(found) <= life.expected | life.perhaps
-    version = tables.snapshot(spark, lake, "images").version
+    version = arrow_tables.snapshot(lake, "images", "ingest").version
     assert (0, {}) == ((done := ingest(spark, lake, life.source)).rows, without_empty(done.left))
-    assert version == tables.snapshot(spark, lake, "images").version
+    assert version == arrow_tables.snapshot(lake, "images", "ingest").version
 
 
 def without_empty(left: dict[str, int]) -> dict[str, int]:

@@ -3,12 +3,13 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import images, ingesting, sources, tables
+from mlproject import arrow_tables, images, ingesting, sources, tables
 from mlproject.ingesting import Settings
 from tests.conftest import photo, photos
 
@@ -19,14 +20,16 @@ def ingest(spark, lake, folder, settings=Settings(), **options):  # noqa: B008 -
     return ingesting.ingest(spark, lake, sources.listing(str(folder)), settings, **options)
 
 
-def rows(spark, lake):
-    return tables.read(spark, lake, "images").orderBy("path", "ingested_at").collect()
+def rows(lake):
+    found = arrow_tables.query(lake, "SELECT * FROM images", ["images"])
+    ordered = found.sort_by([("path", "ascending"), ("ingested_at", "ascending")])
+    return [SimpleNamespace(**row) for row in ordered.to_pylist()]
 
 
 def test_each_file_is_a_row_with_its_bytes_hash_size_and_label(spark, lake, tmp_path):
     photos(tmp_path / "source", 3, "red")
     done = ingest(spark, lake, tmp_path / "source")
-    first = rows(spark, lake)[0]
+    first = tables.read(spark, lake, "images").orderBy("path").first()
     content = (tmp_path / "source/red/000.jpg").read_bytes()
     assert (3, 3, 0) == (done.listed, done.rows, done.errors)
     assert str(tmp_path / "source/red/000.jpg") == first.path
@@ -48,7 +51,7 @@ def test_new_and_overwritten_files_are_rows_and_the_old_rows_stay(spark, lake, t
     (tmp_path / "source/red/001.jpg").write_bytes(photo((9, 9, 9), 77))
     photos(tmp_path / "source", 1, "blue")
     assert 2 == ingest(spark, lake, tmp_path / "source").rows
-    names = [Path(row.path).parent.name + "/" + Path(row.path).name for row in rows(spark, lake)]
+    names = [Path(row.path).parent.name + "/" + Path(row.path).name for row in rows(lake)]
     assert ["blue/000.jpg", "red/000.jpg", "red/001.jpg", "red/001.jpg"] == names
 
 
@@ -59,12 +62,12 @@ def test_a_file_touched_but_not_changed_is_no_second_row_and_no_commit(spark, la
     second = ingest(spark, lake, tmp_path / "source")
     assert {"unchanged": 1} == second.left
     assert first.table_version == second.table_version
-    assert 2 == len(rows(spark, lake))
+    assert 2 == len(rows(lake))
     # Nor is it read again: a third look finds nothing to look at.
     third = ingest(spark, lake, tmp_path / "source")
     assert {} == third.left
     [noted] = tables.read(spark, lake, "files").collect()
-    assert ("unchanged", rows(spark, lake)[0].image_id) == (noted.state, noted.image_id)
+    assert ("unchanged", rows(lake)[0].image_id) == (noted.state, noted.image_id)
 
 
 def test_a_file_that_goes_back_to_old_bytes_is_no_new_row_and_is_noted(spark, lake, tmp_path):
@@ -75,7 +78,7 @@ def test_a_file_that_goes_back_to_old_bytes_is_no_new_row_and_is_noted(spark, la
         file.write_bytes(content)
         done = ingest(spark, lake, tmp_path / "source")
     assert (0, {"unchanged": 1}) == (done.rows, done.left)
-    assert 2 == len(rows(spark, lake))
+    assert 2 == len(rows(lake))
     assert {} == ingest(spark, lake, tmp_path / "source").left
 
 
@@ -90,7 +93,7 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
     def look() -> tuple[int, int]:
         listed = sources.listing(str(tmp_path / "source"), include="jpg,none")
         ingesting.ingest(spark, lake, listed)
-        marked = ingesting.mark_missing(spark, lake, listed)
+        marked = ingesting.mark_missing(lake, listed)
         whole = (tables.read(spark, lake, name) for name in ("images", "files"))
         return marked, images.present(*whole).count()
 
@@ -100,7 +103,7 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
     assert (0, 5) == look()
     aside.rename(file)
     assert (0, 6) == look()
-    assert 6 == len(rows(spark, lake))
+    assert 6 == len(rows(lake))
     file.write_bytes(photo((9, 9, 9), 5))
     assert (0, 6) == look()
     file.rename(file.with_suffix(".txt"))
@@ -129,9 +132,9 @@ def test_a_dropped_table_is_filled_again_with_touched_files_too(spark, lake, tmp
     assert {"unchanged": 1} == ingest(spark, lake, source).left
     shutil.rmtree(Path(lake, "images"))
     listed = sources.listing(str(source))
-    assert (3, 0) == ((planned := images.plan(spark, lake, listed)).new, planned.changed)
+    assert (3, 0) == ((planned := images.plan(lake, listed)).new, planned.changed)
     assert 3 == ingest(spark, lake, source).rows
-    assert 3 == len(rows(spark, lake))
+    assert 3 == len(rows(lake))
 
 
 def test_files_that_are_looked_at_are_noted_wave_by_wave_and_stopped_between(spark, lake, tmp_path):
@@ -151,7 +154,7 @@ def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_pat
     (tmp_path / "source/empty.jpg").touch()
 
     def plan():
-        return images.plan(spark, lake, sources.listing(str(tmp_path / "source")))
+        return images.plan(lake, sources.listing(str(tmp_path / "source")))
 
     first = plan()
     assert (3, 3, 0, {"empty": 1}) == (first.listed, first.new, first.changed, first.left)
@@ -160,18 +163,18 @@ def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_pat
     changed = photo((9, 9, 9), 5)
     (tmp_path / "source/red/001.jpg").write_bytes(changed)
     (tmp_path / "source/red/new.jpg").write_bytes(changed)
-    version = tables.snapshot(spark, lake, "images").version
+    version = arrow_tables.snapshot(lake, "images", "ingest").version
     planned = plan()
     assert (4, 1, 1) == (planned.listed, planned.new, planned.changed)
     assert 2 * len(changed) == planned.size_bytes
-    assert version == tables.snapshot(spark, lake, "images").version
+    assert version == arrow_tables.snapshot(lake, "images", "ingest").version
 
 
 def test_a_copy_under_another_name_is_a_row_of_the_same_image(spark, lake, tmp_path):
     photos(tmp_path / "source", 1)
     shutil.copy(tmp_path / "source/red/000.jpg", tmp_path / "source/copy.jpg")
     ingest(spark, lake, tmp_path / "source")
-    copied, original = rows(spark, lake)
+    copied, original = rows(lake)
     assert original.image_id == copied.image_id
     assert (None, "red") == (copied.label, original.label)
 
@@ -180,7 +183,7 @@ def test_a_file_that_is_no_image_is_a_row_with_an_error(spark, lake, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/words.jpg").write_text("no image at all")
     assert 1 == ingest(spark, lake, tmp_path / "source").errors
-    assert ("unsupported_format", None) == (rows(spark, lake)[0].error, rows(spark, lake)[0].width)
+    assert ("unsupported_format", None) == (rows(lake)[0].error, rows(lake)[0].width)
 
 
 def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, tmp_path):
@@ -199,7 +202,7 @@ def test_a_compressed_file_is_taken_as_it_lies(spark, lake, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.jpg.gz").write_bytes(gzip.compress(photo((1, 2, 3))))
     ingesting.ingest(spark, lake, sources.listing(str(tmp_path / "source"), include="*"))
-    assert "unsupported_format" == rows(spark, lake)[0].error
+    assert "unsupported_format" == rows(lake)[0].error
 
 
 def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
@@ -208,7 +211,7 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
     for number, name in enumerate(names):
         (tmp_path / "source" / name).write_bytes(photo((1, 2, 3), number))
     ingest(spark, lake, tmp_path / "source")
-    assert sorted(names) == sorted(Path(row.path).name for row in rows(spark, lake))
+    assert sorted(names) == sorted(Path(row.path).name for row in rows(lake))
 
 
 def test_waves_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
@@ -235,7 +238,7 @@ def test_two_ingests_at_once_make_no_row_twice(spark, lake, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(listed.files["path"].to_pylist()) == [row.path for row in rows(spark, lake)]
+    assert sorted(listed.files["path"].to_pylist()) == [row.path for row in rows(lake)]
 
 
 def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, tmp_path):
@@ -252,11 +255,13 @@ def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, 
         assert max(group.total_byte_size for group in groups) < 20 * 1024**2
 
 
-def test_hostile_files_are_all_rows_or_counted(spark, lake, shared):
+@pytest.mark.parametrize("content", ["inline", "reference"])
+def test_hostile_files_are_all_rows_or_counted(spark, lake, shared, content):
     listed = sources.listing(str(shared / "hostile"), include="*")
-    done = ingesting.ingest(spark, lake, listed)
+    done = ingesting.ingest(spark, lake, listed, Settings(content=content))
     files = [path for path in (shared / "hostile").rglob("*") if path.is_file()]
     hidden = [path for path in files if "_licences" in path.parts]
     empty = [path for path in files if path.stat().st_size == 0]
+    assert 113 == len(files) - len(hidden) - 1  # and a list of them
     assert {"skipped": len(hidden), "empty": len(empty)} == done.left
     assert len(files) - len(hidden) - len(empty) == done.rows

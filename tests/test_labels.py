@@ -43,7 +43,7 @@ def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
 def test_a_csv_gives_labels_by_path_and_the_others_keep_theirs(spark, lake, source, tmp_path):
     word = table(tmp_path, "path,label", "red/000.jpg,rose", f"{source}/red/001.jpg,")
     assert labels.is_table(word)
-    ingest(spark, lake, source, labels.given(spark, word, str(source)))
+    ingest(spark, lake, source, labels.given(word, str(source)))
     assert {"000.jpg": "rose", "001.jpg": None, "002.jpg": "red"} == label_of(spark, lake)
 
 
@@ -56,7 +56,7 @@ def test_relabelling_reads_no_image_and_commits_only_changes(spark, lake, source
     for file in (source / "red").iterdir():
         file.unlink()
     word = table(tmp_path, "label,image_id", f"007,{ids['000.jpg']}", f"red,{ids['001.jpg']}")
-    given = labels.given(spark, word, str(source))
+    given = labels.given(word, str(source))
     assert 1 == labels.relabel(spark, lake, given)
     assert {"000.jpg": "007", "001.jpg": "red", "002.jpg": "red"} == label_of(spark, lake)
     version = tables.snapshot(spark, lake, "images").version
@@ -70,7 +70,7 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
     where = str(tmp_path / "labels")
     rows = spark.createDataFrame([(f"{source}/red/002.jpg", "last")], "path string, label string")
     rows.write.format("delta").save(where)
-    ingest(spark, lake, source, labels.given(spark, where, str(source)))
+    ingest(spark, lake, source, labels.given(where, str(source)))
     assert "last" == label_of(spark, lake)["002.jpg"]
 
 
@@ -85,10 +85,10 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
 )
 def test_a_table_that_gives_no_labels_is_told_in_one_line(spark, tmp_path, lines, told):
     with pytest.raises(UserError, match=told) as raised:
-        labels.given(spark, table(tmp_path, *lines), "/photos")
+        labels.given(table(tmp_path, *lines), "/photos")
     assert 1 == len(str(raised.value).splitlines())
 
 
 def test_a_table_that_is_not_there_is_told(spark, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        labels.given(spark, str(tmp_path / "no.csv"), "/photos")
+        labels.given(str(tmp_path / "no.csv"), "/photos")

@@ -153,7 +153,7 @@ def test_the_readmes_questions_to_images_say_the_same_with_and_without_spark(sai
             for name, count in images[column].value_counts().items():
                 assert re.search(rf"{name}[ |]+{count}\b", said), said
         assert re.search(rf"\b{(images.width > 400).sum()}\b", said), said
-    assert re.search(r"ingested *\| *null\| *\d+", told(copy, codes[0]).lower())
+    assert re.search(r"ingested *nan *\d+", told(copy, codes[0]).lower())
 
 
 def test_the_readmes_verbs_and_errors_are_those_of_the_code():

@@ -8,8 +8,9 @@ import mlflow
 import pytest
 from PIL import Image
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
-from mlproject import reports, tables
+from mlproject import lakes, reports, tables
 from mlproject.errors import UserError
 from mlproject.registry import Version
 from pipelines import report
@@ -72,7 +73,7 @@ def say(spark, lake, version, answers, at="2026-01-02 03:04:05"):
 
 def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
     row = (pointer, version.name, version.version, version.model_id, "serving", 1.0, 1)
-    columns = tables.SCHEMAS["rollouts"].removesuffix(", at timestamp")
+    columns = StructType(tables.schema("rollouts").fields[:-1])  # `at` is below
     added = spark.createDataFrame([row], columns).withColumn("at", F.lit(at).cast("timestamp"))
     tables.append(added, tables.snapshot(spark, lake, "rollouts", pointer))
 
@@ -80,7 +81,7 @@ def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
 @pytest.fixture(scope="module")
 def two_versions(spark, tmp_path_factory):
     """Facts of six images: a copy, a broken file, and one newer than what the old version saw."""
-    lake = tables.locate_to_write(str(tmp_path_factory.mktemp("two") / "lake"))
+    lake = lakes.locate_to_write(str(tmp_path_factory.mktemp("two") / "lake"))
     broken = picture(9)[:100]
     ids = ingest(
         spark,

@@ -178,10 +178,10 @@ def test_executors_on_a_cluster_run_our_functions_without_our_checkout(tmp_path)
     code = """
 import os
 os.environ.pop("PYTHONPATH")
-from mlproject import ingesting, sources, tables
+from mlproject import ingesting, lakes, sources
 from mlproject.session import session
 with session() as spark:
-    lake = tables.locate_to_write("lake")
+    lake = lakes.locate_to_write("lake")
     done = ingesting.ingest(spark, lake, sources.listing("source"))
     where = spark.range(1).mapInPandas(
         lambda batches: (

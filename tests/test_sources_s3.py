@@ -3,11 +3,13 @@
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlproject import image_files, ingesting, s3, sources, tables
+from mlproject import arrow_tables, image_files, ingesting, s3, sources, tables
 from tests.conftest import photo, verb
+from tests.conftest import photos as local_photos
 from tests.s3_servers import (
     KEYS,
     Proxy,
@@ -277,3 +279,22 @@ def test_ingest_tells_in_one_line_of_a_bucket_that_is_not_there(server, tmp_path
     assert (2, 1) == (asked.returncode, len(told)), said
     assert "There is no such bucket there" in told[0]
     assert "Traceback" not in said
+
+
+@pytest.mark.spark
+def test_a_lake_in_s3_takes_two_ingests_at_once_and_doubles_nothing(
+    workers, server, bucket, tmp_path, monkeypatch
+):
+    there = {"AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    workers.sparkContext.environment.update(there)
+    lake = f"s3a://{bucket}/lake"
+    listed = sources.listing(str(local_photos(tmp_path / "source", 6)))
+    work = (workers, lake, listed, ingesting.Settings(max_files=1))
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(ingesting.ingest, *work) for _ in range(2)]
+    assert 6 == sum(one.result().rows for one in both)
+    found = arrow_tables.query(lake, "SELECT path, content FROM images", ["images"])
+    assert listed.files["path"].to_pylist() == sorted(found["path"].to_pylist())
+    assert photo((200, 30, 30), 5) in found["content"].to_pylist()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql.functions import udf
 
-from mlproject import tables
+from mlproject import lakes, tables
 from mlproject.errors import UserError
 
 pytestmark = pytest.mark.spark
@@ -103,11 +103,11 @@ def test_a_table_with_other_columns_is_refused(spark, lake):
 def test_a_lake_where_a_file_lies_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="cannot be written"):
-        tables.locate_to_write(str(tmp_path / "file" / "lake"))
+        lakes.locate_to_write(str(tmp_path / "file" / "lake"))
 
 
 def _hold(lake, held, release):
-    with tables.writing(lake, "ingest"):
+    with lakes.writing(lake, "ingest"):
         held.set()
         release.wait()
 
@@ -124,7 +124,7 @@ def test_a_second_writer_of_a_local_lake_waits_and_is_told_for_whom(lake):
         told.append(holder)
         release.set()
 
-    with tables.writing(lake, "score", on_wait=on_wait):
+    with lakes.writing(lake, "score", on_wait=on_wait):
         pass
     other.join()
     assert told[0].startswith(f"ingest (process {other.pid},")
@@ -139,21 +139,21 @@ def test_a_killed_writer_leaves_no_lock(lake):
     other.kill()
     other.join()
     told = []
-    with tables.writing(lake, "score", on_wait=told.append):
+    with lakes.writing(lake, "score", on_wait=told.append):
         pass
     assert [] == told
 
 
 @pytest.mark.parametrize("lake", ["/data/lake", "file:/data/lake", "file:///data/lake"])
 def test_a_local_lake_is_one_folder_however_it_is_written(lake):
-    assert tables.is_local(lake)
-    assert "/data/lake" == tables.locate(lake)
+    assert lakes.is_local(lake)
+    assert "/data/lake" == lakes.locate(lake)
 
 
 @pytest.mark.parametrize("lake", ["s3a://bucket/lake", "dbfs:/lake", "abfss://c@a.example/lake"])
 def test_a_lake_elsewhere_is_the_uri_that_it_is(lake):
-    assert not tables.is_local(lake)
-    assert lake == tables.locate(f"{lake}/")
+    assert not lakes.is_local(lake)
+    assert lake == lakes.locate(f"{lake}/")
 
 
 def test_a_folder_of_other_files_is_not_made_a_table(spark, tmp_path):

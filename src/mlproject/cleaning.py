@@ -12,7 +12,7 @@ from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import tables
+from mlproject import lakes, tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
 from mlproject.images import UNCHANGED
@@ -25,7 +25,7 @@ def check(source: str, lake: str, move_to: str) -> None:
 
     Args:
         source: As `Listing.source`.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         move_to: The folder.
     """
     root, _, prefix = open_source(source)
@@ -35,7 +35,7 @@ def check(source: str, lake: str, move_to: str) -> None:
         raise UserError("clean_source=move needs a folder outside the source: -P clean_to=FOLDER")
     if local_path(move_to).is_relative_to(Path(root).resolve()):
         raise UserError(f"clean_to={move_to!r} lies in the source. Name a folder outside of it")
-    if tables.is_local(lake) and local_path(move_to).is_relative_to(lake):
+    if lakes.is_local(lake) and local_path(move_to).is_relative_to(lake):
         raise UserError(f"clean_to={move_to!r} lies in the lake. Name a folder outside of it")
 
 
@@ -44,7 +44,7 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         listed: What lies in the source.
         after_days: Days since that was committed.
 

@@ -115,7 +115,7 @@ def plan(spark: SparkSession, lake: str, chosen: Selection) -> Planned:
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         chosen: What to erase.
 
     Raises:
@@ -162,7 +162,7 @@ def erase(
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate_to_write` gives it.
+        lake: As `lakes.locate_to_write` gives it.
         chosen: What to erase.
         retention_hours: Files deleted within these hours stay, and can be read by time travel.
         on_step: Told the steps done and the steps to do, after each.

@@ -1,29 +1,30 @@
-"""Reads image files in Spark tasks: bytes, hashes and header facts, as rows of `images`."""
+"""Reads image files in Spark tasks: bytes, hashes and header facts become rows of `images`."""
 
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 from pyspark.accumulators import AccumulatorParam
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql import SparkSession
 
-from mlproject import s3, tables
+from mlproject import data_files, labels, s3
+from mlproject.data_files import DataFile
+from mlproject.lakes import SCHEMAS
 from mlproject.onboard import Header, header, header_of
 from mlproject.onboard.errors import TOO_MANY_BYTES
-from mlproject.session import from_arrow
-from mlproject.sources import open_source
+from mlproject.sources import open_path, open_source
 from mlproject.thumbnails import jpeg
+
+Result = TypeVar("Result")
 
 TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
@@ -32,6 +33,7 @@ ROW_BYTES = 1024  # bytes of a row in Python, without content
 BLOCK_BYTES = 1024**2  # bytes read at a time
 BROKEN = "broken connection"
 BROKEN_AT_MOST = 3  # files in a row: then a server is down, and a task's other files are left
+FOUND = pa.schema([field for field in SCHEMAS["images"] if field.name != "ingested_at"])
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_BYTES = 16 * 1024**2  # bytes of a file above HELD_BYTES that its header may take
 
@@ -46,6 +48,26 @@ class Reading:
     """The bytes of files up to this size come into the table; those of no file above HELD_BYTES."""
     thumbnail_px: int = 0
     """Side of the thumbnail, pixels; 0 = none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Where rows go, and what they get beside what their files tell."""
+
+    path: str
+    """The folder or URI of the table `images`."""
+    ingested_at: datetime
+    """The time of the commit."""
+    given: pa.Table | None = None
+    """Labels that go before those of the listing, as `labels.given` reads them."""
+
+    def whole(self, found: pa.RecordBatch) -> pa.Table:
+        """Rows as the table has them."""
+        rows = pa.Table.from_batches([found])
+        if self.given is not None:
+            rows = labels.apply(rows, self.given)
+        at = pa.array([self.ingested_at] * found.num_rows, pa.timestamp("us", "UTC"))
+        return rows.append_column("ingested_at", at)
 
 
 class _Counters(AccumulatorParam[Counter[str]]):
@@ -64,61 +86,82 @@ def counts(spark: SparkSession) -> Any:
     return spark.sparkContext.accumulator(Counter(), _Counters())
 
 
-def read(
-    spark: SparkSession, files: pa.Table, reading: Reading, counts: Any, *, look: bool = False
-) -> DataFrame:
-    """The rows of `images` for these files, read and hashed in tasks.
+def look(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) -> pa.Table:
+    """What lies in files now, read and hashed in tasks: path, image_id. Nothing is written.
+
+    Args:
+        spark: A session.
+        files: As `sources.LISTED`.
+        reading: Where they lie.
+        counts: As `counts` gives it; told of the files that cannot be read now.
+    """
+
+    def task(part: pa.Table) -> pa.Table:
+        rows = [(row["path"], row["image_id"]) for row in _rows(part, reading, counts)]
+        columns = list(zip(*rows, strict=True)) or [(), ()]
+        return pa.table([pa.array(column, pa.string()) for column in columns], ["path", "image_id"])
+
+    return pa.concat_tables(_in_tasks(spark, files, task))
+
+
+def write(
+    spark: SparkSession, files: pa.Table, reading: Reading, counts: Any, writing: Writing
+) -> list[DataFile]:
+    """Reads and hashes files in tasks and writes their rows as data files of `images`.
+
+    The bytes go from the file to the data file in one process: through Spark's own writer they are
+    copied some ten times. No commit names the data files yet.
 
     Args:
         spark: A session.
         files: As `sources.LISTED`, and `known`: the image_ids that `images` has for the path.
         reading: What comes into the rows.
         counts: As `counts` gives it; told of the files that give no row.
-        look: Rows for files whose bytes are known for their path too, and none carries bytes.
+        writing: Where the rows go.
     """
-    columns = tables.schema("images")
-    found = StructType([field for field in columns if field.name != "ingested_at"])
-    schema = to_arrow_schema(found, timezone="UTC")
-    rows = _tasks(spark, files).mapInArrow(_reader(reading, counts, schema, look=look), found)
-    return rows.withColumn("ingested_at", F.current_timestamp()).select(*columns.fieldNames())
+
+    def task(part: pa.Table) -> DataFile | None:
+        # Hadoop's name for S3 is none of pyarrow's.
+        filesystem, folder = open_path(re.sub("^s3a://", "s3://", writing.path))
+        tables = map(writing.whole, in_batches(_new(part, reading, counts), FOUND))
+        return data_files.write(tables, SCHEMAS["images"], filesystem, folder)
+
+    return [file for file in _in_tasks(spark, files, task) if file is not None]
 
 
-def _tasks(spark: SparkSession, files: pa.Table) -> DataFrame:
-    """The files as a DataFrame of balanced partitions: a slot each, more when they are large."""
+def _in_tasks(
+    spark: SparkSession, files: pa.Table, task: Callable[[pa.Table], Result]
+) -> list[Result]:
+    """What a function gives for balanced parts of the files: a slot each, more when large."""
     size = pc.sum(files["size_bytes"]).as_py() or 0
     slots = min(files.num_rows, spark.sparkContext.defaultParallelism)
     count = max(1, slots, -(-size // TASK_BYTES))
-    return from_arrow(spark, files).repartition(count)
+    parts = [files.take(pa.array(range(part, files.num_rows, count))) for part in range(count)]
+    return spark.sparkContext.parallelize(parts, count).map(task).collect()
 
 
-def _reader(
-    reading: Reading, counts: Any, schema: pa.Schema, *, look: bool
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for mapInArrow: listed files in, rows of `images` out."""
+def _new(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, Any]]:
+    """The rows of files whose bytes are not known for their path."""
+    known = dict(zip(files["path"].to_pylist(), files["known"].to_pylist(), strict=True))
+    for row in _rows(files, reading, counts):
+        if row["image_id"] in (known[row["path"]] or ()):
+            counts.add(Counter(unchanged=1))  # it changed back since it was looked at
+        else:
+            yield row
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _, filesystem, prefix = open_source(reading.source)
 
-        def rows() -> Iterator[dict[str, Any]]:
-            broken = 0
-            for file in (file for batch in batches for file in batch.to_pylist()):
-                is_down = broken >= BROKEN_AT_MOST
-                row, reason = (
-                    (None, BROKEN) if is_down else read_file(filesystem, prefix, file, reading)
-                )
-                broken = broken + 1 if reason == BROKEN else 0
-                if row is None:
-                    counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
-                elif look:
-                    yield {**row, "content": None}
-                elif row["image_id"] in (file["known"] or ()):
-                    counts.add(Counter(unchanged=1))  # it changed back since it was looked at
-                else:
-                    yield row
-
-        yield from in_batches(rows(), schema)
-
-    return read
+def _rows(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, Any]]:
+    """The rows of the files that can be read."""
+    _, filesystem, prefix = open_source(reading.source)
+    broken = 0
+    for file in files.to_pylist():
+        is_down = broken >= BROKEN_AT_MOST
+        row, reason = (None, BROKEN) if is_down else read_file(filesystem, prefix, file, reading)
+        broken = broken + 1 if reason == BROKEN else 0
+        if row is None:
+            counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
+        else:
+            yield row
 
 
 def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -3,43 +3,46 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 
-from mlproject import tables
-from mlproject.session import from_arrow
+from mlproject import arrow_tables
+from mlproject.lakes import Snapshot
 from mlproject.sources import Listing
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
+# What was seen last at each path, in the words that Spark and DataFusion share. A note of unchanged
+# bytes counts as long as `images` has them.
+PATHS = """
+SELECT path, image_id, state, size_bytes, modified_at FROM (
+  SELECT *, row_number() OVER (PARTITION BY path ORDER BY at DESC) AS nth FROM (
+    SELECT path, image_id, size_bytes, modified_at, 'ingested' AS state, ingested_at AS at
+      FROM {images}
+    UNION ALL
+    SELECT path, image_id, size_bytes, modified_at, state, at FROM {files}
+      WHERE state <> 'unchanged'
+    UNION ALL
+    SELECT files.path, files.image_id, files.size_bytes, files.modified_at, files.state, files.at
+      FROM {files} AS files LEFT SEMI JOIN {images} AS images
+      ON files.path = images.path AND files.image_id = images.image_id
+      WHERE files.state = 'unchanged'
+  ) AS seen
+) AS words WHERE nth = 1
+"""
 
-def paths(images: DataFrame, files: DataFrame) -> DataFrame:
-    """What is known of each path.
 
-    Its columns: path, known (image_ids of its rows in `images`, null = none), and of what was seen
-    there last image_id, state, size_bytes and modified_at.
+def paths(lake: str, *, include_erased: bool = False, at: Snapshot | None = None) -> pa.Table:
+    """What was seen last at each path: path, image_id, state, size_bytes, modified_at.
 
     Args:
-        images: The `images` table.
-        files: The `files` table. A note of unchanged bytes counts as long as `images` has them.
+        lake: As `lakes.locate` gives it; it need not be there yet.
+        include_erased: Whether notes of erased contents do not count, as these are wanted again.
+        at: The version of `images` that is read; None = the newest.
     """
-    facts = ["path", "image_id", "size_bytes", "modified_at"]
-    ingested = F.lit("ingested").alias("state"), F.col("ingested_at").alias("at")
-    rows = images.select("path", "image_id")
-    unchanged = files.where(F.col("state") == UNCHANGED).join(
-        rows, ["path", "image_id"], "left_semi"
-    )
-    others = files.where(F.col("state") != UNCHANGED)
-    seen = unchanged.unionByName(others).select(*facts, "state", "at")
-    known = F.collect_set(F.when(F.col("state") == "ingested", F.col("image_id")))
-    last = F.max_by(F.struct("image_id", "state", "size_bytes", "modified_at"), "at")
-    return (
-        images.select(*facts, *ingested)
-        .unionByName(seen)
-        .groupBy("path")
-        .agg(known.alias("known"), last.alias("last"))
-        .select("path", F.when(F.size("known") > 0, F.col("known")).alias("known"), "last.*")
-    )
+    noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
+    sql = PATHS.format(images="images", files=noted)
+    return arrow_tables.query(lake, sql, ["images", "files"], at)
 
 
 def present(images: DataFrame, files: DataFrame) -> DataFrame:
@@ -51,28 +54,45 @@ def present(images: DataFrame, files: DataFrame) -> DataFrame:
         images: The `images` table.
         files: The `files` table.
     """
-    now = paths(images, files).where(F.col("state") != GONE).select("path", "image_id")
+    seen = images.sparkSession.sql(PATHS, images=images, files=files)
+    now = seen.where(f"state <> '{GONE}'").select("path", "image_id")
     return images.join(now, ["path", "image_id"], "left_semi")
 
 
-def pending(images: DataFrame, listed_files: pa.Table, files: DataFrame) -> DataFrame:
+def pending(
+    lake: str, listed: Listing, *, include_erased: bool = False, at: Snapshot | None = None
+) -> pa.Table:
     """The listed files whose size and modified time are not those last seen at their path.
 
     Args:
-        images: The `images` table.
-        listed_files: What lies in the source, as `sources.LISTED`.
-        files: The `files` table.
+        lake: As `lakes.locate` gives it; it need not be there yet.
+        listed: What lies in the source.
+        include_erased: As `paths`.
+        at: As `paths`.
 
     Returns:
-        The columns of `listed_files` and `known`: the image_ids that `images` has for that path.
+        Rows of `listed.files`, and `known`: the image_ids that `images` has for the path (null =
+        none).
     """
-    listed = from_arrow(images.sparkSession, listed_files)
-    last = paths(images, files).select(
-        "path", "known", F.struct("size_bytes", "modified_at").alias("last")
-    )
-    joined = listed.join(last, "path", "left")
-    now = F.struct("size_bytes", "modified_at")
-    return joined.where(~now.eqNullSafe(F.col("last"))).drop("last")
+    seen = paths(lake, include_erased=include_erased, at=at)
+    place = pc.index_in(listed.files["path"], seen["path"])
+    same = [
+        pc.equal(listed.files[fact], seen[fact].take(place))
+        for fact in ("size_bytes", "modified_at")
+    ]
+    todo = listed.files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
+    return todo.append_column("known", _known(lake, todo["path"], seen["path"], at))
+
+
+def _known(lake: str, wanted: pa.Array, seen: pa.Array, at: Snapshot | None) -> pa.Array:
+    """For each path the image_ids of its rows in `images`, null when there are none."""
+    kind = pa.list_(pa.string())
+    if not pc.any(pc.is_in(wanted, seen)).as_py():
+        return pa.nulls(len(wanted), kind)
+    rows = arrow_tables.query(lake, "SELECT path, image_id FROM images", ["images"], at)
+    rows = rows.filter(pc.is_in(rows["path"], wanted))
+    ids = rows.group_by("path").aggregate([("image_id", "list")])
+    return ids["image_id_list"].take(pc.index_in(wanted, ids["path"])).cast(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,34 +111,22 @@ class Planned:
     """Files that would be left, by reason: as `Listing.left_counts`."""
 
 
-def plan(
-    spark: SparkSession, lake: str, listed: Listing, *, include_erased: bool = False
-) -> Planned:
+def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned:
     """What an ingest would look at now; reads no file and writes nothing.
 
     Args:
-        spark: A session with Delta.
-        lake: As `tables.locate` gives it; it need not be there yet.
+        lake: As `lakes.locate` gives it; it need not be there yet.
         listed: What lies in the source.
         include_erased: Whether files with erased contents are wanted.
     """
-    files = notes(spark, lake, include_erased=include_erased)
-    todo = pending(tables.rows(spark, lake, "images"), listed.files, files).agg(
-        F.count_if(F.col("known").isNull()).alias("new"),
-        F.count_if(F.col("known").isNotNull()).alias("changed"),
-        F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
-    )
-    [(new, changed, size_bytes)] = todo.collect()
-    return Planned(listed.files.num_rows, new, changed, size_bytes, listed.left_counts())
+    todo = pending(lake, listed, include_erased=include_erased)
+    new = todo["known"].null_count
+    size_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
+    counts = listed.left_counts()
+    return Planned(listed.files.num_rows, new, todo.num_rows - new, size_bytes, counts)
 
 
-def notes(spark: SparkSession, lake: str, *, include_erased: bool = False) -> DataFrame:
-    """What `files` says, without what it says of erased contents when these are wanted."""
-    files = tables.rows(spark, lake, "files")
-    return files.where(F.col("state") != ERASED) if include_erased else files
-
-
-def status(spark: SparkSession, lake: str, listed: Listing) -> DataFrame:
+def status(lake: str, listed: Listing) -> pa.Table:
     """What has become of each file of a source: path, size_bytes, modified_at, state, reason.
 
     States: `ingested`; `refused` (it has a row with an error, which is the reason), `new` and
@@ -126,31 +134,27 @@ def status(spark: SparkSession, lake: str, listed: Listing) -> DataFrame:
     `sources.Listing.left`, or `erased`).
 
     Args:
-        spark: A session with Delta.
-        lake: As `tables.locate` gives it; it need not be there yet.
+        lake: As `lakes.locate` gives it; it need not be there yet.
         listed: What lies in the source.
     """
-    images, files = tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files")
-    facts = ["path", "size_bytes", "modified_at"]
-    backlog = pending(images, listed.files, files).select(
-        *facts, F.when(F.col("known").isNull(), "new").otherwise("changed").alias("backlog")
+    seen = paths(lake)
+    errors = arrow_tables.query(
+        lake, "SELECT path, image_id, error FROM images WHERE error IS NOT NULL", ["images"]
     )
-    known = paths(images, files).select("path", "image_id", F.col("state").alias("seen"))
-    rows = images.select("path", "image_id", "error")
-    said = known.join(rows, ["path", "image_id"], "left").select("path", "seen", "error")
-    erased = F.col("seen") == ERASED
-    state = F.when(erased, "left").when(F.col("error").isNull(), "ingested").otherwise("refused")
-    there = (
-        from_arrow(spark, listed.files.select(facts))
-        .join(backlog.select("path", "backlog"), "path", "left")
-        .join(said, "path", "left")
-        .select(
-            *facts,
-            F.coalesce("backlog", state).alias("state"),
-            F.when(
-                F.col("backlog").isNull(), F.when(erased, ERASED).otherwise(F.col("error"))
-            ).alias("reason"),
-        )
+    keys = ["path", "image_id"]
+    said = seen.join(errors, keys, join_type="left outer")
+    place = pc.index_in(listed.files["path"], said["path"])
+    error, was = said["error"].take(place), said["state"].take(place)
+    todo = pending(lake, listed)
+    known = todo.filter(pc.is_valid(todo["known"]))["path"]
+    is_todo, is_known = (pc.is_in(listed.files["path"], some) for some in (todo["path"], known))
+    is_erased, is_refused = pc.fill_null(pc.equal(was, ERASED), False), pc.is_valid(error)
+    state = pc.case_when(
+        pc.make_struct(pc.and_not(is_todo, is_known), is_known, is_erased, is_refused),
+        *("new", "changed", "left", "refused", "ingested"),
     )
-    left = from_arrow(spark, listed.left).withColumn("state", F.lit("left"))
-    return there.unionByName(left, allowMissingColumns=True)
+    reason = pc.if_else(is_todo, None, pc.if_else(is_erased, ERASED, error))
+    facts = listed.files.select(["path", "size_bytes", "modified_at"])
+    there = facts.append_column("state", state).append_column("reason", reason)
+    left = listed.left.append_column("state", pa.array(["left"] * listed.left.num_rows))
+    return pa.concat_tables([there, left], promote_options="default")

@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Observation, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
-from mlproject import image_files, labels, refusals, tables
-from mlproject.image_files import HELD_BYTES, Reading
-from mlproject.images import ERASED, GONE, UNCHANGED, notes, paths, pending
-from mlproject.session import from_arrow
+from mlproject import arrow_tables, image_files, refusals
+from mlproject.image_files import HELD_BYTES, Reading, Writing
+from mlproject.images import ERASED, GONE, UNCHANGED, paths, pending
+from mlproject.lakes import SCHEMAS
 from mlproject.sources import Listing, missing_files
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
@@ -76,7 +76,7 @@ def ingest(
     listed: Listing,
     settings: Settings = Settings(),
     *,
-    given: DataFrame | None = None,
+    given: pa.Table | None = None,
     on_wave: Callable[[Done], None] = lambda done: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Ingested:
@@ -84,25 +84,22 @@ def ingest(
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         listed: What lies in the source.
         settings: How files become rows.
         given: Labels that go before those of the listing, as `labels.given` reads them.
         on_wave: Told after each commit.
         stop: Asked before each commit; what is pending then is left for the next ingest.
     """
-    since = tables.snapshot(spark, lake, "images", "ingest")
+    since = arrow_tables.snapshot(lake, "images", "ingest")
     rows = errors = size_bytes = 0
     lost = True
     while lost:
         lost = False
         counts = image_files.counts(spark)
-        files = notes(spark, lake, include_erased=settings.include_erased)
-        todo = pending(since.read(spark), listed.files, files).toArrow().sort_by("path")
+        todo = pending(lake, listed, include_erased=settings.include_erased, at=since)
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
-        refused: refusals.Refused = {}
-        if not settings.include_erased:
-            refused = refusals.refused(spark, lake, since.read(spark))
+        refused = {} if settings.include_erased else refusals.refused(lake)
         fresh, doubtful = _parted(refusals.with_refused(todo, refused), settings)
         found = [fresh]
         for wave in _waves(doubtful, settings):
@@ -111,7 +108,7 @@ def ingest(
             new, same = _look(spark, wave, reading, counts)
             found.append(new)
             for state, noted in refusals.parted(same, refused, ERASED, UNCHANGED):
-                _note(spark, lake, noted, state)
+                _note(lake, noted, state)
                 counts.add(Counter({state: noted.num_rows}))
         todo = pa.concat_tables(found)
         done = done_bytes = 0
@@ -119,27 +116,32 @@ def ingest(
         for wave in _waves(todo, settings):
             if stop():
                 break
-            seen = Observation()
-            frame = image_files.read(spark, wave, reading, counts)
-            frame = labels.apply(frame, given) if given is not None else frame
-            frame = frame.observe(
-                seen,
-                F.count("*").alias("rows"),
-                F.count("error").alias("errors"),
-                F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
-            )
-            appended = tables.append(frame, since)
-            if appended is None:
+            writing = Writing(since.path, datetime.now(UTC), given)
+            files = image_files.write(spark, wave, reading, counts, writing)
+            committed = arrow_tables.commit(files, since) if files else since
+            if committed is None:
                 lost = True
-                since = tables.snapshot(spark, lake, "images", "ingest")
+                since = arrow_tables.snapshot(lake, "images", "ingest")
                 break
-            since = appended
-            rows, errors = rows + seen.get["rows"], errors + seen.get["errors"]
-            size_bytes += seen.get["size_bytes"]
+            since = committed
+            rows += sum(file.rows for file in files)
+            errors += sum(file.rows - file.statistics["nullCount"]["error"] for file in files)
+            size_bytes += sum(file.image_bytes for file in files)
             done, done_bytes = done + wave.num_rows, done_bytes + pc.sum(wave["size_bytes"]).as_py()
             on_wave(Done(done, done_bytes, todo.num_rows, all_bytes))
     left = Counter(listed.left_counts()) + counts.value
     return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
+
+
+def nothing_new(lake: str, listed: Listing) -> Ingested:
+    """What `ingest` comes to when nothing is pending; it needs no Spark.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        listed: What lies in the source.
+    """
+    version = arrow_tables.snapshot(lake, "images", "ingest").version
+    return Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
 
 
 def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
@@ -185,9 +187,8 @@ def _look(
         What to read into rows; and the files of known bytes, with their `image_id`. What cannot be
         read now is in neither, and stays pending.
     """
-    bare = replace(reading, thumbnail_px=0)  # what is looked at only needs none
-    found = image_files.read(spark, doubtful, bare, counts, look=True)
-    ids = dict(map(tuple, found.select("path", "image_id").toArrow().to_pandas().to_numpy()))
+    found = image_files.look(spark, doubtful, replace(reading, thumbnail_px=0), counts)
+    ids = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
     same, new = [], []
     for file in doubtful.select(["path", "known"]).to_pylist():
         image_id = ids.get(file["path"])
@@ -200,33 +201,33 @@ def _look(
     return doubtful.filter(pa.array(new, pa.bool_())), unchanged
 
 
-def mark_missing(spark: SparkSession, lake: str, listed: Listing) -> int:
+def mark_missing(lake: str, listed: Listing) -> int:
     """Notes which ingested files below a source are there no more; gives back how many.
 
     A file that the listing left out for another reason, such as its suffix, is there.
 
     Args:
-        spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         listed: What lies in the source.
     """
-    below = F.col("path").startswith(f"{listed.root}/")
-    known = paths(tables.rows(spark, lake, "images"), tables.rows(spark, lake, "files"))
-    there = from_arrow(spark, listed.files.select(["path"]))
-    doubtful = known.where(below & (F.col("state") != GONE)).join(there, "path", "left_anti")
-    asked = doubtful.select("path", "image_id").toArrow()
+    known = paths(lake)
+    below = pc.starts_with(known["path"], f"{listed.root}/")
+    there = pc.is_in(known["path"], listed.files["path"])
+    doubtful = known.filter(pc.and_not(pc.and_not(below, there), pc.equal(known["state"], GONE)))
+    asked = doubtful.select(["path", "image_id"])
     missing = missing_files(listed.source, asked["path"].to_pylist())
     gone = asked.filter(pa.array(missing, pa.bool_()))
     if gone.num_rows:
         for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
             gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
-        _note(spark, lake, gone, GONE)
+        _note(lake, gone, GONE)
     return int(gone.num_rows)
 
 
-def _note(spark: SparkSession, lake: str, files: pa.Table, state: str) -> None:
+def _note(lake: str, files: pa.Table, state: str) -> None:
     """Notes in `files` what was seen; when another ingest is faster, it has noted the same."""
-    since = tables.snapshot(spark, lake, "files", "ingest")
-    seen = from_arrow(spark, files.select(["path", "size_bytes", "modified_at", "image_id"]))
-    noted = seen.withColumn("state", F.lit(state)).withColumn("at", F.current_timestamp())
-    tables.append(noted, since)
+    since = arrow_tables.snapshot(lake, "files", "ingest")
+    columns = SCHEMAS["files"]
+    noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
+    at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
+    arrow_tables.append(noted.append_column("at", at).select(columns.names).cast(columns), since)

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from delta.tables import DeltaTable
 from pyarrow import csv
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import tables
+from mlproject import arrow_tables, tables
 from mlproject.errors import UserError
 from mlproject.files import local_path
 from mlproject.session import from_arrow
@@ -63,55 +64,86 @@ def pattern(word: str) -> re.Pattern[str] | None:
 
 def is_table(word: str) -> bool:
     """Whether the word names a file or table of labels, not a way to read them off the paths."""
-    return word.lower().endswith(".csv") or (word != FOLDER and Path(word).exists())
+    named = "://" in word or Path(word).exists()
+    return word.lower().endswith(".csv") or (word != FOLDER and named)
 
 
-def given(spark: SparkSession, word: str, source: str) -> DataFrame:
+def given(word: str, source: str) -> pa.Table:
     """The labels of a CSV file or a Delta table: path or image_id, and label ("" = null).
 
     Args:
-        spark: A session with Delta.
-        word: The file, with a line of names; or the table's folder.
+        word: The file, with a line of names; or the table's folder or URI.
         source: As `Listing.root`; paths in the table may be written below it.
 
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
-    if word.lower().endswith(".csv"):
-        found = from_arrow(spark, _read_csv(word))
-    elif DeltaTable.isDeltaTable(spark, tables.locate(word)):
-        found = spark.read.format("delta").load(tables.locate(word))
-    else:
-        raise UserError(f"labels={word!r} is no CSV file and no Delta table")
-    keys = [key for key in KEYS if key in found.columns]
-    if len(keys) != 1 or "label" not in found.columns:
+    found = _read_csv(word) if word.lower().endswith(".csv") else arrow_tables.foreign(word)
+    keys = [key for key in KEYS if key in found.column_names]
+    if len(keys) != 1 or "label" not in found.column_names:
         raise UserError(
-            f"labels={word!r} has the columns {', '.join(found.columns)}. "
+            f"labels={word!r} has the columns {', '.join(found.column_names)}. "
             "It takes label, and one of path and image_id"
         )
     [key] = keys
-    name = F.col(key)
+    names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
     if key == "path":
-        absolute = name.startswith("/") | name.contains("://")
-        name = F.when(absolute, name).otherwise(F.concat(F.lit(f"{source.rstrip('/')}/"), name))
-    rows = found.select(
-        name.alias(key), F.when(F.col("label") != "", F.col("label")).alias("label")
-    ).distinct()
-    twice = rows.groupBy(key).count().where("count > 1").first()
-    if twice is not None:
-        raise UserError(f"labels={word!r} has two labels for {key} {twice[key]!r}")
+        names = pa.chunked_array(
+            [[_whole(name, source) for name in names.to_pylist()]], pa.string()
+        )
+    labels = pc.if_else(pc.equal(labels, ""), None, labels)
+    rows = pa.table({key: names, "label": labels}).group_by([key, "label"]).aggregate([])
+    counts = rows.group_by(key).aggregate([("label", "count", pc.CountOptions(mode="all"))])
+    twice = counts.filter(pc.greater(counts["label_count"], 1))[key]
+    if len(twice):
+        raise UserError(f"labels={word!r} has two labels for {key} {twice[0].as_py()!r}")
     return rows
 
 
-def apply(images: DataFrame, given: DataFrame) -> DataFrame:
+def _whole(path: str | None, source: str) -> str | None:
+    """A path as the tables have it."""
+    if path is None or path.startswith("/"):
+        return path
+    if path.startswith("file:"):
+        return str(local_path(path))
+    return path if "://" in path else f"{source.rstrip('/')}/{path}"
+
+
+def apply(images: pa.Table, given: pa.Table) -> pa.Table:
     """Rows of `images` with the labels given for them; the others keep theirs."""
-    key = given.columns[0]
-    new = F.broadcast(given.select(key, F.struct("label").alias("new")))
-    label = F.when(F.col("new").isNull(), F.col("label")).otherwise(F.col("new.label"))
-    return images.join(new, key, "left").withColumn("label", label).select(*images.columns)
+    key = given.column_names[0]
+    place = pc.index_in(images[key], given[key])
+    label = pc.if_else(pc.is_valid(place), given["label"].take(place), images["label"])
+    return images.set_column(images.schema.get_field_index("label"), "label", label)
 
 
-def relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
+def unmatched(lake: str, given: pa.Table) -> int:
+    """How many of the given labels are of no image in the table.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        given: As `given` reads them.
+    """
+    key = given.column_names[0]
+    known = arrow_tables.query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])
+    return int(given.num_rows - (pc.sum(pc.is_in(given[key], known[key])).as_py() or 0))
+
+
+def changes(lake: str, given: pa.Table) -> pa.Table:
+    """The rows of `images` that have other labels than those given: path, image_id, label.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        given: As `given` reads them.
+    """
+    rows = arrow_tables.query(lake, "SELECT path, image_id, label FROM images", ["images"])
+    labels = apply(rows, given)
+    same = pc.equal(rows["label"], labels["label"])
+    both_null = pc.and_(pc.is_null(rows["label"]), pc.is_null(labels["label"]))
+    return labels.filter(pc.invert(pc.or_(pc.fill_null(same, False), both_null)))
+
+
+def relabel(spark: SparkSession, lake: str, given: pa.Table) -> int:
     """Gives the rows of `images` the labels given for them; gives back how many had others.
 
     No image file is read, and nothing is committed when all rows have their labels. Delta writes
@@ -119,32 +151,22 @@ def relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         given: As `given` reads them.
     """
-    return tables.until_not_lost(lambda: _relabel(spark, lake, given))
 
-
-def _relabel(spark: SparkSession, lake: str, given: DataFrame) -> int:
-    rows = tables.rows(spark, lake, "images").select("path", "image_id", "label")
-    new = apply(rows.withColumn("old", F.col("label")), given)
-    changed = new.where(~F.col("label").eqNullSafe(F.col("old"))).persist()
-    try:
-        count = changed.count()
-        if count:
+    def merge() -> int:
+        changed = changes(lake, given)
+        if changed.num_rows:
             # The few are sent to where the many lie: a shuffle would carry content.
-            merge = (
-                DeltaTable.forPath(spark, f"{lake}/images")
-                .alias("old")
-                .merge(
-                    F.broadcast(changed).alias("given"),
-                    "old.path = given.path and old.image_id = given.image_id",
-                )
-            )
-            merge.whenMatchedUpdate(set={"label": "given.label"}).execute()
-        return count
-    finally:
-        changed.unpersist()
+            few = F.broadcast(from_arrow(spark, changed)).alias("given")
+            images = DeltaTable.forPath(spark, f"{lake}/images").alias("old")
+            same = "old.path = given.path and old.image_id = given.image_id"
+            merged = images.merge(few, same).whenMatchedUpdate(set={"label": "given.label"})
+            merged.execute()
+        return int(changed.num_rows)
+
+    return tables.until_not_lost(merge)
 
 
 def _read_csv(word: str) -> pa.Table:

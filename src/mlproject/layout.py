@@ -1,10 +1,9 @@
 """The files of a Delta table: small ones are put together when it pays."""
 
-from typing import Any
-
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
+from mlproject.arrow_tables import file_sizes
 from mlproject.session import settings
 
 MANY = 10  # small files that are worth a commit
@@ -14,8 +13,22 @@ MANY = 10  # small files that are worth a commit
 SHARES = (64, 16, 4)
 
 
-def compact(spark: SparkSession, path: str, target_bytes: int) -> int:
-    """Puts small files of a table together into files of about `target_bytes`, when they are many.
+def pays(path: str, target_bytes: int) -> int:
+    """Below which size, bytes, a table's files are to be put together; 0 = it does not pay yet.
+
+    Args:
+        path: Where the table lies; it need not be there.
+        target_bytes: Bytes of a file, about.
+    """
+    sizes = file_sizes(path)
+    for share in SHARES:
+        if sum(size < target_bytes // share for size in sizes) >= MANY:
+            return target_bytes // share
+    return 0
+
+
+def compact(spark: SparkSession, path: str, target_bytes: int) -> None:
+    """Puts small files of a table together into files of about `target_bytes`, when it pays.
 
     The old files stay until a VACUUM, for readers of older versions.
     Source: docs.delta.io, "Compaction (bin-packing)".
@@ -24,28 +37,12 @@ def compact(spark: SparkSession, path: str, target_bytes: int) -> int:
         spark: A session with Delta.
         path: Where the table lies.
         target_bytes: Bytes of a file, about.
-
-    Returns:
-        How many files were put together; 0 = it does not pay yet.
     """
-    sizes = _file_sizes(spark, path)
-    for share in SHARES:
-        small = sum(size < target_bytes // share for size in sizes)
-        if small >= MANY:
-            wanted = {
-                "spark.databricks.delta.optimize.minFileSize": str(target_bytes // share),
-                "spark.databricks.delta.optimize.maxFileSize": str(target_bytes),
-            }
-            with settings(spark, wanted):
-                DeltaTable.forPath(spark, path).optimize().executeCompaction()
-            return small
-    return 0
-
-
-def _file_sizes(spark: SparkSession, path: str) -> list[int]:
-    """Bytes of each of the table's files. Source: delta-spark, Snapshot.allFiles."""
-    jvm: Any = spark._jvm
-    nothing = jvm.scala.Option.empty()
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
-    files = DataFrame(log.update(False, nothing, nothing).allFiles().toDF(), spark)
-    return [row["size"] for row in files.select("size").collect()]
+    small = pays(path, target_bytes)
+    if small:
+        wanted = {
+            "spark.databricks.delta.optimize.minFileSize": str(small),
+            "spark.databricks.delta.optimize.maxFileSize": str(target_bytes),
+        }
+        with settings(spark, wanted):
+            DeltaTable.forPath(spark, path).optimize().executeCompaction()

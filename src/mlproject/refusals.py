@@ -5,25 +5,27 @@ from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import tables
+from mlproject import arrow_tables
 
 Refused = Mapping[int | None, list[str]]  # size in bytes (None = any) -> image_ids
 
 
-def refused(spark: SparkSession, lake: str, images: DataFrame) -> Refused:
-    """The erased contents that `images` does not hold again.
+def refused(lake: str) -> Refused:
+    """The erased contents that `images` does not hold again: what it holds was wanted back.
 
     Args:
-        spark: A session with Delta.
-        lake: As `tables.locate` gives it.
-        images: The `images` table; what it holds was brought back on purpose.
+        lake: As `lakes.locate` gives it.
     """
-    erased = tables.rows(spark, lake, "erased").select("size_bytes", "image_id")
+    rows = arrow_tables.query(
+        lake,
+        "SELECT image_id, size_bytes FROM erased "
+        "LEFT ANTI JOIN images ON erased.image_id = images.image_id",
+        ["erased", "images"],
+    )
     found: dict[int | None, list[str]] = {}
-    for row in erased.join(images, "image_id", "left_anti").collect():
-        found.setdefault(row.size_bytes, []).append(row.image_id)
+    for row in rows.to_pylist():
+        found.setdefault(row["size_bytes"], []).append(row["image_id"])
     return found
 
 

@@ -17,7 +17,7 @@ import jinja2
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import image_files, report_queries, rollouts, tables
+from mlproject import image_files, lakes, report_queries, rollouts, tables
 from mlproject.contents import contents
 from mlproject.onboard import ERRORS
 from mlproject.registry import Version
@@ -127,7 +127,7 @@ def collect(spark: SparkSession, lake: str) -> Facts:
     Raises:
         UserError: There is no table of images, or a table has other columns than this project's.
     """
-    lake = tables.locate(lake)
+    lake = lakes.locate(lake)
     made_at = time.time_ns() // 1000
     # In this order: what the ledger names is in the tables that are pinned after it.
     ledger, ledger_version = _read(spark, lake, "rollouts")
@@ -206,7 +206,7 @@ def render(facts: Facts) -> str:
 def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | None]:
     """A table's rows and version; no rows and None where no verb has made it yet."""
     if not DeltaTable.isDeltaTable(spark, f"{lake}/{table}"):
-        return spark.createDataFrame([], tables.SCHEMAS[table]), None
+        return spark.createDataFrame([], tables.schema(table)), None
     pinned = tables.snapshot(spark, lake, table)
     return pinned.read(spark), pinned.version
 

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import scoring, tables
+from mlproject import lakes, scoring, tables
 from mlproject.errors import UserError
 from mlproject.registry import Version, resolve
 
@@ -74,7 +74,7 @@ def current(spark: SparkSession, lake: str, pointer: str) -> DataFrame:
     Raises:
         UserError: No version serves the pointer yet.
     """
-    lake = tables.locate(lake)
+    lake = lakes.locate(lake)
     ledger = tables.read(spark, lake, "rollouts")
     now = serving(ledger, pointer)
     if now is None:
@@ -91,7 +91,7 @@ def coverage(spark: SparkSession, lake: str, version: Version, images_version: i
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         version: Whose answers.
         images_version: The Delta version of `images` that is counted.
     """
@@ -120,7 +120,7 @@ def follow(
     Args:
         spark: A session with Delta.
         client: The registry.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         pointer: An alias or stage URI.
         score: Scores what is pending for a version.
 

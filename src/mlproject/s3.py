@@ -78,7 +78,7 @@ def folder(source: str) -> Folder:
         )
     if unknown:
         raise UserError(
-            f"Source {source!r} has settings that are not known: {', '.join(unknown)} "
+            f"Source {f's3://{place}'!r} has settings that are not known: {', '.join(unknown)} "
             "(known: endpoint_override, region, scheme)"
         )
     if endpoint and "://" not in endpoint:

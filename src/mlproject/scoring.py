@@ -115,7 +115,7 @@ def score(
 
     Args:
         spark: A session with Delta.
-        lake: As `tables.locate` gives it.
+        lake: As `lakes.locate` gives it.
         version: A pinned version; its number and model id stand in every row.
         run_id: The MLflow run that the rows name.
         wave_images: Images in one commit, about; 0 = 1000 for each task slot.

@@ -1,10 +1,7 @@
 """Where images lie: the files below a folder, or below a URI that pyarrow can open."""
 
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from mlproject import s3
+from mlproject import s3, walking
 from mlproject.errors import UserError
 from mlproject.files import local_path
 
@@ -22,12 +19,8 @@ SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
 
-# Folders of a remote file system that are asked for at once: each costs a request, at tens of
-# milliseconds. What is held of the file system's own records is one listing of as many folders.
-LISTED_AT_ONCE = 16
-
 # Files on their way to their real name.
-UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download")
+UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
 
 LISTED = pa.schema(
     [
@@ -51,7 +44,8 @@ class Listing:
     left: pa.Table
     """What was left: path (bytes that are not UTF-8 as \\udcXX) and reason: `empty` (no bytes
     yet), `settling` (just modified, or named .part and the like), `skipped` (hidden, no regular
-    file, another suffix), `link` (leaves the source, loops or dangles), `name` (no valid UTF-8, or
+    file, another suffix), `link` (leaves the source, loops or dangles, or leads to a folder from a
+    folder that a link led to), `name` (no valid UTF-8, or
     a folder of a bucket whose name the file system cannot open: "", "." or ".."), `unreadable` (a
     folder), `gone` (while it was listed)."""
     root: str
@@ -62,22 +56,11 @@ class Listing:
         return dict(Counter(self.left["reason"].to_pylist()))
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file as the file system tells of it."""
-
-    path: str
-    """As the file system names it; not UTF-8 bytes are surrogates."""
-    size: int
-    modified_at: int
-    """Microseconds since 1970."""
-
-
 def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Listing:
     """All image files below a folder or URI, with the label that their folder's name gives.
 
     A file that lies directly in the source has no label. Names that begin with "." or "_" are
-    hidden, as Spark has it. Source: Spark, HadoopFSUtils.shouldFilterOutPathName.
+    hidden, but for `_x=1`, as Spark has it. Source: Spark, HadoopFSUtils.shouldFilterOutPathName.
 
     Args:
         source: A local folder, or a URI of a file system that pyarrow knows.
@@ -93,28 +76,34 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
+    places: dict[str, tuple[bool, str | None]] = {}  # is it hidden, and the label of its files
+    found = walking.remote(root, filesystem, left) if prefix else walking.local(root, left)
     try:
-        for file in _walk(root, left) if not prefix else _select(root, filesystem, left):
-            below = file.path[len(root) :].lstrip("/").split("/")
-            name = below[-1].lower()
-            if any(part[:1] in (".", "_") for part in below):
-                left.append((file.path, "skipped"))
-            elif name.endswith(UNFINISHED):
-                left.append((file.path, "settling"))
-            elif include != "*" and not name.endswith(suffixes):
-                left.append((file.path, "skipped"))
-            elif not _is_utf8(file.path):
-                left.append((file.path, "name"))
-            elif file.size == 0:
-                left.append((file.path, "empty"))
+        for path, size, modified_at in found:
+            folder, _, name = path[len(root) :].rpartition("/")
+            if folder not in places:
+                parts = folder.split("/")
+                places[folder] = any(map(_is_hidden, parts)), parts[-1] or None
+            is_hidden, label = places[folder]
+            low = name.lower()
+            if is_hidden or _is_hidden(name):
+                left.append((path, "skipped"))
+            elif low.endswith(UNFINISHED):
+                left.append((path, "settling"))
+            elif include != "*" and not low.endswith(suffixes):
+                left.append((path, "skipped"))
+            elif not (path.isascii() or _is_utf8(path)):
+                left.append((path, "name"))
+            elif size == 0:
+                left.append((path, "empty"))
             # A listing takes its time: a file written meanwhile is newer than its beginning.
-            elif abs(time.time() - file.modified_at / 1e6) < settle:
-                left.append((file.path, "settling"))
+            elif abs(time.time() - modified_at / 1e6) < settle:
+                left.append((path, "settling"))
             else:
-                rows["path"].append(prefix + file.path)
-                rows["size_bytes"].append(file.size)
-                rows["modified_at"].append(file.modified_at)
-                rows["label"].append(below[-2] if len(below) > 1 else None)
+                rows["path"].append(prefix + path)
+                rows["size_bytes"].append(size)
+                rows["modified_at"].append(modified_at)
+                rows["label"].append(label)
     except OSError as error:
         raise UserError(f"Source {source!r} cannot be listed. {_advice(source, error)}") from error
     files = pa.table(rows, schema=LISTED).sort_by("path")
@@ -220,77 +209,13 @@ def _left(left: list[tuple[str, str]], prefix: str) -> pa.Table:
     return pa.table({"path": pa.array(shown, pa.string()), "reason": reasons})
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
 def _is_utf8(path: str) -> bool:
     try:
         path.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _walk(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:
-    """The files below a local folder; links are followed as long as they stay below it.
-
-    pyarrow's own listing ends at the first name that is not UTF-8, and goes round loops of links.
-    """
-    # As each is reached, and the real folders on the way to it.
-    folders: list[tuple[str, tuple[str, ...]]] = [(root, (root,))]
-    while folders:
-        folder, trail = folders.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            if folder == root:
-                raise
-            left.append((folder, "unreadable"))
-            continue
-        for entry in entries:
-            real = f"{trail[-1]}{os.sep}{entry.name}"
-            try:
-                if entry.is_symlink():
-                    real = os.path.realpath(entry.path, strict=True)
-                    if real in trail or not real.startswith(f"{root}{os.sep}"):
-                        left.append((entry.path, "link"))
-                        continue
-                if entry.is_dir():
-                    folders.append((entry.path, (*trail, real)))
-                    continue
-                facts = entry.stat()
-            except OSError:
-                left.append((entry.path, "link" if entry.is_symlink() else "gone"))
-                continue
-            if entry.is_file():
-                yield _File(entry.path, facts.st_size, facts.st_mtime_ns // 1000)
-            else:
-                left.append((entry.path, "skipped"))
-
-
-def _select(root: str, filesystem: fs.FileSystem, left: list[tuple[str, str]]) -> Iterator[_File]:
-    """The files below a folder of a remote file system.
-
-    Folder by folder: pyarrow gives a listing only whole, and of a whole bucket that is gigabytes.
-    """
-
-    def entries(folder: str) -> list[fs.FileInfo] | None:
-        below = fs.FileSelector(folder, allow_not_found=folder != root)
-        try:
-            return list(filesystem.get_file_info(below))
-        except OSError as error:
-            if folder == root or not s3.is_refusal(error):
-                raise
-            return None
-
-    folders = [root]
-    with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
-        while folders:
-            some, folders = folders[-LISTED_AT_ONCE:], folders[:-LISTED_AT_ONCE]
-            for folder, found in zip(some, pool.map(entries, some), strict=True):
-                if found is None:
-                    left.append((folder, "unreadable"))
-                for file in found or ():
-                    if file.type == fs.FileType.File:
-                        yield _File(file.path, file.size, file.mtime_ns // 1000)
-                    elif file.path == folder or file.path.split("/")[-1] in ("", ".", ".."):
-                        left.append((file.path, "name"))
-                    else:
-                        folders.append(file.path)

@@ -16,9 +16,9 @@ from pyspark.sql import SparkSession
 from mlproject import examples, training_figures, versions, weights
 from mlproject.errors import UserError
 from mlproject.frameworks import Call, OnTold, tell
+from mlproject.lakes import Snapshot
 from mlproject.learning import Examples, Floats, Scores, Settings
 from mlproject.learning import scores as scores_of
-from mlproject.tables import Snapshot
 
 NONE = "none"  # what a person writes to start from random weights
 MISTAKES = 20  # images of the surest mistakes that are logged

@@ -1,0 +1,197 @@
+"""The Delta tables of a lake without Spark: queries into Arrow, and commits of rows and data files.
+
+What is small, such as listings, hashes and the log, is read and compared here, in this process.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from mlproject.data_files import DataFile
+from mlproject.errors import UserError
+from mlproject.lakes import (
+    SCHEMAS,
+    Snapshot,
+    create,
+    in_a_line,
+    is_table,
+    locate,
+    require_columns,
+)
+
+LOST = "Concurrent transaction failed"  # Source: delta-rs, CommitConflictError
+
+
+def snapshot(lake: str, table: str, filler: str) -> Snapshot:
+    """The newest version of a table, which is made when it is not there yet.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        table: One of ours.
+        filler: Who fills it.
+
+    Raises:
+        UserError: It has other columns than this project writes, or cannot be read.
+    """
+    path = f"{lake}/{table}"
+    create(path, table)
+    found = _open(path)
+    require_columns(pa.schema(found.schema().to_arrow()), table, path)
+    fills = found.transaction_version(filler)
+    return Snapshot(table, path, found.version(), filler, -1 if fills is None else fills)
+
+
+def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
+    """What a query finds in the newest versions of tables; one that is not there has no rows.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        sql: In the words of DataFusion.
+        tables: The names in it that are tables of the lake.
+        at: The version of one of them that is read in place of the newest.
+
+    Raises:
+        UserError: A table has other columns than this project writes, or cannot be read.
+    """
+    builder, absent = QueryBuilder(), []
+    for table in tables:
+        path = f"{lake}/{table}"
+        if not is_table(path):
+            absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
+            continue
+        found = _open(path, at.version if at and at.table == table else None)
+        require_columns(pa.schema(found.schema().to_arrow()), table, path)
+        builder.register(table, found)
+    with_absent = f"WITH {', '.join(absent)} {sql}" if absent else sql
+    try:
+        rows = pa.table(builder.execute(with_absent).read_all())
+    except Exception as error:  # deltalake raises this very class for what DataFusion says
+        raise UserError(f"Lake {lake!r} cannot be read: {in_a_line(error)}") from error
+    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
+
+
+def foreign(table: str) -> pa.Table:
+    """The rows of a Delta table that is none of ours.
+
+    Args:
+        table: Its folder or URI.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = locate(table)
+    if not is_table(path):
+        raise UserError(f"{table!r} is no CSV file and no Delta table")
+    rows = pa.table(QueryBuilder().register("t", _open(path)).execute("SELECT * FROM t").read_all())
+    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
+
+
+def append(rows: pa.Table, since: Snapshot) -> Snapshot | None:
+    """Appends rows that were computed from a snapshot, in one commit, or not at all.
+
+    Returns:
+        As `commit`.
+
+    Raises:
+        UserError: As `commit`.
+    """
+    found = _open(since.path, since.version)
+    return _committed(
+        since,
+        lambda: write_deltalake(found, rows, mode="append", commit_properties=_next(since)),
+    )
+
+
+def commit(files: Iterable[DataFile], since: Snapshot) -> Snapshot | None:
+    """Adds data files that were written from what a snapshot said, in one commit, or not at all.
+
+    A compare-and-set, as `tables.append` is: this commit moves the filler's counter in the table's
+    log from `since.fills` to the next number, and it fails when another has moved it since.
+    Source: Delta protocol, "Transaction Identifiers"; delta-rs, ConflictChecker.
+
+    Returns:
+        The version that holds the files, from which the filler's next commit may be computed; or
+        None when another commit of the same filler came first: find what is pending again.
+
+    Raises:
+        UserError: The table cannot be written, as on a full disk.
+    """
+    added = [
+        AddAction(
+            file.name, file.size_bytes, {}, file.written_ms, True, json.dumps(file.statistics)
+        )
+        for file in files
+    ]
+    found = _open(since.path, since.version)
+    return _committed(
+        since,
+        lambda: found.create_write_transaction(
+            added, "append", found.schema(), commit_properties=_next(since)
+        ),
+    )
+
+
+def file_sizes(path: str) -> list[int]:
+    """Bytes of each of a table's files, none when there is no table."""
+    if not is_table(path):
+        return []
+    sizes = pa.table(_open(path).get_add_actions(flatten=True))["size_bytes"]
+    return list(map(int, sizes.to_pylist()))
+
+
+def _open(path: str, version: int | None = None) -> DeltaTable:
+    try:
+        return DeltaTable(path, version=version)
+    except DeltaError as error:
+        raise UserError(
+            f"Table {path!r} cannot be read: its log lacks a part or is of another kind "
+            f"({in_a_line(error)}). Restore its folder, or remove it whole to read the "
+            "files of the source again"
+        ) from error
+
+
+def _next(since: Snapshot) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(since.filler, since.fills + 1)])
+
+
+def _committed(since: Snapshot, work: Callable[[], None]) -> Snapshot | None:
+    try:
+        work()
+    except (DeltaError, OSError) as error:
+        if LOST in str(error):
+            return None
+        raise UserError(
+            f"Table {since.path!r} cannot be written ({in_a_line(error)}). "
+            "What was committed stands; run again when that is mended"
+        ) from error
+    return replace(since, version=_open(since.path).version(), fills=since.fills + 1)
+
+
+def _no_rows(columns: pa.Schema) -> str:
+    nulls = (f"arrow_cast(NULL, '{_word(field.type)}') AS {field.name}" for field in columns)
+    return f"SELECT {', '.join(nulls)} WHERE false"
+
+
+def _word(kind: pa.DataType) -> str:
+    """DataFusion's word for a type. Source: DataFusion, arrow_cast."""
+    if pa.types.is_timestamp(kind):
+        return 'Timestamp(Microsecond, Some("UTC"))'
+    return {"string": "Utf8", "int32": "Int32", "int64": "Int64", "double": "Float64"}.get(
+        str(kind), "Binary"
+    )
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """DataFusion's views as the types that pyarrow can join and sort."""
+    if pa.types.is_string_view(field.type):
+        return pa.field(field.name, pa.string())
+    if pa.types.is_binary_view(field.type):
+        return pa.field(field.name, pa.binary())
+    if pa.types.is_list(field.type) and pa.types.is_string_view(field.type.value_type):
+        return pa.field(field.name, pa.list_(pa.string()))
+    return field
