@@ -13,8 +13,8 @@ its end, 1,000 files a folder.
 - stream: Spark's own stream of binary files into a Delta table, which neither hashes nor probes.
 - daft: Daft reads the files into Parquet files, without a hash and a probe either; where
   `pip install daft` has been done, which is no requirement of the project.
-- nothing new: `ingest` of files whose listing the table holds, against `os.scandir` and `stat` over
-  the same tree, each number of files in a new session. What 1,000 files take is Spark's own cost.
+- nothing new: what `ingest` does to find that the table holds the listing of all files, against
+  `os.scandir` and `stat` over the same tree, each number of files in a new process, after imports.
 """
 
 import argparse
@@ -60,10 +60,11 @@ def main() -> None:
         size, _ = walked(folder / "photos")
         first = bare(folder)
         spark = json.loads(score.child(folder, "--spark", file=__file__))
-        spark["curve"] = [
-            json.loads(score.child(folder, "--nothing-new", str(files), file=__file__))
-            for files in CURVE
-        ]
+        spark["curve"] = []
+        for files in map(str, CURVE):
+            score.child(folder, "--make-up", files, file=__file__)
+            told_at = score.child(folder, "--nothing-new", files, file=__file__)
+            spark["curve"].append(json.loads(told_at))
         if importlib.util.find_spec("daft"):
             spark["daft"] = json.loads(score.child(folder, "--daft", file=__file__))
         last = bare(folder)
@@ -138,14 +139,6 @@ def measure_spark() -> None:
     print(json.dumps({**facts, "stream": streamed, "stream_again": streamed_again}))
 
 
-def measure_nothing_new(count: int) -> None:
-    """Prints what an ingest with nothing new takes in a new session, as JSON."""
-    from mlproject.session import session
-
-    with session("benchmark") as spark:
-        print(json.dumps(nothing_new(spark, count)))
-
-
 def stream(spark: Any) -> float:
     """Seconds of Spark's stream of binary files into a Delta table: no hash, no header."""
     began = time.monotonic()
@@ -169,50 +162,51 @@ def measure_daft() -> None:
     print(json.dumps(time.monotonic() - began))
 
 
-def nothing_new(spark: Any, count: int) -> dict[str, float]:
-    """Seconds of an ingest with nothing new among so many files, and what it takes beside.
+def nothing_new(count: int) -> dict[str, float]:
+    """What finding nothing new among so many files takes: seconds, and memory of the process."""
+    from mlproject import images, lakes, sources
+
+    folder = Path(f"files-{count}")
+    walk = walked(folder)[1] if count <= REAL else math.nan
+    began = time.monotonic()
+    listed = sources.listing(str(folder)) if count <= REAL else synthetic(folder, count)
+    listing = time.monotonic() - began
+    found = images.plan(lakes.locate(f"lake-{count}"), listed)
+    seconds = time.monotonic() - began
+    assert (found.new, found.changed, found.listed) == (0, 0, count)
+    return {"files": count, "walk": walk, "listing": listing, "all": seconds, "peak": peak_mb()}
+
+
+def make_up(count: int) -> None:
+    """Makes so many files, or none when they are too many, and a table that has their listing.
 
     The rows are written without reading a file: `ingest` compares listings.
     """
     import pyarrow as pa
 
-    from mlproject import arrow_tables, ingesting, lakes, sources
+    from mlproject import arrow_tables, lakes, sources
 
     folder = Path(f"files-{count}")
-    if count <= REAL:
-        for number in range(count):
-            file = folder / f"{number // 1000:04}" / f"{number % 1000:03}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"x")
-        _, walk = walked(folder)
-        began = time.monotonic()
-        listed = sources.listing(str(folder))
-    else:
-        folder.mkdir()
-        walk, began = math.nan, time.monotonic()
-        listed = synthetic(folder.resolve(), count)
-    listing = time.monotonic() - began
-    lake = lakes.locate_to_write(f"lake-{count}")
-    since = arrow_tables.snapshot(lake, "images", "benchmark")
+    folder.mkdir()
+    for number in range(count if count <= REAL else 0):
+        file = folder / f"{number // 1000:04}" / f"{number % 1000:03}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+    listed = sources.listing(str(folder)) if count <= REAL else synthetic(folder, count)
     hashes = (hashlib.sha256(path.encode()) for path in listed.files["path"].to_pylist())
     rows = {name: listed.files[name] for name in listed.files.column_names}
     rows["image_id"] = pa.array([found.hexdigest() for found in hashes])
     rows["ingested_at"] = pa.array([datetime.now(UTC)] * count)
     columns = lakes.SCHEMAS["images"]
     whole = [rows.get(field.name, pa.nulls(count, field.type)) for field in columns]
+    since = arrow_tables.snapshot(lakes.locate_to_write(f"lake-{count}"), "images", "benchmark")
     arrow_tables.append(pa.table(whole, names=columns.names).cast(columns), since)
-    began = time.monotonic()
-    done = ingesting.ingest(spark, lake, listed)
-    assert (done.rows, done.listed) == (0, count)
-    seconds = listing + time.monotonic() - began
-    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
-    memory = {"python": peak_mb("self"), "jvm": peak_mb(jvm)}
-    return {"files": count, "walk": walk, "listing": listing, "all": seconds, **memory}
+    print(count)
 
 
-def peak_mb(process: int | str) -> float:
-    """The most memory that a process has held, MB. Source: proc(5), VmHWM."""
-    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+def peak_mb() -> float:
+    """The most memory that this process has held, MB. Source: proc(5), VmHWM."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM"))
 
 
@@ -222,6 +216,7 @@ def synthetic(folder: Path, count: int) -> Any:
 
     from mlproject import sources
 
+    folder = folder.resolve()
     names = [f"{folder}/{number // 1000:04}/{number % 1000:03}.jpg" for number in range(count)]
     columns = {"path": names, "size_bytes": [1] * count, "modified_at": range(count)}
     files = pa.table({**columns, "label": ["red"] * count}, schema=sources.LISTED).sort_by("path")
@@ -257,9 +252,9 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
         "",
         "Nothing new (of the last row the listing is made up):",
         "",
-        "| files | scandir and stat, s | listing, s | listing and ingest, s | beyond 1,000 files, "
-        "of scandir and stat | Python, MB | JVM, MB |",
-        "|---|---|---|---|---|---|---|",
+        "| files | scandir and stat, s | listing, s | listing and comparing, s | "
+        "beyond 1,000 files, of scandir and stat | memory, MB |",
+        "|---|---|---|---|---|---|",
         *(_told_curve(at, spark["curve"][0]["all"]) for at in spark["curve"]),
         "",
     ]
@@ -267,11 +262,10 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
 
 
 def _told_curve(at: dict[str, Any], fixed: float) -> str:
-    is_real = not math.isnan(at["walk"])
-    walk = f"{at['walk']:.2f}" if is_real else ""
-    beyond = f"{(at['all'] - fixed) / at['walk']:.1f}" if is_real and at["all"] > fixed else ""
-    times = f"{walk} | {at['listing']:.2f} | {at['all']:.1f} | {beyond}"
-    return f"| {at['files']:,} | {times} | {at['python']:.0f} | {at['jvm']:.0f} |"
+    walk = "" if math.isnan(at["walk"]) else f"{at['walk']:.3f}"
+    beyond = f"{(at['all'] - fixed) / at['walk']:.1f}" if walk and at["all"] > fixed else ""
+    seconds = f"{at['listing']:.2f} | {at['all']:.2f}"
+    return f"| {at['files']:,} | {walk} | {seconds} | {beyond} | {at['peak']:.0f} |"
 
 
 if __name__ == "__main__":
@@ -279,7 +273,9 @@ if __name__ == "__main__":
         measure_spark()
     elif sys.argv[1:] == ["--daft"]:
         measure_daft()
+    elif sys.argv[1:2] == ["--make-up"]:
+        make_up(int(sys.argv[2]))
     elif sys.argv[1:2] == ["--nothing-new"]:
-        measure_nothing_new(int(sys.argv[2]))
+        print(json.dumps(nothing_new(int(sys.argv[2]))))
     else:
         main()

@@ -67,9 +67,10 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
         found = _open(path, at.version if at and at.table == table else None)
         require_columns(pa.schema(found.schema().to_arrow()), table, path)
         builder.register(table, found)
-    with_absent = f"WITH {', '.join(absent)} {sql}" if absent else sql
+    if absent:
+        sql = f"WITH {', '.join(absent)} {sql}"
     try:
-        rows = pa.table(builder.execute(with_absent).read_all())
+        rows = pa.table(builder.execute(sql).read_all())
     except Exception as error:  # deltalake raises this very class for what DataFusion says
         raise UserError(f"Lake {lake!r} cannot be read: {in_a_line(error)}") from error
     return rows.cast(pa.schema([_plain(field) for field in rows.schema]))

@@ -14,34 +14,41 @@ UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
 # What was seen last at each path, in the words that Spark and DataFusion share. A note of unchanged
 # bytes counts as long as `images` has them.
-PATHS = """
-SELECT path, image_id, state, size_bytes, modified_at FROM (
-  SELECT *, row_number() OVER (PARTITION BY path ORDER BY at DESC) AS nth FROM (
-    SELECT path, image_id, size_bytes, modified_at, 'ingested' AS state, ingested_at AS at
-      FROM {images}
-    UNION ALL
-    SELECT path, image_id, size_bytes, modified_at, state, at FROM {files}
-      WHERE state <> 'unchanged'
-    UNION ALL
-    SELECT files.path, files.image_id, files.size_bytes, files.modified_at, files.state, files.at
-      FROM {files} AS files LEFT SEMI JOIN {images} AS images
-      ON files.path = images.path AND files.image_id = images.image_id
-      WHERE files.state = 'unchanged'
-  ) AS seen
-) AS words WHERE nth = 1
+PATHS = """WITH seen AS (
+  SELECT path, image_id, size_bytes, modified_at, 'ingested' AS state, ingested_at AS at
+    FROM {images}
+  UNION ALL
+  SELECT path, image_id, size_bytes, modified_at, state, at FROM {files}
+    WHERE state <> 'unchanged'
+  UNION ALL
+  SELECT files.path, files.image_id, files.size_bytes, files.modified_at, files.state, files.at
+    FROM {files} AS files LEFT SEMI JOIN {images} AS images
+    ON files.path = images.path AND files.image_id = images.image_id
+    WHERE files.state = 'unchanged'
+)
+SELECT seen.path, seen.image_id, seen.state, seen.size_bytes, seen.modified_at
+  FROM seen JOIN (SELECT path, max(at) AS at FROM seen GROUP BY path) AS last
+  ON seen.path = last.path AND seen.at = last.at
 """
 
 
-def paths(lake: str, *, include_erased: bool = False, at: Snapshot | None = None) -> pa.Table:
-    """What was seen last at each path: path, image_id, state, size_bytes, modified_at.
+def paths(
+    lake: str,
+    columns: str = "path, image_id, state",
+    *,
+    include_erased: bool = False,
+    at: Snapshot | None = None,
+) -> pa.Table:
+    """What was seen last at each path.
 
     Args:
         lake: As `lakes.locate` gives it; it need not be there yet.
+        columns: Which of path, image_id, state, size_bytes, modified_at.
         include_erased: Whether notes of erased contents do not count, as these are wanted again.
         at: The version of `images` that is read; None = the newest.
     """
     noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
-    sql = PATHS.format(images="images", files=noted)
+    sql = f"SELECT {columns} FROM ({PATHS.format(images='images', files=noted)}) AS paths"
     return arrow_tables.query(lake, sql, ["images", "files"], at)
 
 
@@ -74,7 +81,8 @@ def pending(
         Rows of `listed.files`, and `known`: the image_ids that `images` has for the path (null =
         none).
     """
-    seen = paths(lake, include_erased=include_erased, at=at)
+    facts = ["path", "size_bytes", "modified_at"]
+    seen = paths(lake, ", ".join(facts), include_erased=include_erased, at=at)
     place = pc.index_in(listed.files["path"], seen["path"])
     same = [
         pc.equal(listed.files[fact], seen[fact].take(place))

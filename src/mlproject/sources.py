@@ -80,9 +80,9 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     found = walking.remote(root, filesystem, left) if prefix else walking.local(root, left)
     try:
         for path, size, modified_at in found:
-            folder, _, name = path[len(root) :].rpartition("/")
+            folder, _, name = path.rpartition("/")
             if folder not in places:
-                parts = folder.split("/")
+                parts = folder[len(root) :].split("/")
                 places[folder] = any(map(_is_hidden, parts)), parts[-1] or None
             is_hidden, label = places[folder]
             low = name.lower()
@@ -97,7 +97,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
             elif size == 0:
                 left.append((path, "empty"))
             # A listing takes its time: a file written meanwhile is newer than its beginning.
-            elif abs(time.time() - modified_at / 1e6) < settle:
+            elif settle and abs(time.time() - modified_at / 1e6) < settle:
                 left.append((path, "settling"))
             else:
                 rows["path"].append(prefix + path)
