@@ -195,12 +195,13 @@ def _look(
         seconds = time.monotonic() - began
         if done.left.keys() & {"gone", "unreadable"}:
             sources.require(listed.source)  # so look all files of a source that is gone itself
-        relabelled, unmatched = _relabel(spark, lake, given)
-        gone, doubt = _mark(arguments, lake, listed)
-        cleaned, why = _clean(spark, arguments, lake, listed)
-        for table in ("images", "files"):
-            if layout.pays(f"{lake}/{table}", arguments.target_file_bytes):
-                layout.compact(spark(), f"{lake}/{table}", arguments.target_file_bytes)
+        relabelled = gone = cleaned = 0
+        unmatched = doubt = why = ""
+        if not stopped.is_set():
+            relabelled, unmatched = _relabel(spark, lake, given)
+            gone, doubt = _mark(arguments, lake, listed)
+            cleaned, why = _clean(spark, arguments, lake, listed)
+            _compact(spark, lake, arguments.target_file_bytes)
     version = arrow_tables.snapshot(lake, "images", "ingest").version
     moves = {"relabelled": relabelled, "gone": gone, "cleaned": cleaned}
     moved = bool(done.rows or any(moves.values()))
@@ -245,6 +246,13 @@ def _mark(arguments: argparse.Namespace, lake: str, listed: sources.Listing) -> 
     if not (listed.files.num_rows or listed.left.num_rows):
         return 0, "The source is empty, so no file is marked as gone: is it mounted?"
     return ingesting.mark_missing(lake, listed), ""
+
+
+def _compact(spark: OpenSpark, lake: str, target_bytes: int) -> None:
+    """Puts small files together; not in S3, where it would need to be alone (decision 8)."""
+    for path in (f"{lake}/images", f"{lake}/files") if lakes.is_local(lake) else ():
+        if layout.pays(path, target_bytes):
+            layout.compact(spark(), path, target_bytes)
 
 
 def _clean(

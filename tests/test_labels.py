@@ -34,6 +34,12 @@ def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
     assert listed is labels.from_paths(listed, "folder")
 
 
+@pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
+def test_columns_that_stand_twice_are_told(tmp_path, names):
+    with pytest.raises(UserError, match="It takes label, and one of path and image_id"):
+        labels.given(table(tmp_path, names, "a.jpg,b,c"), "/photos")
+
+
 @pytest.mark.parametrize(("word", "told"), [("(", "no regular expression"), ("a", "a group")])
 def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
     with pytest.raises(UserError, match=told):

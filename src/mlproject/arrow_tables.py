@@ -4,14 +4,15 @@ What is small, such as listings, hashes and the log, is read and compared here, 
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
+from mlproject import data_files
 from mlproject.data_files import DataFile
 from mlproject.errors import UserError
 from mlproject.lakes import (
@@ -23,8 +24,11 @@ from mlproject.lakes import (
     locate,
     require_columns,
 )
+from mlproject.sources import open_path
 
-LOST = "Concurrent transaction failed"  # Source: delta-rs, CommitConflictError
+RESTORE = "Restore its folder, or remove it whole to read the files of the source again"
+# What delta-rs says when another commit came first. Source: delta-rs, CommitConflictError
+LOST = ("oncurrent transaction", "changed since last commit")
 
 
 def snapshot(lake: str, table: str, filler: str) -> Snapshot:
@@ -69,27 +73,26 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
         builder.register(table, found)
     if absent:
         sql = f"WITH {', '.join(absent)} {sql}"
-    try:
-        rows = pa.table(builder.execute(sql).read_all())
-    except Exception as error:  # deltalake raises this very class for what DataFusion says
-        raise UserError(f"Lake {lake!r} cannot be read: {in_a_line(error)}") from error
-    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
+    return _found(builder, sql, f"Lake {lake!r}")
 
 
-def foreign(table: str) -> pa.Table:
-    """The rows of a Delta table that is none of ours.
+def foreign(table: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a Delta table that is none of ours.
 
     Args:
         table: Its folder or URI.
+        columns: Names, of which those are read that it has.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it cannot be read.
     """
     path = locate(table)
     if not is_table(path):
         raise UserError(f"{table!r} is no CSV file and no Delta table")
-    rows = pa.table(QueryBuilder().register("t", _open(path)).execute("SELECT * FROM t").read_all())
-    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
+    found = _open(path, advice="Name a table that can be read")
+    names = [field.name for field in found.schema().fields if field.name in columns] or ["1"]
+    builder = QueryBuilder().register("t", found)
+    return _found(builder, f"SELECT {', '.join(names)} FROM t", f"Table {table!r}")
 
 
 def append(rows: pa.Table, since: Snapshot) -> Snapshot | None:
@@ -101,11 +104,12 @@ def append(rows: pa.Table, since: Snapshot) -> Snapshot | None:
     Raises:
         UserError: As `commit`.
     """
-    found = _open(since.path, since.version)
-    return _committed(
-        since,
-        lambda: write_deltalake(found, rows, mode="append", commit_properties=_next(since)),
-    )
+    filesystem, folder = open_path(since.path)
+    try:
+        written = data_files.write([rows], SCHEMAS[since.table], filesystem, folder)
+    except OSError as error:
+        raise UserError(_why_not(since.path, error)) from error
+    return commit([written], since) if written else since
 
 
 def commit(files: Iterable[DataFile], since: Snapshot) -> Snapshot | None:
@@ -129,12 +133,28 @@ def commit(files: Iterable[DataFile], since: Snapshot) -> Snapshot | None:
         for file in files
     ]
     found = _open(since.path, since.version)
-    return _committed(
-        since,
-        lambda: found.create_write_transaction(
+    try:
+        found.create_write_transaction(
             added, "append", found.schema(), commit_properties=_next(since)
-        ),
-    )
+        )
+    except (DeltaError, OSError) as error:
+        if any(words in str(error) for words in LOST):
+            return None
+        raise UserError(_why_not(since.path, error)) from error
+    number = since.fills + 1
+    return replace(since, version=version_of(since.path, since.filler, number), fills=number)
+
+
+def version_of(path: str, filler: str, number: int) -> int:
+    """The newest version of a table in which a filler's last commit has this number.
+
+    Not the newest of all: that may have the filler's next commit already, made by another process
+    meanwhile, of which whoever computes from ours knows nothing.
+    """
+    found = _open(path)
+    while found.transaction_version(filler) != number:
+        found = _open(path, found.version() - 1)
+    return int(found.version())
 
 
 def file_sizes(path: str) -> list[int]:
@@ -145,32 +165,35 @@ def file_sizes(path: str) -> list[int]:
     return list(map(int, sizes.to_pylist()))
 
 
-def _open(path: str, version: int | None = None) -> DeltaTable:
+def _open(path: str, version: int | None = None, advice: str = RESTORE) -> DeltaTable:
     try:
         return DeltaTable(path, version=version)
     except DeltaError as error:
         raise UserError(
             f"Table {path!r} cannot be read: its log lacks a part or is of another kind "
-            f"({in_a_line(error)}). Restore its folder, or remove it whole to read the "
-            "files of the source again"
+            f"({in_a_line(error)}). {advice}"
         ) from error
+    except OSError as error:
+        raise UserError(f"Table {path!r} cannot be read ({in_a_line(error)})") from error
+
+
+def _found(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
+    try:
+        rows = pa.table(builder.execute(sql).read_all())
+    except Exception as error:  # deltalake raises this very class for what DataFusion says
+        raise UserError(f"{what} cannot be read: {in_a_line(error)}") from error
+    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
+
+
+def _why_not(path: str, error: Exception) -> str:
+    return (
+        f"Table {path!r} cannot be written ({in_a_line(error)}). "
+        "What was committed stands; run again when that is mended"
+    )
 
 
 def _next(since: Snapshot) -> CommitProperties:
     return CommitProperties(app_transactions=[Transaction(since.filler, since.fills + 1)])
-
-
-def _committed(since: Snapshot, work: Callable[[], None]) -> Snapshot | None:
-    try:
-        work()
-    except (DeltaError, OSError) as error:
-        if LOST in str(error):
-            return None
-        raise UserError(
-            f"Table {since.path!r} cannot be written ({in_a_line(error)}). "
-            "What was committed stands; run again when that is mended"
-        ) from error
-    return replace(since, version=_open(since.path).version(), fills=since.fills + 1)
 
 
 def _no_rows(columns: pa.Schema) -> str:

@@ -1,4 +1,4 @@
-"""Writes data files of the table `images`: Parquet, with what Delta's log tells of each."""
+"""Writes data files of our tables: Parquet, with what Delta's log tells of each."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-MEASURED = ["size_bytes", "modified_at", "width", "height", "ingested_at"]
+MEASURED = ["size_bytes", "modified_at", "width", "height", "ingested_at", "at"]
 PARQUET: dict[str, Any] = {
     "compression": "none",
     "use_dictionary": ["format", "label", "error"],  # columns of few different words
@@ -36,7 +36,7 @@ class DataFile:
     rows: int
     """Its rows."""
     image_bytes: int
-    """Bytes of the image files that its rows tell of."""
+    """Bytes of the image files that its rows tell of, where they tell."""
     statistics: dict[str, Any]
     """As Delta's log has them. Source: Delta protocol, "Per-file Statistics"."""
 
@@ -87,10 +87,10 @@ class _Statistics:
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
-        self.image_bytes += pc.sum(table["size_bytes"]).as_py()
+        self.image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
         for name in self._nulls:
             self._nulls[name] += table[name].null_count
-        for name in MEASURED:
+        for name in set(MEASURED) & set(self._nulls):
             least, most = pc.min_max(table[name]).as_py().values()
             if least is not None:
                 self._least[name] = min(least, self._least.get(name, least))

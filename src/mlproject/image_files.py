@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class Writing:
     path: str
     """The folder or URI of the table `images`."""
     ingested_at: datetime
-    """The time of the commit."""
+    """The time of all rows of the commit, by which scoring finds their data files."""
     given: pa.Table | None = None
     """Labels that go before those of the listing, as `labels.given` reads them."""
 
@@ -121,8 +120,7 @@ def write(
     """
 
     def task(part: pa.Table) -> DataFile | None:
-        # Hadoop's name for S3 is none of pyarrow's.
-        filesystem, folder = open_path(re.sub("^s3a://", "s3://", writing.path))
+        filesystem, folder = open_path(writing.path)
         tables = map(writing.whole, in_batches(_new(part, reading, counts), FOUND))
         return data_files.write(tables, SCHEMAS["images"], filesystem, folder)
 

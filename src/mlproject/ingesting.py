@@ -116,7 +116,7 @@ def ingest(
         for wave in _waves(todo, settings):
             if stop():
                 break
-            writing = Writing(since.path, datetime.now(UTC), given)
+            writing = Writing(since.path, datetime.now(UTC), _of(given, wave))
             files = image_files.write(spark, wave, reading, counts, writing)
             committed = arrow_tables.commit(files, since) if files else since
             if committed is None:
@@ -142,6 +142,13 @@ def nothing_new(lake: str, listed: Listing) -> Ingested:
     """
     version = arrow_tables.snapshot(lake, "images", "ingest").version
     return Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
+
+
+def _of(given: pa.Table | None, wave: pa.Table) -> pa.Table | None:
+    """The labels that a wave needs: each task is sent them, and looks in all of them."""
+    if given is None or "path" not in given.column_names:
+        return given
+    return given.filter(pc.is_in(given["path"], wave["path"]))
 
 
 def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
@@ -225,9 +232,10 @@ def mark_missing(lake: str, listed: Listing) -> int:
 
 
 def _note(lake: str, files: pa.Table, state: str) -> None:
-    """Notes in `files` what was seen; when another ingest is faster, it has noted the same."""
-    since = arrow_tables.snapshot(lake, "files", "ingest")
+    """Notes in `files` what was seen."""
     columns = SCHEMAS["files"]
     noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
     at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
-    arrow_tables.append(noted.append_column("at", at).select(columns.names).cast(columns), since)
+    rows = noted.append_column("at", at).select(columns.names).cast(columns)
+    while arrow_tables.append(rows, arrow_tables.snapshot(lake, "files", "ingest")) is None:
+        continue  # another ingest was faster: what was seen was seen all the same

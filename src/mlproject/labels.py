@@ -78,15 +78,22 @@ def given(word: str, source: str) -> pa.Table:
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
-    found = _read_csv(word) if word.lower().endswith(".csv") else arrow_tables.foreign(word)
-    keys = [key for key in KEYS if key in found.column_names]
-    if len(keys) != 1 or "label" not in found.column_names:
+    found = (
+        _read_csv(word)
+        if word.lower().endswith(".csv")
+        else arrow_tables.foreign(word, [*KEYS, "label"])
+    )
+    keys = [name for name in found.column_names if name in KEYS]
+    if len(keys) != 1 or found.column_names.count("label") != 1:
         raise UserError(
             f"labels={word!r} has the columns {', '.join(found.column_names)}. "
             "It takes label, and one of path and image_id"
         )
     [key] = keys
-    names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
+    try:
+        names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
+    except pa.ArrowException as error:
+        raise UserError(f"labels={word!r}: {key} and label must be words ({error})") from error
     if key == "path":
         names = pa.chunked_array(
             [[_whole(name, source) for name in names.to_pylist()]], pa.string()

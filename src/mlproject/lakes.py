@@ -90,6 +90,7 @@ MADE_BY = {
     "rollouts": "rescore -P pointers=models:/photos@champion",
     "erased": "erase -P file=LIST",
 }
+LIKE_SPARK = {"delta.checkpointInterval": "10"}  # deltalake's own is 100 commits
 PARTITIONS = {"predictions": ["model_name", "model_version"]}
 
 
@@ -98,7 +99,7 @@ class Snapshot:
     """One version of one table, and how often a filler has filled it up to there."""
 
     table: str
-    """Name of the table: `images`, `predictions` or `rollouts`."""
+    """Name of the table, of `SCHEMAS`."""
     path: str
     """Where the table lies: a path or URI."""
     version: int
@@ -129,6 +130,11 @@ def locate_to_write(lake: str) -> str:
     """
     located = locate(lake)
     if is_local(located):
+        # deltalake takes a path for a URL in places. Seen with deltalake 1.6.6.
+        if re.search(r"%[0-9A-Fa-f]{2}|[\\\n\t]", located):
+            raise UserError(
+                f"Lake {lake!r} has a % or \\ in its name. Name another: -P lake=FOLDER"
+            )
         try:
             Path(located).mkdir(parents=True, exist_ok=True)
             _lock_file(located).touch()
@@ -162,7 +168,13 @@ def create(path: str, table: str) -> None:
         return
     columns = Schema.from_arrow(SCHEMAS[table])
     try:
-        DeltaTable.create(path, columns, mode="ignore", partition_by=PARTITIONS.get(table))
+        DeltaTable.create(
+            path,
+            columns,
+            mode="ignore",
+            partition_by=PARTITIONS.get(table),
+            configuration=LIKE_SPARK,
+        )
     except (DeltaError, OSError) as error:
         if not is_table(path):  # else somebody else has just made it
             raise UserError(f"Table {path!r} cannot be made ({in_a_line(error)})") from error

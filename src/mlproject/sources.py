@@ -139,12 +139,15 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
     if "://" not in path:
         return fs.LocalFileSystem(), path
     scheme, inner = path.split("://", maxsplit=1)
-    return _remote(f"{scheme}://{inner.split('/', maxsplit=1)[0]}"), inner
+    place, _, below = inner.partition("/")
+    # Hadoop's name for S3 is none of pyarrow's.
+    root, filesystem = _remote(f"{'s3' if scheme == 's3a' else scheme}://{place}")
+    return filesystem, f"{root}/{below}"
 
 
 @cache
-def _remote(root: str) -> fs.FileSystem:
-    return open_source(root)[1]
+def _remote(place: str) -> tuple[str, fs.FileSystem]:
+    return open_source(place)[:2]
 
 
 def missing_files(source: str, paths: list[str]) -> list[bool]:
