@@ -37,7 +37,7 @@ types: setup ## Check types
 
 # A lane is a process: TensorFlow and torch never share one (docs/decisions/0002).
 test-plain: setup ## Tests that need no Java
-	$(LANE) "not spark and not keras and not torch"
+	$(LANE) "not spark and not keras and not torch" $(TWO)
 
 test-spark: setup ## Tests with Spark, and of whole verbs
 	$(LANE) "spark and not keras and not torch" $(TWO)
