@@ -69,7 +69,7 @@ def write(
                     writer.write_table(table, row_group_size=table.num_rows)
                     seen.add(table)
             size = out.tell()
-    except BaseException:
+    except BaseException:  # a stop too must leave no half file
         with contextlib.suppress(OSError):  # a full disk is freed of it
             filesystem.delete_file(place)
         raise

@@ -81,13 +81,10 @@ def pending(
         Rows of `listed.files`, and `known`: the image_ids that `images` has for the path (null =
         none).
     """
-    facts = ["path", "size_bytes", "modified_at"]
-    seen = paths(lake, ", ".join(facts), include_erased=include_erased, at=at)
+    facts = ["size_bytes", "modified_at"]
+    seen = paths(lake, ", ".join(["path", *facts]), include_erased=include_erased, at=at)
     place = pc.index_in(listed.files["path"], seen["path"])
-    same = [
-        pc.equal(listed.files[fact], seen[fact].take(place))
-        for fact in ("size_bytes", "modified_at")
-    ]
+    same = [pc.equal(listed.files[fact], seen[fact].take(place)) for fact in facts]
     todo = listed.files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
     return todo.append_column("known", _known(lake, todo["path"], seen["path"], at))
 
