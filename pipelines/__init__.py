@@ -7,9 +7,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JNetworkError
@@ -17,8 +17,12 @@ from py4j.protocol import Py4JNetworkError
 from mlproject.errors import MlprojectError
 from mlproject.frameworks import OnTold
 
-if TYPE_CHECKING:  # it imports Spark, which not every verb needs
+if TYPE_CHECKING:  # they import Spark, which not every verb needs
+    from pyspark.sql import SparkSession
+
     from mlproject.ingesting import Done
+
+OpenSpark = Callable[[], "SparkSession"]
 
 
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -92,6 +96,50 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def spark_when_needed(verb: str) -> Iterator["OpenSpark"]:
+    """A function that gives the session, which starts when it is first asked for."""
+    from mlproject.session import session
+
+    with ExitStack() as stack:
+
+        @cache
+        def opened() -> "SparkSession":
+            on_interrupt = signal.getsignal(signal.SIGINT)
+            spark = stack.enter_context(session(f"mlproject {verb}"))
+            signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
+            return spark
+
+        yield opened
+
+
+def add_json(arguments: argparse.ArgumentParser) -> None:
+    """The option of verbs whose tables scripts read too; `--json` alone is true."""
+    arguments.add_argument(
+        "--json",
+        nargs="?",
+        const="true",
+        default="false",
+        choices=("true", "false"),
+        help="true = JSON on stdout instead of tables",
+    )
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table that fits 100 columns; columns whose name ends in a blank are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: Any = "right" if name.endswith(" ") else "left"
+        table.add_column(name.strip(), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    width = min(100, Console().width) if sys.stdout.isatty() else 100
+    Console(width=width, highlight=False, emoji=False, markup=False).print(table)
 
 
 def say_wait(holder: str) -> None:

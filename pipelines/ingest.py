@@ -4,17 +4,12 @@ mlflow run . -e ingest --env-manager local -P source=photos
 """
 
 import argparse
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
 
 import mlflow
 import pyarrow as pa
-from pyspark.sql import SparkSession
 
 from mlproject import (
     arrow_tables,
@@ -28,8 +23,14 @@ from mlproject import (
     tracking,
 )
 from mlproject.errors import UserError
-from mlproject.session import session
-from pipelines import command, progress_of_bytes, say_wait, stopped_by_signals
+from pipelines import (
+    OpenSpark,
+    command,
+    progress_of_bytes,
+    say_wait,
+    spark_when_needed,
+    stopped_by_signals,
+)
 from pipelines import parser as new_parser
 
 MOVES = {
@@ -37,7 +38,6 @@ MOVES = {
     "gone": "Marked {} files as gone",
     "cleaned": "Cleaned {} files from the source",
 }
-OpenSpark = Callable[[], SparkSession]
 
 # Metrics beside one for each reason why a file was left.
 SUMS = {
@@ -106,28 +106,13 @@ def main(arguments: argparse.Namespace) -> None:
             _plan(arguments, lakes.locate(arguments.lake))
             return
         lake = lakes.locate_to_write(arguments.lake)
-        with stopped_by_signals() as stopped, _spark_when_needed() as spark:
+        with stopped_by_signals() as stopped, spark_when_needed("ingest") as spark:
             if arguments.mode == "watch":
                 _watch(spark, arguments, lake, stopped)
                 return
             print(_look(spark, arguments, lake, stopped)[1])
             if stopped.is_set():
                 raise KeyboardInterrupt
-
-
-@contextmanager
-def _spark_when_needed() -> Iterator[OpenSpark]:
-    """A function that gives the session, which starts when it is first asked for."""
-    with ExitStack() as stack:
-
-        @cache
-        def opened() -> SparkSession:
-            on_interrupt = signal.getsignal(signal.SIGINT)
-            spark = stack.enter_context(session("mlproject ingest"))
-            signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
-            return spark
-
-        yield opened
 
 
 def _plan(arguments: argparse.Namespace, lake: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 
-from mlproject import drawn_images, lakes, rollouts, tables, tracking, training, versions
+from mlproject import drawn_images, lakes, ledger, tracking, training, versions
 from mlproject.frameworks import FRAMEWORKS
 from mlproject.session import session
 from pipelines import command, ingest, promote, report, rescore, train
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
     made = {}
-    with tracking.run("main", vars(arguments)), session("mlproject main") as spark:
+    with tracking.run("main", vars(arguments)), session("mlproject main"):
         # The drawn images have been written to their end: no need to let them settle.
         source, settle = (arguments.source, "2") if arguments.source else (_draw(lake), "0")
         _step(ingest, source=source, lake=lake, settle=settle)
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             _step(rescore, pointers=pointer, lake=lake)
         _step(report, lake=lake, out=out)
         mlflow.log_metric("seconds", time.monotonic() - began)
-        now = rollouts.serving(tables.read(spark, lake, "rollouts"), pointer)
+        now = ledger.read(lake).serving(pointer)
     print(
         f"""
 Done in {time.monotonic() - began:.0f} s.

@@ -5,85 +5,271 @@ mlflow run . -e rescore --env-manager local -P pointers=models:/photos@champion
 
 import argparse
 import sys
+import threading
+import time
+from contextlib import ExitStack
+from functools import partial
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JJavaError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
-from mlproject import lakes, registry, rollouts, scoring, tables, tracking
-from mlproject.errors import MlprojectError, UserError
-from mlproject.session import session
-from pipelines import command, say_wait
+from mlproject import (
+    following,
+    lakes,
+    ledger,
+    planning,
+    registry,
+    scoring,
+    scoring_runs,
+    tracking,
+)
+from mlproject import session as sessions
+from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject.following import Followed, Rules, Stop, Work
+from mlproject.ledger import SCORING, Entry
+from mlproject.registry import Version
+from mlproject.scoring import Scored
+from mlproject.version_files import Files
+from pipelines import (
+    OpenSpark,
+    command,
+    plan,
+    progress,
+    say_wait,
+    spark_when_needed,
+    stopped_by_signals,
+)
 from pipelines import parser as new_parser
-from pipelines.score import log_scored, score_version, told
+from pipelines.score import files_of, told
+
+FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JJavaError)
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `rescore`."""
     arguments = new_parser("rescore", __doc__)
+    plan.add_arguments(arguments)
+    add_rules(arguments)
     arguments.add_argument(
-        "--pointers", default="", help="comma-separated; empty = all pointers in rollouts"
+        "--plan", default="false", choices=("true", "false"), help="true = tell, do nothing"
     )
-    arguments.add_argument("--lake", default="lake", help="folder or URI of the tables")
     return arguments
+
+
+def add_rules(arguments: argparse.ArgumentParser) -> None:
+    """The options that say when readers may switch."""
+    add, rules = arguments.add_argument, Rules()
+    add(
+        "--min_coverage",
+        type=float,
+        default=rules.min_coverage,
+        help="share of the images answered before readers switch, 0..1",
+    )
+    add(
+        "--max_error_rate",
+        type=float,
+        default=rules.max_error_rate,
+        help="share of the images readable before that may get an error, 0..1",
+    )
+    add(
+        "--task_timeout",
+        type=float,
+        default=scoring.Settings().task_timeout,
+        help="seconds without a task's end after which a version hangs",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Follows each pointer; one that cannot be followed does not stop the others."""
+    if arguments.plan == "true":
+        plan.main(arguments)
+        return
+    check(arguments)
     client = tracking.connect()
-    failed = False
-    done: list[rollouts.Followed] = []
-    with tracking.run("rescore", vars(arguments)) as run:
+    with (
+        tracking.run("rescore", vars(arguments)) as run,
+        stopped_by_signals() as stopped,
+        spark_when_needed("rescore") as spark,
+    ):
         lake = lakes.locate_to_write(arguments.lake)
         wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
         if len(wanted) == 1:
-            registry.resolve(client, wanted[0])  # a wrong word is told before Spark starts
-        with (
-            session("mlproject rescore") as spark,
-            lakes.writing(lake, "rescore", on_wait=say_wait),
-        ):
-            known = wanted or rollouts.pointers(tables.read(spark, lake, "rollouts"))
+            registry.resolve(client, wanted[0])  # told before it waits for others
+        writing = lakes.writing(lake, "rescore", on_wait=say_wait, stop=stopped.is_set)
+        with writing, ExitStack() as stack:
+            known = wanted or ledger.read(lake).pointers()
             if not known:
-                raise UserError(
-                    "No pointer is followed in this lake yet. Name one: "
-                    "mlflow run . -e rescore -P pointers=models:/photos@champion"
-                )
-            for pointer in known:
-                try:
-                    followed = rollouts.follow(
-                        spark,
-                        client,
-                        lake,
-                        pointer,
-                        score=lambda version: score_version(
-                            spark, lake, version, run_id=run.info.run_id
-                        ),
-                    )
-                except (MlprojectError, MlflowException, PySparkException, Py4JJavaError) as error:
-                    if known == wanted == [pointer]:
-                        raise
-                    print(f"{pointer}: {str(error).splitlines()[0]}", file=sys.stderr)
-                    failed = True
-                    continue
-                done.append(followed)
-                print(f"{pointer}: {told(followed.scored)}")
-                print(f"{pointer}: {_readers(followed)}")
-        if done:
-            log_scored(scoring.total([followed.scored for followed in done]))
-            mlflow.log_metric("coverage", min(followed.coverage for followed in done))
-            served = [f"{found.version.pointer} = {found.version.uri}" for found in done]
+                raise UserError(planning.NO_POINTER)
+            worker = Worker(arguments, client, run, spark, stopped)
+            stack.callback(worker.close)
+            faults = worker.follow(lake, known)
+        worker.log()
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        if faults:
+            if known == wanted and len(wanted) == 1:
+                raise faults[0]
+            refused = any(isinstance(fault, RefusedError) for fault in faults)
+            kind = RefusedError if refused else UserError
+            raise kind("not every pointer could be followed (see above)")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises UserError for numbers that make no sense."""
+    for name in ("min_coverage", "max_error_rate"):
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
+    for name in ("max_images", "max_bytes", "max_minutes", "task_timeout"):
+        if getattr(arguments, name) < 0:
+            raise UserError(f"{name}={getattr(arguments, name)} is below 0")
+
+
+class Worker:
+    """Follows pointers within the limits of one run, with runs of their own for roll-outs."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        client: MlflowClient,
+        run: Run,
+        spark: OpenSpark,
+        stopped: threading.Event,
+    ) -> None:
+        self.arguments, self.client, self.run = arguments, client, run
+        self.spark, self.stopped = spark, stopped
+        self.rules = Rules(
+            arguments.min_coverage, arguments.max_error_rate, arguments.retry == "true"
+        )
+        self.images, self.size_bytes = arguments.max_images, arguments.max_bytes
+        minutes = arguments.max_minutes
+        self.until = time.monotonic() + 60 * minutes if minutes else float("inf")
+        self.scored: list[Scored] = []
+        self.done: list[Followed] = []
+        self._runs: dict[Version, str] = {}
+        self._told: dict[str, Entry] = {}  # the last row of each run
+        self._files: dict[str, Files] = {}
+
+    def follow(self, lake: str, pointers: list[str]) -> list[Exception]:
+        """Follows them one after the other; the faults of those that could not be."""
+        faults: list[Exception] = []
+        for pointer in pointers:
+            if self.stopped.is_set():
+                break
+            work = Work(partial(self._score, lake), self._run_id, self._wrote, self.stopped.is_set)
+            before = len(self.scored)
+            try:
+                followed = following.follow(self.client, lake, pointer, work, rules=self.rules)
+            except FAULTS as error:
+                faults.append(error)
+                if len(pointers) > 1:
+                    print(f"{pointer}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+                continue
+            self.done.append(followed)
+            scored = self.scored[before:]
+            words = told(scoring.total(scored)) if scored else "nothing to score"
+            print(f"{pointer}: {words}\n{pointer}: {_readers(followed)}", flush=True)
+            if followed.trouble:
+                print(f"{pointer}: {followed.trouble}", file=sys.stderr, flush=True)
+        return faults
+
+    def log(self) -> None:
+        """Logs what was done to the verb's run."""
+        images = sum(scored.images for scored in self.scored)
+        seconds = sum(scored.seconds for scored in self.scored)
+        mlflow.log_metrics(
+            {
+                "images": images,
+                "images_per_second": images / seconds if seconds else 0,
+                "errors": sum(scored.errors for scored in self.scored),
+            }
+        )
+        if self.done:
+            mlflow.log_metric("coverage", min(found.covered.coverage for found in self.done))
+            served = [f"{found.version.pointer} = {found.version.uri}" for found in self.done]
             mlflow.set_tag("mlproject.serving", ", ".join(served))
-        if failed:
-            raise UserError("not every pointer could be followed (see above)")
+
+    def close(self) -> None:
+        """Ends the runs of roll-outs; those that go on later are marked so."""
+        for run_id in self._runs.values():
+            last = self._told.get(run_id)
+            if last is None or last.state == SCORING:
+                status = "SCHEDULED" if last else "FINISHED"
+                self.client.update_run(run_id, status=status)
+        self._runs.clear()
+
+    def _over(self) -> bool:
+        used = (self.arguments.max_images and not self.images) or (
+            self.arguments.max_bytes and not self.size_bytes
+        )
+        return bool(used) or time.monotonic() >= self.until
+
+    def _score(self, lake: str, version: Version, stop: Stop) -> Scored | None:
+        if self._over():
+            return None
+        files = self._files_of(version)
+        run_id = self._run_id(version, None)
+        settings = scoring.Settings(
+            run_id=run_id,
+            max_images=self.images,
+            max_bytes=self.size_bytes,
+            task_timeout=self.arguments.task_timeout,
+        )
+        with progress(f"score {version.uri}") as [on_wave]:
+
+            def told_wave(done: int, total: int) -> None:
+                on_wave(done, total)
+                self._tell_coverage(run_id, done)
+
+            scored = scoring.score(
+                self.spark(),
+                lake,
+                version,
+                settings=settings,
+                stop=lambda: stop() or self._over(),
+                on_wave=told_wave,
+            )
+        self.images -= min(self.images, scored.images)
+        self.size_bytes -= min(self.size_bytes, scored.size_bytes)
+        self.scored.append(scored)
+        scoring_runs.log(self.client, run_id, version, files, sessions.kind(), scored)
+        return scored
+
+    def _files_of(self, version: Version) -> Files:
+        """What a version holds, read once, and the same as when it was promoted."""
+        if version.model_id not in self._files:
+            self._files[version.model_id] = files_of(self.client, version)
+        return self._files[version.model_id]
+
+    def _run_id(self, version: Version, last: Entry | None) -> str:
+        if version not in self._runs:
+            self._runs[version] = scoring_runs.begin(self.client, version, last, self.run)
+        return self._runs[version]
+
+    def _wrote(self, entry: Entry) -> None:
+        self._told[entry.run_id] = entry
+        scoring_runs.tell(self.client, entry)
+
+    def _tell_coverage(self, run_id: str, done: int) -> None:
+        covered = self._told[run_id].covered if run_id in self._told else None
+        if covered and covered.images:
+            answered = covered.answered + done
+            self.client.log_metric(run_id, "coverage", answered / covered.images, step=answered)
 
 
-def _readers(followed: rollouts.Followed) -> str:
-    now = followed.version.uri
+def _readers(followed: Followed) -> str:
+    now, covered = followed.version.uri, followed.covered
+    if followed.state == SCORING:
+        seen = followed.before.uri if followed.before else "nothing"
+        return f"readers see {seen}, as before; {now} has {covered.missing} images left to answer"
     if followed.before is None:
         return f"readers now see {now}"
     if followed.before == followed.version:
-        return f"readers see {now}, as before"
+        left = f"; {covered.missing} images left to answer" if covered.missing else ""
+        return f"readers see {now}, as before{left}"
     return f"readers now see {now}, before {followed.before.uri}"
 
 

@@ -6,11 +6,21 @@ mlflow run . -e score --env-manager local -P model=models:/photos@champion
 import argparse
 
 import mlflow
-from pyspark.sql import SparkSession
+from mlflow import MlflowClient
 
-from mlproject import lakes, registry, rollouts, scoring, tracking
-from mlproject.session import session
-from pipelines import command, progress, say_wait
+from mlproject import (
+    coverage,
+    lakes,
+    registry,
+    scoring,
+    scoring_runs,
+    tracking,
+    version_files,
+)
+from mlproject.registry import Version
+from mlproject.session import kind, session
+from mlproject.version_files import Files
+from pipelines import command, progress, say_wait, stopped_by_signals
 from pipelines import parser as new_parser
 
 
@@ -22,53 +32,50 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--wave_images", type=int, default=0, help="images a commit; 0 = 1000 for each task slot"
     )
+    arguments.add_argument(
+        "--task_timeout",
+        type=float,
+        default=scoring.Settings().task_timeout,
+        help="seconds without a task's end after which a version hangs",
+    )
     return arguments
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Scores once."""
     client = tracking.connect()
-    with tracking.run("score", vars(arguments)) as run:
+    with tracking.run("score", vars(arguments)) as run, stopped_by_signals() as stopped:
         version = registry.resolve(client, arguments.model)
         lake = lakes.locate_to_write(arguments.lake)
+        files = files_of(client, version)
+        settings = scoring.Settings(
+            run_id=run.info.run_id,
+            wave_images=arguments.wave_images,
+            task_timeout=arguments.task_timeout,
+        )
         with (
             session("mlproject score") as spark,
-            lakes.writing(lake, f"score {version.uri}", on_wait=say_wait),
+            lakes.writing(lake, f"score {version.uri}", on_wait=say_wait, stop=stopped.is_set),
+            progress(f"score {version.uri}") as [on_wave],
         ):
-            scored = score_version(
-                spark, lake, version, run_id=run.info.run_id, wave_images=arguments.wave_images
+            scored = scoring.score(
+                spark, lake, version, settings=settings, stop=stopped.is_set, on_wave=on_wave
             )
-            covered = rollouts.coverage(spark, lake, version, scored.images_version)
-        mlflow.log_metric("coverage", covered)
-        mlflow.set_tags({"mlproject.version": version.uri, "mlproject.model_id": version.model_id})
-        log_scored(scored)
+            scoring_runs.log(client, run.info.run_id, version, files, kind(), scored)
+        covered, _ = coverage.count(lake, version, coverage.newest_images(lake))
+        mlflow.log_metric("coverage", covered.coverage)
+        if stopped.is_set():
+            raise KeyboardInterrupt
     print(f"{version.uri}: {told(scored)}")
 
 
-def score_version(
-    spark: SparkSession, lake: str, version: registry.Version, *, run_id: str, wave_images: int = 0
-) -> scoring.Scored:
-    """Scores what is pending for a version, and tells of progress and of unmet requirements."""
-    unmet = scoring.unmet_requirements(version)
-    if unmet:
-        print(f"{version.uri} was made with other packages: {', '.join(unmet)}", flush=True)
-    with progress(f"score {version.uri}") as [on_wave]:
-        return scoring.score(
-            spark, lake, version, run_id=run_id, wave_images=wave_images, on_wave=on_wave
-        )
-
-
-def log_scored(scored: scoring.Scored) -> None:
-    """Logs a scoring to the active run."""
-    mlflow.log_metrics(
-        {
-            "images": scored.images,
-            "images_per_second": scored.images / scored.seconds,
-            "errors": scored.errors,
-            "unreadable": scored.unreadable,
-        }
-    )
-    mlflow.set_tag("mlproject.images_version", scored.images_version)
+def files_of(client: MlflowClient, version: Version) -> Files:
+    """What a version holds, the same as when it was promoted; tells of unmet requirements."""
+    files = version_files.read(version)
+    version_files.require_unchanged(client, version, files)
+    if files.unmet:
+        print(f"{version.uri} was made with other packages: {', '.join(files.unmet)}", flush=True)
+    return files
 
 
 def told(scored: scoring.Scored) -> str:

@@ -1,9 +1,12 @@
 """A tiny real version for tests of scoring: its answer is the strongest of red, green and blue.
 
 Models-from-code like those in models/, without a framework; what it answers depends on its config.
+`reverse` turns the colours round, and `fault` is what it does wrong where blue is strongest.
 """
 
+import ctypes
 import io
+import time
 
 import mlflow
 import pandas as pd
@@ -13,13 +16,17 @@ LABELS = ("red", "green", "blue")
 
 
 class ColourModel(mlflow.pyfunc.PythonModel):
-    """Shares of the three colours as probabilities; `reverse` in the config turns them round."""
+    """Shares of the three colours as probabilities."""
 
     def load_context(self, context):
         self.labels = LABELS[::-1] if context.model_config["reverse"] else LABELS
+        self.fault = context.model_config.get("fault", "")
 
     def predict(self, context, model_input, params=None):
-        return pd.DataFrame([self._answer(content) for content in model_input["content"]])
+        answers = pd.DataFrame([self._answer(content) for content in model_input["content"]])
+        if self.fault == "rows":
+            return answers.iloc[:-1]
+        return answers.drop(columns="score") if self.fault == "columns" else answers
 
     def _answer(self, content):
         try:
@@ -32,6 +39,8 @@ class ColourModel(mlflow.pyfunc.PythonModel):
         )
         scores = [value / max(1, sum(pixel)) for value, _ in ranked]
         labels = [label for _, label in ranked]
+        if ranked[0][0] == pixel[2]:
+            scores = self._wrong(scores)
         return {
             "label": labels[0],
             "score": scores[0],
@@ -39,6 +48,17 @@ class ColourModel(mlflow.pyfunc.PythonModel):
             "top_scores": scores,
             "error": "",
         }
+
+    def _wrong(self, scores):
+        if self.fault == "raises":
+            raise ValueError("no blue, please")
+        if self.fault == "crashes":
+            ctypes.string_at(0)
+        if self.fault == "hangs":
+            time.sleep(3600)
+        if self.fault == "nan":
+            return [float("nan")] * len(scores)
+        return [2 * score for score in scores] if self.fault == "sum" else scores
 
 
 mlflow.models.set_model(ColourModel())

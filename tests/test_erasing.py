@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import erasing, ingesting, labels, rollouts, scoring, sources, tables, thumbnails
+from mlproject import coverage, erasing, ingesting, labels, scoring, sources, tables, thumbnails
 from mlproject.errors import UserError
 from pipelines import erase as erase_verb
 from tests.conftest import photo, photos, verb
@@ -80,8 +80,8 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     assert before == tables.read(spark, filled, "images").orderBy("path").collect()
     assert (7, 7) == counts(filled)
     assert not list(Path(filled).rglob("*images*/*.snappy.parquet"))
-    now = tables.snapshot(spark, filled, "images").version
-    assert 1.0 == rollouts.coverage(spark, filled, version, now)
+    now = tables.snapshot(spark, filled, "images")
+    assert 1.0 == coverage.count(filled, version, now)[0].coverage
     assert 0 == scoring.score(spark, filled, version).images
 
 

@@ -1,8 +1,9 @@
 import mlflow
 import pytest
 
-from mlproject import ingesting, registry, rollouts, scoring, sources, tables
+from mlproject import following, ingesting, ledger, registry, rollouts, scoring, sources, tables
 from mlproject.errors import UserError
+from mlproject.following import Work
 from tests.conftest import photo, photos
 from tests.versions_for_tests import register_colours
 
@@ -43,11 +44,12 @@ def point(client, pointer, version):
 
 
 def follow(spark, client, lake, pointer, before=lambda version: None):
-    def score(version):
+    def score(version, stop):
         before(version)
-        return scoring.score(spark, lake, version)
+        return scoring.score(spark, lake, version, stop=stop)
 
-    return rollouts.follow(spark, client, lake, pointer, score=score)
+    work = Work(score, lambda version, last: "run", lambda entry: None, lambda: False)
+    return following.follow(client, lake, pointer, work)
 
 
 def seen(spark, lake, pointer):
@@ -58,7 +60,7 @@ def seen(spark, lake, pointer):
 def test_readers_follow_a_moved_pointer(spark, client, lake, source, versions, pointer):
     first, second = versions
     point(client, pointer, first)
-    assert 5 == follow(spark, client, lake, pointer).scored.images
+    assert 5 == follow(spark, client, lake, pointer).images
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
     point(client, pointer, second)
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
@@ -73,7 +75,7 @@ def test_going_back_scores_nothing(spark, client, lake, source, versions, pointe
         follow(spark, client, lake, pointer)
     point(client, pointer, versions[0])
     back = follow(spark, client, lake, pointer)
-    assert (0, True) == (back.scored.images, back.switched)
+    assert (0, True) == (back.images, back.switched)
     assert [(versions[0].version, "red")] * 5 == seen(spark, lake, pointer)
 
 
@@ -93,9 +95,8 @@ def test_images_that_came_are_scored_and_stand_in_the_ledger(spark, client, lake
     (source / "new.jpg").write_bytes(photo((9, 200, 9), 3))
     version = ingest(spark, lake, source).table_version
     followed = follow(spark, client, lake, pointer)
-    assert (1, True) == (followed.scored.images, followed.switched)
-    ledger = tables.read(spark, lake, "rollouts")
-    assert version == rollouts.serving(ledger, pointer).images_version
+    assert (1, False) == (followed.images, followed.switched)
+    assert version == ledger.read(lake).serving(pointer).covered.images_version
 
 
 def test_a_pointer_that_moves_while_its_version_is_scored_never_shows_that_version(
@@ -111,24 +112,28 @@ def test_a_pointer_that_moves_while_its_version_is_scored_never_shows_that_versi
 
     followed = follow(spark, client, lake, pointer, before=move)
     assert second.uri == followed.version.uri
-    assert 10 == followed.scored.images
-    ledger = tables.read(spark, lake, "rollouts").collect()
-    assert [second.version] == [row.model_version for row in ledger]
+    assert 10 == followed.images
+    rows = [(entry.version.version, entry.state) for entry in ledger.read(lake).entries]
+    assert [
+        (first.version, "scoring"),
+        (first.version, "superseded"),
+        (second.version, "scoring"),
+        (second.version, "serving"),
+    ] == rows
 
 
 def test_the_ledger_goes_on_when_the_clock_goes_back(spark, client, lake, source, versions):
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
     follow(spark, client, lake, pointer)
-    ledger = tables.snapshot(spark, lake, "rollouts", f"rollout:{pointer}")
+    since = tables.snapshot(spark, lake, "rollouts", f"rollout:{pointer}")
     future = tables.read(spark, lake, "rollouts").selectExpr(
         "* EXCEPT (at)", "at + INTERVAL 1 DAY AS at"
     )
-    tables.append(future, ledger)
+    tables.append(future.where("state = 'serving'"), since)
     point(client, pointer, versions[1])
     follow(spark, client, lake, pointer)
-    now = rollouts.serving(tables.read(spark, lake, "rollouts"), pointer)
-    assert versions[1].version == now.version.version
+    assert versions[1].version == ledger.read(lake).serving(pointer).version.version
 
 
 def test_current_predictions_are_readable_without_spark(spark, client, lake, source, versions):
@@ -137,8 +142,8 @@ def test_current_predictions_are_readable_without_spark(spark, client, lake, sou
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
     follow(spark, client, lake, pointer)
-    ledger = deltalake.DeltaTable(f"{lake}/rollouts").to_pandas()
-    now = ledger[(ledger.pointer == pointer) & (ledger.state == "serving")]
+    rows = deltalake.DeltaTable(f"{lake}/rollouts").to_pandas()
+    now = rows[(rows.pointer == pointer) & (rows.state == "serving")]
     now = now.sort_values("at").iloc[-1]
     predictions = deltalake.DeltaTable(f"{lake}/predictions").to_pandas(
         filters=[

@@ -5,8 +5,9 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import ingesting, scoring, sources, tables
+from mlproject import ingesting, scoring, sources, tables, version_files, workers
 from mlproject.errors import UserError
+from mlproject.scoring import Settings
 from tests.conftest import photo, photos
 from tests.versions_for_tests import register_colours
 
@@ -37,7 +38,7 @@ def answers(spark, lake):
 
 
 def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
-    scored = scoring.score(spark, lake, version, run_id="run")
+    scored = scoring.score(spark, lake, version, settings=Settings(run_id="run"))
     assert (11, 1) == (scored.images, scored.errors)
     said = answers(spark, lake)
     assert 11 == said.select("image_id").distinct().count() == said.count()
@@ -84,7 +85,11 @@ def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_im
     ingest(spark, lake, source)
     told = []
     scored = scoring.score(
-        spark, lake, version, wave_images=wave_images, on_wave=lambda *at: told.append(at)
+        spark,
+        lake,
+        version,
+        settings=Settings(wave_images=wave_images),
+        on_wave=lambda *at: told.append(at),
     )
     assert 12 == scored.images == told[-1][0]
     assert 12 == answers(spark, lake).select("image_id").distinct().count()
@@ -114,7 +119,7 @@ def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, sourc
     threads = [
         threading.Thread(
             target=lambda: outcomes.append(
-                scoring.score(spark.newSession(), lake, version, wave_images=3)
+                scoring.score(spark.newSession(), lake, version, settings=Settings(wave_images=3))
             )
         )
         for _ in range(2)
@@ -139,24 +144,24 @@ def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source,
 
 def test_packages_that_differ_from_the_versions_pins_are_named(version):
     other = register_colours("pinned", pins=["pillow==1.2.3", "no-such-package==4.5"])
-    assert [] == scoring.unmet_requirements(version)
+    assert [] == version_files.read(version).unmet
     assert ["pillow 1.2.3 (here 13.0.0)", "no-such-package 4.5 (here absent)"] == (
-        scoring.unmet_requirements(other)
+        version_files.read(other).unmet
     )
 
 
 def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(spark, version):
     other = register_colours("colours", reverse=True)
 
-    def workers(of):
-        with scoring._workers_of(spark, of):
+    def processes(of):
+        with workers.of(spark, of):
             asked = F.udf(
                 lambda _: f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "string"
             ).asNondeterministic()
             said = spark.range(0, 8, 1, 4).select(asked("id").alias("said"))
         return {row.said for row in said.collect()}
 
-    first, second = workers(version), workers(other)
+    first, second = processes(version), processes(other)
     assert {"1"} == {words.split()[1] for words in first | second}
     assert set() == first & second
 

@@ -11,12 +11,14 @@ from mlproject.versions import signature
 PINS = ("mlflow==3.17.2", "pillow==13.0.0")
 
 
-def register_colours(name: str, *, reverse: bool = False, pins: Sequence[str] = PINS) -> Version:
+def register_colours(
+    name: str, *, reverse: bool = False, fault: str = "", pins: Sequence[str] = PINS
+) -> Version:
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
             name="colours",
             python_model=str(Path(__file__).with_name("colour_model.py")),
-            model_config={"reverse": reverse},
+            model_config={"reverse": reverse, "fault": fault},
             signature=signature(),
             pip_requirements=list(pins),
         )

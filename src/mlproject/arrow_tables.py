@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
@@ -16,6 +16,7 @@ from mlproject import data_files
 from mlproject.data_files import DataFile
 from mlproject.errors import UserError
 from mlproject.lakes import (
+    ADDED,
     SCHEMAS,
     Snapshot,
     create,
@@ -42,12 +43,30 @@ def snapshot(lake: str, table: str, filler: str) -> Snapshot:
     Raises:
         UserError: It has other columns than this project writes, or cannot be read.
     """
+    create(f"{lake}/{table}", table)
+    found = _open(f"{lake}/{table}")
+    there = {field.name for field in found.schema().fields}
+    later = [name for name in ADDED.get(table, ()) if name not in there]
+    if later:
+        columns = Schema.from_arrow(SCHEMAS[table]).fields
+        found.alter.add_columns([field for field in columns if field.name in later])
+        found = _open(found.table_uri)
+    return _pinned(found, table, f"{lake}/{table}", filler)
+
+
+def newest(lake: str, table: str, filler: str = "") -> Snapshot | None:
+    """The newest version of a table for who reads it; None when there is no table.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        table: One of ours.
+        filler: As `snapshot`.
+
+    Raises:
+        UserError: As `snapshot`.
+    """
     path = f"{lake}/{table}"
-    create(path, table)
-    found = _open(path)
-    require_columns(pa.schema(found.schema().to_arrow()), table, path)
-    fills = found.transaction_version(filler)
-    return Snapshot(table, path, found.version(), filler, -1 if fills is None else fills)
+    return _pinned(_open(path), table, path, filler) if is_table(path) else None
 
 
 def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
@@ -163,6 +182,12 @@ def file_sizes(path: str) -> list[int]:
         return []
     sizes = pa.table(_open(path).get_add_actions(flatten=True))["size_bytes"]
     return list(map(int, sizes.to_pylist()))
+
+
+def _pinned(found: DeltaTable, table: str, path: str, filler: str) -> Snapshot:
+    require_columns(pa.schema(found.schema().to_arrow()), table, path)
+    fills = found.transaction_version(filler)
+    return Snapshot(table, path, found.version(), filler, -1 if fills is None else fills)
 
 
 def _open(path: str, version: int | None = None, advice: str = RESTORE) -> DeltaTable:

@@ -87,7 +87,8 @@ class _Statistics:
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
-        self.image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
+        if "size_bytes" in self._nulls:
+            self.image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
         for name in self._nulls:
             self._nulls[name] += table[name].null_count
         for name in set(MEASURED) & set(self._nulls):

@@ -77,6 +77,11 @@ SCHEMAS = {
             ("model_id", pa.string()),
             ("state", pa.string()),
             ("coverage", pa.float64()),
+            ("images", pa.int64()),
+            ("answered", pa.int64()),
+            ("errors", pa.int64()),
+            ("reason", pa.string()),
+            ("run_id", pa.string()),
             ("images_version", pa.int64()),
             ("at", _TIME),
         ]
@@ -90,6 +95,8 @@ MADE_BY = {
     "rollouts": "rescore -P pointers=models:/photos@champion",
     "erased": "erase -P file=LIST",
 }
+# Columns that tables of older releases lack: null there, and added by the next who writes.
+ADDED = {"rollouts": ("images", "answered", "errors", "reason", "run_id")}
 LIKE_SPARK = {"delta.checkpointInterval": "10"}  # deltalake's own is 100 commits
 PARTITIONS = {"predictions": ["model_name", "model_version"]}
 
@@ -200,11 +207,15 @@ def in_a_line(error: Exception) -> str:
 def require_columns(found: pa.Schema, table: str, path: str) -> None:
     """Columns may be added to a table of ours; none of ours may lack or change its type.
 
+    But for those that releases after the first have added.
+
     Raises:
         UserError: One does.
     """
     kinds = dict(zip(found.names, found.types, strict=True))
     for field in SCHEMAS[table]:
+        if field.name in ADDED.get(table, ()) and field.name not in kinds:
+            continue
         if kinds.get(field.name) != field.type:
             raise UserError(
                 f"Table {path!r} is not a table of mlproject: its column {field.name!r} is "

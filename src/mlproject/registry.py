@@ -146,6 +146,11 @@ def _stage(word: str) -> str:
 
 
 def _version(found: ModelVersion, pointer: str | None) -> Version:
+    if found.status != "READY":  # Source: MLflow, ModelVersionStatus
+        raise UserError(
+            f"models:/{found.name}/{found.version} is not ready ({found.status}). Wait for its "
+            "registration, or point at another version"
+        )
     # The SQL stores keep the id of the logged model in the source only: models:/m-...
     model_id = found.model_id or str(found.source).removeprefix("models:/")
     return Version(found.name, int(found.version), model_id, pointer)

@@ -17,7 +17,7 @@ import jinja2
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import image_files, lakes, report_queries, rollouts, tables
+from mlproject import image_files, lakes, ledger, report_queries, tables
 from mlproject.contents import contents
 from mlproject.onboard import ERRORS
 from mlproject.registry import Version
@@ -36,7 +36,7 @@ class Reader:
 
     pointer: str
     """The pointer as a URI."""
-    serving: rollouts.Serving | None
+    serving: ledger.Entry | None
     """The last `serving` row; None = readers see nothing yet."""
     answered: int
     """Images of the table of images that the serving version was shown."""
@@ -130,7 +130,7 @@ def collect(spark: SparkSession, lake: str) -> Facts:
     lake = lakes.locate(lake)
     made_at = time.time_ns() // 1000
     # In this order: what the ledger names is in the tables that are pinned after it.
-    ledger, ledger_version = _read(spark, lake, "rollouts")
+    page = ledger.read(lake)
     predictions, predictions_version = _read(spark, lake, "predictions")
     pinned = tables.snapshot(spark, lake, "images")
     with ExitStack() as stack:
@@ -139,10 +139,10 @@ def collect(spark: SparkSession, lake: str) -> Facts:
             stack.callback(frame.unpersist)
             return frame.persist()
 
-        ledger, images = keep(ledger), keep(pinned.read(spark).select(*READ))
+        images = keep(pinned.read(spark).select(*READ))
         said = keep(report_queries.said(images, predictions))
         versions = report_queries.count_answers(said)
-        readers = tuple(_reader(ledger, name, versions) for name in rollouts.pointers(ledger))
+        readers = tuple(_reader(page, name, versions) for name in page.pointers())
         heads = _heads(versions, [reader.serving for reader in readers if reader.serving])
         columns = _columns(versions, heads)
         counts = report_queries.count_images(images)
@@ -166,7 +166,7 @@ def collect(spark: SparkSession, lake: str) -> Facts:
         {
             "images": pinned.version,
             "predictions": predictions_version,
-            "rollouts": ledger_version,
+            "rollouts": page.since.version if page.since else None,
         },
         counts,
         readers,
@@ -211,19 +211,19 @@ def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | 
     return pinned.read(spark), pinned.version
 
 
-def _reader(ledger: DataFrame, pointer: str, versions: Iterable[Answers]) -> Reader:
-    now = rollouts.serving(ledger, pointer)
+def _reader(page: ledger.Page, pointer: str, versions: Iterable[Answers]) -> Reader:
+    now = page.serving(pointer)
     answered = (found.known for found in versions if now and found.version == bare(now.version))
     return Reader(pointer, now, next(answered, 0))
 
 
-def _heads(versions: Iterable[Answers], serving: Iterable[rollouts.Serving]) -> list[Version]:
+def _heads(versions: Iterable[Answers], serving: Iterable[ledger.Entry]) -> list[Version]:
     """The versions of interest: those that serve, last switched first, then the newest others.
 
     Newest means scored last; of a model that serves no pointer it is the only one.
     """
     known = {found.version for found in versions}
-    switched = sorted(serving, key=lambda now: -now.at)
+    switched = sorted(serving, key=lambda now: now.at, reverse=True)
     heads = dict.fromkeys(bare(now.version) for now in switched if bare(now.version) in known)
     names = {head.name for head in heads}
     for found in sorted(versions, key=lambda found: -found.last_at):

@@ -1,43 +1,40 @@
 """What a version has not said yet, and making it say it: `images` to rows of `predictions`."""
 
-import re
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
-import mlflow
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject import image_files, tables
+from mlproject import image_files, prediction_rows, tables, workers
 from mlproject.contents import contents
+from mlproject.errors import RefusedError
+from mlproject.lakes import Snapshot
 from mlproject.registry import Version
+from mlproject.waves import Wave, first, waves
 
 WAVE_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
 WAVE_BYTES_A_SLOT = 512 * 1024**2  # bytes a commit and task slot
+TRIES = 2  # of a wave whose worker died: once may be the machine's fault
 
-ANSWER = (
-    "label string, score double, top_labels array<string>, top_scores array<double>, error string"
-)
 
-# What must be set before a worker process imports a framework. One compute thread a task slot:
-# two take twice as long for the whole.
-WORKER = {
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "KERAS_BACKEND": "tensorflow",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
-}
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much one scoring does, and how."""
 
-_ENVIRONMENT = threading.Lock()  # of the Spark context, which all threads share
+    run_id: str = ""
+    """The MLflow run that the rows name."""
+    wave_images: int = 0
+    """Images in one commit, about; 0 = 1000 for each task slot."""
+    max_images: int = 0
+    """Images to score at most; 0 = all that are pending."""
+    max_bytes: int = 0
+    """Bytes to read at most, and one image at least; 0 = no limit."""
+    task_timeout: float = 600
+    """Seconds in which some task of a wave must end, or its workers hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,8 @@ class Scored:
     """Images scored, each once."""
     errors: int
     """Images among them that got an error code."""
+    size_bytes: int
+    """Bytes of these images."""
     unreadable: int
     """Images left out: the table has no bytes of them, and their files cannot be read now."""
     seconds: float
@@ -56,27 +55,6 @@ class Scored:
     """The Delta version of `images` that was read."""
     table_version: int
     """The Delta version of `predictions` at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wave:
-    """A part of the pending images that is scored and committed at once."""
-
-    times: tuple[int, ...]
-    """`ingested_at` of its images, microseconds since 1970: Delta skips files of other times."""
-    slice: int
-    """Which slice by image_id, from 0."""
-    slices: int
-    """How many slices; 1 = all images of these times."""
-    images: int
-    """About how many images."""
-
-    def holds(self) -> Column:
-        """A condition on rows of `images`."""
-        wanted = F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in self.times])
-        if self.slices == 1:
-            return wanted
-        return wanted & (F.pmod(F.xxhash64("image_id"), F.lit(self.slices)) == self.slice)
 
 
 def said(predictions: DataFrame, version: Version) -> DataFrame:
@@ -94,8 +72,8 @@ def pending(images: DataFrame, predictions: DataFrame, version: Version) -> Data
     One row an image: of several files with the same bytes the first one stands for all. Reads
     no content.
     """
-    first = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("first")
-    distinct = images.groupBy("image_id").agg(first).select("image_id", "first.*")
+    oldest = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("oldest")
+    distinct = images.groupBy("image_id").agg(oldest).select("image_id", "oldest.*")
     return distinct.join(said(predictions, version).select("image_id"), "image_id", "left_anti")
 
 
@@ -104,60 +82,40 @@ def score(
     lake: str,
     version: Version,
     *,
-    run_id: str = "",
-    wave_images: int = 0,
+    settings: Settings = Settings(),
+    only: Sequence[str] | None = None,
+    stop: Callable[[], bool] = lambda: False,
     on_wave: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scored:
-    """Scores every image that the version has not answered, and appends the answers in waves.
+    """Scores the images that the version has not answered, and appends the answers in waves.
 
     A kill loses the wave at hand, no more. When another scorer of the same version is faster,
-    its rows stand and what is still pending is found anew.
+    its rows stand and what is still pending is found anew. An image on which the version raises
+    gets the error `model_failed`.
 
     Args:
         spark: A session with Delta.
         lake: As `lakes.locate` gives it.
         version: A pinned version; its number and model id stand in every row.
-        run_id: The MLflow run that the rows name.
-        wave_images: Images in one commit, about; 0 = 1000 for each task slot.
+        settings: How much is scored, and how.
+        only: The image_ids to score; None = all.
+        stop: Asked before each wave.
         on_wave: Told the images done and the images to do, after each commit.
+
+    Raises:
+        RefusedError: The version cannot be loaded, or its workers die or hang repeatedly.
     """
-    began = time.monotonic()
-    images = tables.snapshot(spark, lake, "images")
-    since = tables.snapshot(spark, lake, "predictions", f"score:{version.model_id}")
-    slots = spark.sparkContext.defaultParallelism
-    limits = (wave_images or WAVE_IMAGES_A_SLOT * slots, WAVE_BYTES_A_SLOT * slots)
-    answer: Column | None = None
-    total = errors = 0
-    counts = image_files.counts(spark)
-    while True:
-        todo = pending(images.read(spark), since.read(spark), version).persist()
-        try:
-            waves = _waves(todo, *limits)
-            count = total + sum(wave.images for wave in waves)
-            lost = False
-            for wave in waves:
-                if answer is None:
-                    answer = _answer(spark, version)
-                table = images.read(spark)
-                chosen = F.broadcast(todo.where(wave.holds()).select("image_id", "path"))
-                rows = table.where(wave.holds()).join(chosen, ["image_id", "path"], "left_semi")
-                rows = _said(contents(rows, table, counts), answer, version, run_id)
-                read = F.lit(images.version).cast("long")
-                seen = _Seen(rows.withColumn("images_version", read))
-                appended = tables.append(seen.frame, since)
-                if appended is None:
-                    lost = True
-                    break
-                since = appended
-                total, errors = total + seen.rows, errors + seen.errors
-                on_wave(total, count)
-        finally:
-            todo.unpersist()
-        if not lost:
-            break
-        since = tables.snapshot(spark, lake, "predictions", since.filler)
-    seconds, unreadable = time.monotonic() - began, counts.value["unreadable"]
-    return Scored(total, errors, unreadable, seconds, images.version, since.version)
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run(spark, lake, version, settings, Path(folder))
+        since = tables.snapshot(spark, lake, "predictions", f"score:{version.model_id}")
+        finished = False
+        while not finished:
+            todo = run.pending(since, only).persist()
+            try:
+                since, finished = run.through(todo, since, stop, on_wave)
+            finally:
+                todo.unpersist()
+        return run.scored(since)
 
 
 def total(parts: Sequence[Scored]) -> Scored:
@@ -171,30 +129,105 @@ def total(parts: Sequence[Scored]) -> Scored:
     )
 
 
-def unmet_requirements(version: Version) -> list[str]:
-    """The version's pinned packages that this environment has in another version, or not at all.
+class _Run:
+    """One scoring at work: what all its waves share, and what they came to."""
 
-    `spark_udf` runs a version in the workers' own environment: environments of its own cannot
-    take binary input there. Source: MLflow issue 18722.
+    def __init__(
+        self, spark: SparkSession, lake: str, version: Version, settings: Settings, folder: Path
+    ) -> None:
+        self.spark, self.lake, self.version = spark, lake, version
+        self.settings, self.folder = settings, folder
+        self.began = time.monotonic()
+        self.images = tables.snapshot(spark, lake, "images")
+        self.counts = image_files.counts(spark)
+        self.done = self.errors = self.size_bytes = 0
+        self.answer: Column | None = None
+        self.guarded = False
 
-    Returns:
-        One phrase a package, such as "torch 2.15.0 (here 2.13.0)"; empty when all agree.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        files = get_artifact_repository(version.loaded_from)
-        copy = files.download_artifacts("requirements.txt", dst_path=folder)
-        lines = Path(copy).read_text(encoding="utf-8").splitlines()
-    pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
-    unmet = []
-    for pin in filter(None, pins):
-        name, wanted = pin.groups()
-        try:
-            here = metadata.version(name).split("+")[0]
-        except metadata.PackageNotFoundError:
-            here = "absent"
-        if here != wanted:
-            unmet.append(f"{name} {wanted} (here {here})")
-    return unmet
+    def pending(self, since: Snapshot, only: Sequence[str] | None) -> DataFrame:
+        """What is to be scored of that which is pending, within the limits."""
+        todo = pending(self.images.read(self.spark), since.read(self.spark), self.version)
+        if only is not None:
+            ids = [(image_id,) for image_id in only]
+            chosen = self.spark.createDataFrame(ids, "image_id string")
+            todo = todo.join(F.broadcast(chosen), "image_id", "left_semi")
+        images, size_bytes = self.settings.max_images, self.settings.max_bytes
+        return first(
+            todo,
+            images and max(1, images - self.done),
+            size_bytes and max(1, size_bytes - self.size_bytes),
+        )
+
+    def through(
+        self,
+        todo: DataFrame,
+        since: Snapshot,
+        stop: Callable[[], bool],
+        on_wave: Callable[[int, int], None],
+    ) -> tuple[Snapshot, bool]:
+        """Scores what is to be scored; whether that is the end, or another scorer came first."""
+        slots = self.spark.sparkContext.defaultParallelism
+        images = self.settings.wave_images or WAVE_IMAGES_A_SLOT * slots
+        found = waves(todo, images, WAVE_BYTES_A_SLOT * slots)
+        count = self.done + sum(wave.images for wave in found)
+        for wave in found:
+            if stop():
+                break
+            appended = self.append(wave, todo, since)
+            if appended is None:
+                return tables.snapshot(self.spark, self.lake, since.table, since.filler), False
+            since = appended
+            on_wave(self.done, count)
+        return since, True
+
+    def append(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
+        """Scores a wave in one commit; None when another scorer came first."""
+        crashes = 0
+        while True:
+            if self.answer is None:
+                self.answer = prediction_rows.answer(self.spark, self.version)
+            try:
+                return self._append(wave, todo, since, self.answer)
+            except workers.RaisedError as error:
+                if self.guarded:  # what raises now is not the answer to an image
+                    raise RefusedError(f"{self.version.uri} cannot score: {error}") from error
+                self.guarded = True
+                self.answer = prediction_rows.guarded(self.spark, self.version, self.folder)
+            except workers.CrashedError as error:
+                crashes += 1
+                if crashes == TRIES:
+                    raise RefusedError(
+                        f"{self.version.uri} cannot score: {TRIES} times {error}"
+                    ) from error
+
+    def _append(
+        self, wave: Wave, todo: DataFrame, since: Snapshot, answer: Column
+    ) -> Snapshot | None:
+        with workers.watched(self.spark, self.settings.task_timeout):
+            table = self.images.read(self.spark)
+            chosen = F.broadcast(wave.of(todo).select("image_id", "path"))
+            rows = wave.of(table).join(chosen, ["image_id", "path"], "left_semi")
+            rows = contents(rows, table, self.counts)
+            rows = prediction_rows.of(rows, answer, self.version, self.settings.run_id)
+            read = F.lit(self.images.version).cast("long")
+            seen = _Seen(rows.withColumn("images_version", read))
+            appended = tables.append(seen.frame.drop("size_bytes"), since)
+        if appended is not None:
+            self.done, self.errors = self.done + seen.rows, self.errors + seen.errors
+            self.size_bytes += seen.size_bytes
+        return appended
+
+    def scored(self, since: Snapshot) -> Scored:
+        """What it came to."""
+        return Scored(
+            self.done,
+            self.errors,
+            self.size_bytes,
+            self.counts.value["unreadable"],
+            time.monotonic() - self.began,
+            self.images.version,
+            since.version,
+        )
 
 
 class _Seen:
@@ -203,7 +236,10 @@ class _Seen:
     def __init__(self, frame: DataFrame) -> None:
         self._seen = Observation()
         self.frame = frame.observe(
-            self._seen, F.count("*").alias("rows"), F.count("error").alias("errors")
+            self._seen,
+            F.count("*").alias("rows"),
+            F.count("error").alias("errors"),
+            F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
         )
 
     @property
@@ -214,83 +250,6 @@ class _Seen:
     def errors(self) -> int:
         return int(self._seen.get["errors"])
 
-
-def _waves(todo: DataFrame, most_images: int, most_bytes: int) -> list[Wave]:
-    """Whole ingest commits together up to the limits; a commit above them in slices."""
-    commits = (
-        todo.groupBy(F.unix_micros("ingested_at").alias("time"))
-        .agg(F.count("*").alias("images"), F.sum("size_bytes").alias("size_bytes"))
-        .orderBy("time")
-        .collect()
-    )
-    waves: list[Wave] = []
-    together: list[Row] = []
-    for commit in commits:
-        parts = max(-(-commit.images // most_images), -(-commit.size_bytes // most_bytes))
-        if parts > 1:
-            share = -(-commit.images // parts)
-            waves += [Wave((commit.time,), part, parts, share) for part in range(parts)]
-            continue
-        images = sum(row.images for row in together) + commit.images
-        size = sum(row.size_bytes for row in together) + commit.size_bytes
-        if together and (images > most_images or size > most_bytes):
-            waves.append(_whole(together))
-            together = []
-        together.append(commit)
-    return [*waves, _whole(together)] if together else waves
-
-
-def _whole(commits: list[Row]) -> Wave:
-    times = tuple(commit.time for commit in commits)
-    return Wave(times, 0, 1, sum(commit.images for commit in commits))
-
-
-def _said(contents: DataFrame, answer: Column, version: Version, run_id: str) -> DataFrame:
-    """The rows of `predictions` for these images; content is read once and never shuffled."""
-    answered = contents.select("image_id", F.col("error").alias("unread"), "content", answer)
-    # An image that has no content has the error that says why.
-    error = F.when(F.col("content").isNull(), F.coalesce("unread", "answer.error"))
-    error = error.otherwise(F.when(F.col("answer.error") != "", F.col("answer.error")))
-    fine = F.col("error").isNull()
-    return answered.withColumn("error", error).select(
-        "image_id",
-        F.lit(version.name).alias("model_name"),
-        F.lit(version.version).alias("model_version"),
-        F.when(fine, F.col("answer.label")).alias("label"),
-        F.when(fine, F.col("answer.score")).alias("score"),
-        F.when(fine, F.col("answer.top_labels")).alias("top_labels"),
-        F.when(fine, F.col("answer.top_scores")).alias("top_scores"),
-        "error",
-        F.lit(version.model_id).alias("model_id"),
-        F.lit(run_id).alias("run_id"),
-        F.current_timestamp().alias("scored_at"),
-    )
-
-
-def _answer(spark: SparkSession, version: Version) -> Column:
-    """The version's answer to `content`, as a struct column in worker processes of its own."""
-    with _workers_of(spark, version):
-        udf = mlflow.pyfunc.spark_udf(
-            spark, version.loaded_from, result_type=ANSWER, env_manager="local"
-        )
-        # Not deterministic, so that the optimizer never runs it twice for two of its fields.
-        answer: Column = udf.asNondeterministic()(F.struct("content"))
-        return answer.alias("answer")
-
-
-@contextmanager
-def _workers_of(spark: SparkSession, version: Version) -> Iterator[None]:
-    """Gives the functions built in the block worker processes that no other version shares.
-
-    Spark pools its Python workers by executable and environment.
-    Source: Spark, SparkEnv.createPythonWorker.
-    """
-    context = spark.sparkContext
-    with _ENVIRONMENT:
-        before = context.environment
-        # Another dictionary: a thread that builds a function meanwhile goes through this one.
-        context.environment = {**before, **WORKER, "MLPROJECT_MODEL_ID": version.model_id}
-        try:
-            yield
-        finally:
-            context.environment = before
+    @property
+    def size_bytes(self) -> int:
+        return int(self._seen.get["size_bytes"])

@@ -105,6 +105,18 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
         shutil.rmtree(log.parent, ignore_errors=True)
 
 
+def kind() -> str:
+    """The kind of session that `session` gives here, in a word; it need not have started.
+
+    Such as `local[2]`, with the task slots counted, or `spark://HOST:PORT`.
+    """
+    if SparkContext._active_spark_context is not None:
+        master = str(SparkContext._active_spark_context.master)
+    else:
+        master = os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master", "local[*]")
+    return master.replace("*", str(os.cpu_count() or 1))
+
+
 @contextlib.contextmanager
 def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
     """Sets SQL settings for a block and puts back what was there before.

@@ -84,4 +84,8 @@ def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
             mlflow.set_tag("mlflow.runName", verb)
         known = opened.data.params
         mlflow.log_params({key: str(v) for key, v in parameters.items() if key not in known})
-        yield opened
+        try:
+            yield opened
+        except KeyboardInterrupt:  # a person or the machine stopped it: no failure of ours
+            mlflow.end_run("KILLED")
+            raise

@@ -6,6 +6,8 @@ UNSUPPORTED_FORMAT = "unsupported_format"
 TOO_MANY_PIXELS = "too_many_pixels"
 UNDECODABLE = "undecodable"
 NOT_FINITE = "not_finite"
+BAD_ANSWER = "bad_answer"
+MODEL_FAILED = "model_failed"
 GONE = "gone"
 CHANGED = "changed"
 
@@ -18,6 +20,8 @@ ERRORS = {
     "or decoding them would take more memory than `max_decode_bytes`",
     UNDECODABLE: "the bytes start like an image and are broken, cut off or malformed",
     NOT_FINITE: "the network answered with a number that is not finite",
+    BAD_ANSWER: "the version's label and scores are none: no label, or no probabilities",
+    MODEL_FAILED: "the version raised an exception on this image",
     GONE: "the table holds no bytes, and the file is there no more",
     CHANGED: "the table holds no bytes, and the file has other bytes than it had",
 }

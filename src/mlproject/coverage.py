@@ -1,0 +1,95 @@
+"""How much of the images a version has answered, and how well; ids and errors only, no Spark."""
+
+from dataclasses import dataclass
+
+from mlproject import arrow_tables
+from mlproject.errors import UserError
+from mlproject.lakes import MADE_BY, Snapshot
+from mlproject.ledger import Covered
+from mlproject.registry import Version
+
+# Every image once, and what the version said of it.
+ANSWERED = """
+  FROM (SELECT image_id, max(size_bytes) AS size_bytes, min(error) AS unread
+    FROM images GROUP BY image_id) AS every
+  LEFT JOIN (SELECT image_id, 1 AS answered, error FROM predictions WHERE {version}) AS said
+  ON every.image_id = said.image_id
+"""
+
+
+def newest_images(lake: str) -> Snapshot:
+    """The newest version of the table of images.
+
+    Raises:
+        UserError: There is none yet, or it cannot be read.
+    """
+    found = arrow_tables.newest(lake, "images")
+    if found is None:
+        made = MADE_BY["images"]
+        raise UserError(f"There is no table {lake + '/images'!r} yet. Run: mlflow run . -e {made}")
+    return found
+
+
+def count(lake: str, version: Version, images: Snapshot) -> tuple[Covered, int]:
+    """The counts of a version's answers, and the bytes of the images that it has not answered.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        version: Whose answers; told apart by model id from others of its name and number.
+        images: The version of `images` that is counted.
+
+    Raises:
+        UserError: A table cannot be read.
+    """
+    sql = f"""SELECT count(*) AS images, count(answered) AS answered, count(error) AS errors,
+        coalesce(sum(CASE WHEN answered IS NULL THEN size_bytes END), 0) AS missing_bytes
+        {ANSWERED.format(version=is_of(version))}"""
+    row = arrow_tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
+    covered = Covered(row["images"], row["answered"], row["errors"], images.version)
+    return covered, row["missing_bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What a version has lost of what was readable before it."""
+
+    readable: int
+    """Images that the version before answered without an error; without one, that ingest read."""
+    answered: int
+    """Images among them that the version has answered, an error being an answer too."""
+    errors: int
+    """Images among those that got an error."""
+
+    @property
+    def rate(self) -> float:
+        """Share of the answered ones that got an error, 0..1."""
+        return self.errors / self.answered if self.answered else 0.0
+
+
+def errors(lake: str, version: Version, before: Version | None, images: Snapshot) -> Errors:
+    """Errors of a version on the images that could be read before it.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        version: Whose errors.
+        before: The version that readers see; None = none.
+        images: The version of `images` that is counted.
+    """
+    fine = "unread IS NULL"
+    if before is not None:
+        fine = (
+            "every.image_id IN (SELECT image_id FROM predictions"
+            f" WHERE {is_of(before)} AND error IS NULL)"
+        )
+    sql = f"""SELECT count(*) AS readable, count(answered) AS answered, count(error) AS errors
+        {ANSWERED.format(version=is_of(version))} WHERE {fine}"""
+    row = arrow_tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
+    return Errors(**row)
+
+
+def is_of(version: Version) -> str:
+    """A condition on rows of `predictions`: those that this very version made."""
+    name, model_id = (word.replace("'", "''") for word in (version.name, version.model_id))
+    return (
+        f"model_name = '{name}' AND model_version = {version.version} AND model_id = '{model_id}'"
+    )

@@ -1,0 +1,153 @@
+"""The MLflow runs of roll-outs and scorings: what they tell, and how fast a version was in them."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from mlproject.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
+from mlproject.registry import Version
+from mlproject.scoring import Scored
+from mlproject.version_files import Files
+
+STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run, by state
+RECENT = 20  # runs among which the largest is taken for a version's rate
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast images were scored once."""
+
+    images_per_second: float
+    """Measured, with the start of the workers."""
+    images: int
+    """Images it was measured on."""
+    source: str
+    """Which run it was, and of what, in words."""
+
+
+def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Run) -> str:
+    """The id of the run of a version's roll-out at its pointer: that at work, or a new one.
+
+    Args:
+        client: The tracking server.
+        version: The version, with its pointer.
+        last: Its last row in the ledger.
+        parent: The run of the verb.
+    """
+    if last and last.state == SCORING and last.run_id:
+        with contextlib.suppress(MlflowException):  # deleted, or of another server
+            if client.get_run(last.run_id).info.lifecycle_stage == "active":
+                client.update_run(last.run_id, status="RUNNING")
+                return last.run_id
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "mlproject.verb": "rollout",
+        "mlproject.pointer": str(version.pointer),
+        **_named(version),
+    }
+    name = f"{version.pointer} = {version.version}"
+    made = client.create_run(parent.info.experiment_id, tags=tags, run_name=name)
+    return str(made.info.run_id)
+
+
+def tell(client: MlflowClient, entry: Entry) -> None:
+    """Puts a row of the ledger onto its run and, as tags, onto its version in the registry."""
+    version = entry.version
+    facts = {"mlproject.state": entry.state, "mlproject.coverage": f"{entry.coverage:.4f}"}
+    facts["mlproject.reason"] = entry.reason
+    with _absent_is_fine():
+        for key, value in facts.items():
+            client.set_tag(entry.run_id, key, value)
+        answered = entry.covered.answered if entry.covered else 0
+        client.log_metric(entry.run_id, "coverage", entry.coverage, step=answered)
+        if entry.state in STATUS:
+            client.set_terminated(entry.run_id, STATUS[entry.state])
+    with _absent_is_fine():  # a version that was deleted has no tags
+        for key, value in facts.items():
+            client.set_model_version_tag(version.name, str(version.version), key, value)
+
+
+def log(
+    client: MlflowClient, run_id: str, version: Version, files: Files, session: str, scored: Scored
+) -> None:
+    """Logs a scoring to a run, so that it can be found as a measurement and be replayed.
+
+    Args:
+        client: The tracking server.
+        run_id: The run that the rows of `predictions` name.
+        version: Who answered.
+        files: What the version holds.
+        session: The kind of Spark session, as `session.kind` gives it.
+        scored: What it came to.
+    """
+    found = client.get_model_version(version.name, str(version.version))
+    packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
+    tags = {
+        **_named(version),
+        "mlproject.framework": found.tags.get("framework", ""),
+        "mlproject.session": session,
+        "mlproject.digest": files.digest,
+        "mlproject.packages": packages,
+        "mlproject.images_version": str(scored.images_version),
+    }
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    metrics = {
+        "images": scored.images,
+        "images_per_second": scored.images / scored.seconds,
+        "errors": scored.errors,
+        "unreadable": scored.unreadable,
+        "bytes": scored.size_bytes,
+    }
+    for key, value in metrics.items():
+        client.log_metric(run_id, key, value)
+
+
+def rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
+    """How fast a version was in such a session, else one of its framework; None = not measured.
+
+    Of its last runs the one with most images counts, as the start of the workers weighs least.
+
+    Args:
+        client: The tracking server.
+        version: The version to be scored.
+        session: The kind of Spark session, as `session.kind` gives it.
+    """
+    framework = ""
+    with _absent_is_fine():
+        found = client.get_model_version(version.name, str(version.version))
+        framework = found.tags.get("framework", "")
+    asked = {version.uri: f"tags.`mlproject.model_id` = '{version.model_id}'"}
+    if framework:
+        asked[f"a {framework} version"] = f"tags.`mlproject.framework` = '{framework}'"
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    for words, condition in asked.items():
+        runs = client.search_runs(
+            experiments,
+            f"{condition} AND tags.`mlproject.session` = '{session}' AND metrics.images > 0",
+            max_results=RECENT,
+            order_by=["attributes.start_time DESC"],
+        )
+        if runs:
+            best = max(runs, key=lambda run: run.data.metrics["images"])
+            metrics, images = best.data.metrics, int(best.data.metrics["images"])
+            source = f"{images} images by {words} in run {best.info.run_id[:8]}, {session}"
+            return Rate(metrics["images_per_second"], images, source)
+    return None
+
+
+def _named(version: Version) -> dict[str, str]:
+    return {"mlproject.version": version.uri, "mlproject.model_id": version.model_id}
+
+
+@contextlib.contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise

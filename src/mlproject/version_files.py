@@ -1,0 +1,111 @@
+"""The files of a model version: their digest, and the packages that they ask for."""
+
+import contextlib
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.registry import Version
+
+DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
+# MLflow writes it beside the files that it downloads. Source: mlflow, models_artifact_repo
+OF_DOWNLOADS = "registered_model_meta"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the files of a version say."""
+
+    digest: str
+    """Hex sha256 over the names and bytes of all of them."""
+    packages: tuple[tuple[str, str, str], ...]
+    """Name, version pinned, and version here ("absent" = none), of each pinned package."""
+
+    @property
+    def unmet(self) -> list[str]:
+        """Packages that this environment has in another version, or not at all, in words.
+
+        `spark_udf` runs a version in the workers' own environment: environments of its own cannot
+        take binary input there. Source: MLflow issue 18722.
+        """
+        return [f"{name} {pin} (here {here})" for name, pin, here in self.packages if pin != here]
+
+
+def read(version: Version) -> Files:
+    """Reads all files of a version.
+
+    Raises:
+        UserError: They cannot be had now.
+    """
+    with _downloaded(version) as folder:
+        requirements = folder / "requirements.txt"
+        lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+        return Files(_digest(folder), tuple(_packages(lines)))
+
+
+def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
+    """Raises RefusedError when a version's files are not those that were promoted.
+
+    The digest is a tag of the registered version. Where nothing has set it yet, as for an alias
+    that was moved by hand, it is set now.
+
+    Args:
+        client: The registry.
+        version: A version by name and number.
+        files: What it holds now.
+    """
+    found = client.get_model_version(version.name, str(version.version))
+    known = found.tags.get(DIGEST)
+    if known is None:
+        client.set_model_version_tag(version.name, str(version.version), DIGEST, files.digest)
+    elif known != files.digest:
+        raise RefusedError(
+            f"The files of {version.uri} are not those that were promoted (sha256 "
+            f"{files.digest[:12]}..., then {known[:12]}...). Register them as a version of their "
+            "own: mlflow run . -e register"
+        )
+
+
+@contextlib.contextmanager
+def _downloaded(version: Version) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=folder)
+        except (MlflowException, OSError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"The files of {version.uri} cannot be had now ({reason}). Look for them in the "
+                "artifact store, or point at another version: mlflow run . -e promote"
+            ) from error
+        yield Path(folder)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != OF_DOWNLOADS:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _packages(requirements: str) -> Iterator[tuple[str, str, str]]:
+    for line in requirements.splitlines():
+        pin = re.match(r"([\w.-]+)==([\w.]+)", line)
+        if pin:
+            try:
+                here = metadata.version(pin[1]).split("+")[0]
+            except metadata.PackageNotFoundError:
+                here = "absent"
+            yield pin[1], pin[2], here
