@@ -174,7 +174,8 @@ def _entry(row: Mapping[str, Any]) -> Entry:
     version = Version(row["model_name"], row["model_version"], row["model_id"], row["pointer"])
     counts: dict[str, Any] = {name: row.get(name) for name in _COUNTS}
     covered = None if None in counts.values() else Covered(**counts)
-    facts: dict[str, Any] = {name: row.get(name) or "" for name in _FACTS}
+    facts: dict[str, Any] = {name: row.get(name) for name in _FACTS}
+    facts |= {name: facts[name] or "" for name in ("reason", "run_id")}  # null in old rows
     return Entry(version=version, covered=covered, **facts)
 
 
