@@ -31,6 +31,7 @@ FLOORS = (
             "removal",
             "registry",
             "tracking",
+            "doorbell",
         ),
         *("frameworks", "imagenet", "weights"),
     },
