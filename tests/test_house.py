@@ -32,6 +32,7 @@ FLOORS = (
             "registry",
             "tracking",
             "doorbell",
+            "webhooks",
         ),
         *("frameworks", "imagenet", "weights"),
     },
