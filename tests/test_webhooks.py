@@ -1,8 +1,13 @@
 """Webhooks of a real MLflow server: registered, delivered, and refused with what it needs."""
 
+import base64
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -17,22 +22,28 @@ ALIAS = ["model_version_alias.created", "model_version_alias.deleted"]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    """Clients of two servers, by name, and their folders: one as delivered, one that is open."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("open", "strict")}
+def begun(tmp_path_factory):
+    """Three servers, by name, and their folders; they begin at once, as each takes a while."""
+    without_key = {key: value for key, value in mlflow_servers.OPEN.items() if "KEY" not in key}
+    kinds = {"open": mlflow_servers.OPEN, "strict": {}, "keyless": {"workers": 2, **without_key}}
+    folders = {name: tmp_path_factory.mktemp(name) for name in kinds}
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        started = {  # both at once: each takes about ten seconds
-            name: stack.enter_context(mlflow_servers.starting(folder, **environment))
-            for (name, folder), environment in zip(
-                folders.items(), (mlflow_servers.OPEN, {}), strict=True
-            )
+        started = {
+            name: stack.enter_context(mlflow_servers.starting(folders[name], **settings))
+            for name, settings in kinds.items()
         }
-        clients = {name: mlflow_servers.client(*server) for name, server in started.items()}
-        clients["open"].create_registered_model("photos")
-        for _ in range(2):
-            clients["open"].create_model_version("photos", "s3://nobody/reads/it")
-        yield clients, folders
+        yield started, folders
+
+
+@pytest.fixture(scope="module")
+def servers(begun):
+    """Clients of a server that takes our webhooks and of one as delivered; their folders."""
+    clients = {name: mlflow_servers.client(*begun[0][name]) for name in ("open", "strict")}
+    clients["open"].create_registered_model("photos")
+    for _ in range(2):
+        clients["open"].create_model_version("photos", "s3://nobody/reads/it")
+    return clients, begun[1]
 
 
 @pytest.fixture
@@ -40,6 +51,12 @@ def client(servers):
     """The open server, without webhooks."""
     yield servers[0]["open"]
     execute(servers, "UPDATE webhooks SET deleted_timestamp = 1")
+
+
+@pytest.fixture
+def keyless(begun):
+    """A server of two workers without a key."""
+    return mlflow_servers.client(*begun[0]["keyless"], workers=2)
 
 
 @pytest.fixture
@@ -200,11 +217,29 @@ def test_a_server_that_has_lost_a_key_rings_for_nobody_says_so_and_can_be_mended
         assert event.wait(10)
 
 
+def test_workers_without_a_key_in_common_are_told_as_soon_as_the_webhook_is_registered(keyless):
+    with heard() as (url, _):
+        found = webhooks.register(keyless, url, SECRET)
+    assert "no key in common" in found.problem
+    assert "\n" not in found.problem
+
+
 def test_a_database_without_a_server_is_refused_and_left_as_it_is(client, servers):
     uri = mlflow_servers.database(servers[1]["open"])
     said = refusal(mlflow.MlflowClient(uri, uri), "https://example.org/mlflow", SECRET)
     assert [True, True] == [words in said for words in (uri, "mlflow server")]
     assert [] == list(client.list_webhooks())
+
+
+def test_the_key_of_a_server_is_made_as_told():
+    made = subprocess.run(
+        ["sh", "-c", f"{webhooks.KEY}; echo $MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"],
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 32 == len(base64.urlsafe_b64decode(made.stdout))
 
 
 def test_the_secret_is_that_of_the_environment(monkeypatch):
