@@ -1,5 +1,6 @@
 import contextlib
 import http.client
+import signal
 import socket
 import threading
 import time
@@ -236,15 +237,24 @@ def test_a_port_that_is_taken_is_told_in_one_line():
             assert "\n" not in str(raised.value)
 
 
-def test_a_port_is_free_again_once_the_listening_ends():
+def test_listening_ends_at_once_and_without_a_word_whoever_is_still_sending(caplog):
     app = doorbell.receiver(SECRET, print)
     with doorbell.listening(app, "127.0.0.1", 0) as port:
-        hanging = Bell(port).open(raw({**signed(), "Content-Length": 9}))
-        time.sleep(0.1)
+        amid_body = Bell(port).open(raw({**signed(), "Content-Length": 9}))
+        amid_headers = Bell(port).open(b"POST /mlflow HTTP/1.1\r\n")
+        time.sleep(0.2)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 3
-    with hanging, doorbell.listening(app, "127.0.0.1", port) as again:
+    assert time.monotonic() - begun < 1
+    assert ([True, True], "") == ([at_end(amid_body), at_end(amid_headers)], caplog.text)
+    with doorbell.listening(app, "127.0.0.1", port) as again:
         assert port == again
+
+
+def test_signals_stay_with_whoever_listens():
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(stop) for stop in stops]
+    with doorbell.listening(doorbell.receiver(SECRET, print), "127.0.0.1", 0):
+        assert before == [signal.getsignal(stop) for stop in stops]
 
 
 def test_an_empty_secret_is_refused():

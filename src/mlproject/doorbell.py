@@ -24,6 +24,7 @@ from typing import cast
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from mlflow.webhooks.constants import (
     WEBHOOK_DELIVERY_ID_HEADER,
     WEBHOOK_SIGNATURE_HEADER,
@@ -71,7 +72,11 @@ def receiver(
     """
     if not secret:
         raise UserError("A webhook needs a secret: without one MLflow signs nothing")
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    # MLflow may have set up OpenTelemetry in this process; what strangers send is no trace of ours.
+    silent = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=silent
+    )
     heard: dict[str, float] = {}  # id -> when its timestamp is too old by itself; oldest first
 
     @app.post(PATH)
@@ -126,7 +131,7 @@ def listening(app: FastAPI, host: str, port: int) -> Iterator[int]:
         ) from error
     with listener:
         taken = int(listener.getsockname()[1])
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -186,6 +191,15 @@ def _verified(secret: str, headers: Mapping[str, str], body: bytes) -> tuple[str
     if not (is_signed and _ID.fullmatch(delivery_id) and _TIMESTAMP.fullmatch(timestamp)):
         raise HTTPException(401, "No signature of ours")
     return delivery_id, int(timestamp)
+
+
+class _Server(uvicorn.Server):
+    """A server that ends when it is told to: whoever is cut off in a body gets no traceback."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
 
 
 class _Connection(H11Protocol):
