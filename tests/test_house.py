@@ -33,6 +33,8 @@ FLOORS = (
             "tracking",
             "version_files",
             "workers",
+            "doorbell",
+            "webhooks",
         ),
         *("frameworks", "imagenet", "weights"),
     },
