@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JNetworkError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # they import Spark, which not every verb needs
     from pyspark.sql import SparkSession
 
     from mlproject.ingesting import Done
-
-OpenSpark = Callable[[], "SparkSession"]
 
 
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -98,21 +96,30 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def spark_when_needed(verb: str) -> Iterator["OpenSpark"]:
-    """A function that gives the session, which starts when it is first asked for."""
-    from mlproject.session import session
+class OpenSpark:
+    """The session of a verb, which starts when it is first asked for."""
 
-    with ExitStack() as stack:
+    def __init__(self, verb: str) -> None:
+        self._verb, self._stack = verb, ExitStack()
+        self._spark: SparkSession | None = None
+        self.used_at = time.monotonic()
 
-        @cache
-        def opened() -> "SparkSession":
+    def __call__(self) -> "SparkSession":
+        """The session; a new one after it was closed."""
+        from mlproject.session import session
+
+        self.used_at = time.monotonic()
+        if self._spark is None:
             on_interrupt = signal.getsignal(signal.SIGINT)
-            spark = stack.enter_context(session(f"mlproject {verb}"))
-            signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
-            return spark
+            self._spark = self._stack.enter_context(session(f"mlproject {self._verb}"))
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
+        return self._spark
 
-        yield opened
+    def close(self) -> None:
+        """Ends it where it has started."""
+        self._spark = None
+        self._stack.close()
 
 
 def add_json(arguments: argparse.ArgumentParser) -> None:

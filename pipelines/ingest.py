@@ -7,6 +7,7 @@ import argparse
 import sys
 import threading
 import time
+from contextlib import closing
 
 import mlflow
 import pyarrow as pa
@@ -28,7 +29,6 @@ from pipelines import (
     command,
     progress_of_bytes,
     say_wait,
-    spark_when_needed,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
@@ -106,11 +106,11 @@ def main(arguments: argparse.Namespace) -> None:
             _plan(arguments, lakes.locate(arguments.lake))
             return
         lake = lakes.locate_to_write(arguments.lake)
-        with stopped_by_signals() as stopped, spark_when_needed("ingest") as spark:
+        with stopped_by_signals() as stopped, closing(OpenSpark("ingest")) as spark:
             if arguments.mode == "watch":
                 _watch(spark, arguments, lake, stopped)
                 return
-            print(_look(spark, arguments, lake, stopped)[1])
+            print(look(spark, arguments, lake, stopped)[1])
             if stopped.is_set():
                 raise KeyboardInterrupt
 
@@ -132,7 +132,7 @@ def _watch(
     looks, trouble = 0, ""
     while not stopped.is_set():
         try:
-            moved, words = _look(spark, arguments, lake, stopped, step=looks)
+            moved, words = look(spark, arguments, lake, stopped, step=looks)
         except UserError as error:  # such as a source that is away for a while
             if trouble != str(error):  # told once
                 told = f"{error}; the next look is in {arguments.interval:g} s"
@@ -147,7 +147,7 @@ def _watch(
     print(f"Stopped after {looks} looks; what was committed stands")
 
 
-def _look(
+def look(
     spark: OpenSpark,
     arguments: argparse.Namespace,
     lake: str,

@@ -17,11 +17,12 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of `plan`."""
     arguments = new_parser("plan", __doc__)
     add_arguments(arguments)
+    add_json(arguments)
     return arguments
 
 
 def add_arguments(arguments: argparse.ArgumentParser) -> None:
-    """The options that `plan` and `rescore` share."""
+    """The options that `plan`, `rescore` and `watch` share."""
     add = arguments.add_argument
     add("--pointers", default="", help="comma-separated; empty = all pointers in rollouts")
     add("--lake", default="lake", help="folder or URI of the tables")
@@ -29,7 +30,6 @@ def add_arguments(arguments: argparse.ArgumentParser) -> None:
     add("--max_bytes", type=int, default=0, help="bytes to read in a run; 0 = no limit")
     add("--max_minutes", type=float, default=0, help="minutes a run scores; 0 = no limit")
     add("--retry", default="false", choices=("true", "false"), help="true = also what has failed")
-    add_json(arguments)
 
 
 def main(arguments: argparse.Namespace) -> None:

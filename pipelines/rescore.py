@@ -7,7 +7,7 @@ import argparse
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import closing
 from functools import partial
 
 import mlflow
@@ -36,11 +36,11 @@ from mlproject.scoring import Scored
 from mlproject.version_files import Files
 from pipelines import (
     OpenSpark,
+    add_json,
     command,
     plan,
     progress,
     say_wait,
-    spark_when_needed,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
@@ -52,16 +52,17 @@ FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JJavaError)
 def parser() -> argparse.ArgumentParser:
     """The arguments of `rescore`."""
     arguments = new_parser("rescore", __doc__)
-    plan.add_arguments(arguments)
-    add_rules(arguments)
+    add_arguments(arguments)
+    add_json(arguments)
     arguments.add_argument(
         "--plan", default="false", choices=("true", "false"), help="true = tell, do nothing"
     )
     return arguments
 
 
-def add_rules(arguments: argparse.ArgumentParser) -> None:
-    """The options that say when readers may switch."""
+def add_arguments(arguments: argparse.ArgumentParser) -> None:
+    """The options that `rescore` and `watch` share."""
+    plan.add_arguments(arguments)
     add, rules = arguments.add_argument, Rules()
     add(
         "--min_coverage",
@@ -93,20 +94,19 @@ def main(arguments: argparse.Namespace) -> None:
     with (
         tracking.run("rescore", vars(arguments)) as run,
         stopped_by_signals() as stopped,
-        spark_when_needed("rescore") as spark,
+        closing(OpenSpark("rescore")) as spark,
     ):
         lake = lakes.locate_to_write(arguments.lake)
         wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
         if len(wanted) == 1:
             registry.resolve(client, wanted[0])  # told before it waits for others
         writing = lakes.writing(lake, "rescore", on_wait=say_wait, stop=stopped.is_set)
-        with writing, ExitStack() as stack:
+        with writing:
             known = wanted or ledger.read(lake).pointers()
             if not known:
                 raise UserError(planning.NO_POINTER)
-            worker = Worker(arguments, client, run, spark, stopped)
-            stack.callback(worker.close)
-            faults = worker.follow(lake, known)
+            with closing(Worker(arguments, client, run, spark, stopped)) as worker:
+                faults = worker.follow(lake, known)
         worker.log()
         if stopped.is_set():
             raise KeyboardInterrupt

@@ -24,11 +24,15 @@ def database(folder):
     return f"sqlite:///{folder}/mlflow.db"
 
 
-@contextlib.contextmanager
-def starting(folder, workers=1, **environment):
-    """A server that may not answer yet: its process, URL and log."""
+def free_port():
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def starting(folder, workers=1, port=0, **environment):
+    """A server that may not answer yet: its process, URL and log."""
+    port = port or free_port()
     log, artifacts = folder / "server.log", folder / "artifacts"
     store = ("--backend-store-uri", database(folder), "--artifacts-destination", str(artifacts))
     place = ("--host", "127.0.0.1", "--port", str(port), "--workers", str(workers))

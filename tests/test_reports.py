@@ -72,7 +72,8 @@ def say(spark, lake, version, answers, at="2026-01-02 03:04:05"):
 
 
 def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
-    row = (pointer, version.name, version.version, version.model_id, "serving", 1.0, 1)
+    counts = (1.0, 5, 5, 0, "", "", 1)  # coverage, images, answered, errors, reason, run, version
+    row = (pointer, version.name, version.version, version.model_id, "serving", *counts)
     columns = StructType(tables.schema("rollouts").fields[:-1])  # `at` is below
     added = spark.createDataFrame([row], columns).withColumn("at", F.lit(at).cast("timestamp"))
     tables.append(added, tables.snapshot(spark, lake, "rollouts", pointer))

@@ -66,6 +66,13 @@ class Limits:
     """Minutes of scoring."""
 
 
+def is_behind(plan: Plan) -> bool:
+    """Whether the pointer names a version that its readers do not see."""
+    return plan.target is not None and (
+        plan.readers is None or plan.readers.version != plan.target.version
+    )
+
+
 def work(plan: Plan) -> list[Missing]:
     """What a plan has to score: first for the version that readers see, then for the next."""
     wanted = [plan.readers, plan.target if plan.action == SCORE else None]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pyarrow as pa
@@ -102,6 +103,7 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     finally:
         with contextlib.suppress(Py4JError, OSError):  # the JVM has died: what it died of is told
             started.stop()
+        _end_jvm()
         shutil.rmtree(log.parent, ignore_errors=True)
 
 
@@ -115,6 +117,22 @@ def kind() -> str:
     else:
         master = os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master", "local[*]")
     return master.replace("*", str(os.cpu_count() or 1))
+
+
+def _end_jvm() -> None:
+    """Ends the JVM that pyspark started for us, which it would keep to the end of this process.
+
+    Source: pyspark 4.2, java_gateway.launch_gateway: the JVM ends when its stdin is closed.
+    """
+    gateway: Any = SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if process is None:  # spark-submit's, in which we run
+        return
+    with contextlib.suppress(Py4JError, OSError):
+        gateway.shutdown()
+    process.stdin.close()
+    process.wait()
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,227 @@
+"""Keeps every pointer true until it is stopped: looks at the registry again and again.
+
+mlflow run . -e watch --env-manager local -P source=photos
+
+With a webhook the next look comes sooner; the server's URL must reach this machine:
+
+mlflow run . -e watch --env-manager local -P webhook=https://HOST/mlflow -P listen=0.0.0.0:8321
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark.errors import PySparkException
+
+from mlproject import doorbell, lakes, planning, session, tracking, webhooks
+from mlproject.errors import MlprojectError, UserError
+from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
+from pipelines import OpenSpark, command, ingest, rescore, say_wait, stopped_by_signals
+from pipelines import parser as new_parser
+
+# What may go wrong in a look and be gone in the next; requests' errors are OSErrors, and a server
+# that answers with a page instead of JSON makes ValueErrors.
+FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, OSError, ValueError)
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+LONGEST_S = 600  # between two looks, however many have failed
+HEALTH_S = 600  # between two lines about nothing new
+JITTER = 0.2  # share of the interval, so that many watchers do not ask at once
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `watch`."""
+    arguments = new_parser("watch", __doc__)
+    rescore.add_arguments(arguments)
+    add = arguments.add_argument
+    add("--source", default="", help="folder or URI that is ingested at each look; empty = none")
+    add("--interval", type=float, default=30, help="seconds between two looks, about")
+    add("--idle", type=float, default=60, help="seconds without work until Spark is let go")
+    add("--webhook", default="", help="URL by which the MLflow server reaches us; empty = none")
+    add("--listen", default="127.0.0.1:8321", help="host:port where webhooks are heard")
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Looks until SIGTERM or Ctrl-C; the wave at hand is committed then."""
+    rescore.check(arguments)
+    for name, least in (("interval", 0.1), ("idle", 0)):
+        if getattr(arguments, name) < least:
+            raise UserError(f"{name}={getattr(arguments, name)} is below {least}")
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    client = tracking.connect()
+    lake = lakes.locate_to_write(arguments.lake)
+    with tracking.run("watch", vars(arguments)) as run, stopped_by_signals() as stopped:
+        bell = threading.Event()
+        watch = _Watch(arguments, client, lake, run, stopped)
+        with _doorbell(arguments, client, bell), contextlib.closing(watch):
+            watch.until_stopped(bell)
+        print(f"Stopped after {watch.looks} looks; what was committed stands", flush=True)
+        with contextlib.suppress(MlflowException, OSError):  # a server that is away now
+            mlflow.end_run("KILLED")
+
+
+@contextlib.contextmanager
+def _doorbell(
+    arguments: argparse.Namespace, client: MlflowClient, bell: threading.Event
+) -> Iterator[None]:
+    """Hears webhooks, where one is wanted, and has the server send them."""
+    if not arguments.webhook:
+        yield
+        return
+    host, _, port = arguments.listen.rpartition(":")
+    if not port.isdigit():
+        raise UserError(f"listen={arguments.listen!r} is no HOST:PORT, such as 0.0.0.0:8321")
+    secret = webhooks.secret_of_environment()
+    with doorbell.listening(doorbell.receiver(secret, bell.set), host, int(port)) as taken:
+        found = webhooks.register(client, arguments.webhook, secret)
+        print(f"Webhooks of {found.url} are heard at {host}:{taken}", flush=True)
+        if found.problem:
+            print(f"{found.problem}. Looking every {arguments.interval:g} s", file=sys.stderr)
+        yield
+
+
+class _Watch:
+    """Looks, and what is remembered from one to the next."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        client: MlflowClient,
+        lake: str,
+        run: Run,
+        stopped: threading.Event,
+    ) -> None:
+        self.arguments, self.client, self.lake = arguments, client, lake
+        self.run, self.stopped = run, stopped
+        self.looks = self.failed = 0
+        self.told: dict[str, str] = {}  # pointer -> trouble that was told
+        self.behind: dict[str, float] = {}  # pointer -> since when readers are behind, monotonic
+        self.health = ""
+        self.health_at = 0.0
+        self.tries: dict[str, tuple[int, float]] = {}  # pointer -> failed tries, when the next
+        self.spark = OpenSpark("watch")
+        words = ["--source", arguments.source, "--lake", lake]
+        self.ingest = ingest.parser().parse_args(words) if arguments.source else None
+
+    def until_stopped(self, bell: threading.Event) -> None:
+        """Looks, and waits for the bell or the next time."""
+        while not self.stopped.is_set():
+            bell.clear()  # before the look: what rings amid it brings another
+            try:
+                self._tell_health(self.look())
+            except FAULTS as error:
+                self.failed += 1
+                self._say_once("", str(error).splitlines()[0])
+                if isinstance(error, Py4JNetworkError | ConnectionError):
+                    self.close()  # the JVM may have died
+            else:
+                self.failed = 0
+                self._say_once("", "")
+            self.looks += 1
+            self._wait(bell)
+
+    def look(self) -> list[Plan]:
+        """Ingests, and follows the pointers that have moved or lack answers; what is left then."""
+        if self.ingest:
+            moved, words = ingest.look(
+                self.spark, self.ingest, self.lake, self.stopped, step=self.looks
+            )
+            if moved:
+                print(words, flush=True)
+        plans = self._plans()
+        todo = [plan for plan in plans if self._is_due(plan)]
+        if not todo or self.stopped.is_set():
+            return plans
+        writing = lakes.writing(self.lake, "watch", on_wait=say_wait, stop=self.stopped.is_set)
+        worker = rescore.Worker(self.arguments, self.client, self.run, self.spark, self.stopped)
+        with writing, contextlib.closing(worker):
+            for plan in todo:
+                self._follow(worker, plan.pointer)
+        return self._plans()
+
+    def close(self) -> None:
+        """Lets Spark go."""
+        self.spark.close()
+
+    def _follow(self, worker: rescore.Worker, pointer: str) -> None:
+        """Follows one pointer; one that fails is tried again later and later."""
+        faults = worker.follow(self.lake, [pointer])
+        if not faults:
+            self.tries.pop(pointer, None)
+            return
+        if isinstance(faults[0], Py4JNetworkError | ConnectionError):
+            raise faults[0]  # the JVM, or the server, has gone
+        self._say_once(pointer, str(faults[0]).splitlines()[0])
+        count = self.tries.get(pointer, (0, 0.0))[0] + 1
+        self.tries[pointer] = (count, time.monotonic() + self._later(count))
+
+    def _is_due(self, plan: Plan) -> bool:
+        lost = plan.action in (LOST, REFUSED)
+        if lost or plan.pointer not in self.tries:
+            self._say_once(plan.pointer, f"{plan.action}, {plan.why}" if lost else "")
+        wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and planning.work(plan))
+        return bool(wanted) and time.monotonic() >= self.tries.get(plan.pointer, (0, 0.0))[1]
+
+    def _later(self, failed: int) -> float:
+        """Seconds to the next try after so many that failed in a row."""
+        interval = self.arguments.interval
+        return float(min(interval * 2**failed, max(LONGEST_S, interval)))
+
+    def _plans(self) -> list[Plan]:
+        wanted = [word.strip() for word in self.arguments.pointers.split(",") if word.strip()]
+        retry = self.arguments.retry == "true"
+        plans = planning.plan(self.client, self.lake, wanted, session.kind(), retry=retry)
+        now = time.monotonic()
+        for plan in plans:
+            if planning.is_behind(plan):
+                self.behind.setdefault(plan.pointer, now)
+            else:
+                self.behind.pop(plan.pointer, None)
+        return plans
+
+    def _say_once(self, pointer: str, trouble: str) -> None:
+        if trouble and self.told.get(pointer) != trouble:
+            print(f"{pointer or 'This look failed'}: {trouble}", file=sys.stderr, flush=True)
+        if not trouble and self.told.get(pointer):
+            print(f"{pointer or 'The looks'}: well again", flush=True)
+        self.told[pointer] = trouble
+
+    def _tell_health(self, plans: list[Plan]) -> None:
+        """One line when something is new, or nothing was said for long; and the metrics."""
+        now = time.monotonic()
+        lag = max((now - since for since in self.behind.values()), default=0.0)
+        backlog = sum(missing.covered.missing for plan in plans for missing in planning.work(plan))
+        facts = f"{len(plans)} pointers, {len(self.behind)} behind, backlog {backlog} images"
+        if facts == self.health and now - self.health_at < HEALTH_S:
+            return
+        self.health, self.health_at = facts, now
+        now_words = time.strftime("%H:%M:%S")
+        words = f"health: look {self.looks + 1} at {now_words}: {facts}, lag {lag:.0f} s"
+        print(words, flush=True)
+        metrics = {"looks": self.looks + 1, "lag_s": lag, "backlog": backlog}
+        mlflow.log_metrics({**metrics, "last_look": time.time()}, step=self.looks)
+
+    def _wait(self, bell: threading.Event) -> None:
+        """Until the bell rings, the time has come, or we are stopped; lets an idle Spark go."""
+        interval = self._later(self.failed)
+        until = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        while not self.stopped.is_set() and time.monotonic() < until:
+            if bell.wait(min(0.2, self.arguments.interval)):
+                return
+            if time.monotonic() - self.spark.used_at > self.arguments.idle:
+                self.close()
+
+
+if __name__ == "__main__":
+    command(parser(), main)

@@ -1,0 +1,146 @@
+"""The verb `watch` as a process, beside a real MLflow server that comes and goes."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from mlproject import ledger, registry
+from tests import mlflow_servers
+from tests.bells import EVENT, SECRET, Bell, signed
+from tests.conftest import photo, photos, verb
+from tests.versions_for_tests import register_colours
+
+pytestmark = pytest.mark.spark
+
+POINTER = "models:/photos@champion"
+PATIENCE_S = 240  # of a busy machine, below the interval of these watches
+
+
+class Watch:
+    """A watch at work, and all that it said."""
+
+    def __init__(self, folder, *arguments, **environment):
+        self.process = verb("watch", *arguments, cwd=folder, **environment)
+        self.said = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.said.append(line.strip())
+
+    def until(self, words, count=1):
+        """Waits until so many lines hold these words."""
+        wait(lambda: sum(words in line for line in self.said) >= count, self.told)
+
+    def told(self):
+        return "\n".join([*self.said, f"exit status {self.process.poll()}"])
+
+    def javas(self):
+        found = subprocess.run(
+            ["pgrep", "-g", str(self.process.pid), "java"], capture_output=True, check=False
+        )
+        return len(found.stdout.split())
+
+
+def wait(holds, what):
+    until = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < until, what()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def port():
+    return mlflow_servers.free_port()
+
+
+@pytest.fixture
+def server(tmp_path, port, monkeypatch):
+    """A server whose moves of aliases are told to us, and its process in a list of one."""
+    with mlflow_servers.starting(tmp_path, port=port, **mlflow_servers.OPEN) as started:
+        client = mlflow_servers.client(*started)
+        before = mlflow.get_tracking_uri()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", started[1])
+        mlflow.set_tracking_uri(started[1])
+        yield client, started[0]
+        mlflow.set_tracking_uri(before)
+
+
+def serving(lake):
+    now = ledger.read(lake).serving(POINTER)
+    return now and now.version.version
+
+
+def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port, tmp_path):
+    client, process = server
+    versions = [register_colours("photos", reverse=reverse) for reverse in (False, True)]
+    registry.move(client, versions[0], alias="champion")
+    photos(tmp_path / "photos", 5, "red")
+    lake, heard = str(tmp_path / "lake"), mlflow_servers.free_port()
+    watch = Watch(
+        tmp_path,
+        *("--pointers", f"{POINTER},models:/nobody@champion", "--lake", lake),
+        *("--source", str(tmp_path / "photos"), "--interval", "300", "--idle", "1"),
+        *("--webhook", f"http://127.0.0.1:{heard}/mlflow", "--listen", f"127.0.0.1:{heard}"),
+        MLPROJECT_WEBHOOK_SECRET=SECRET,
+    )
+    try:
+        watch.until("health:")
+        assert 1 == serving(lake)
+        assert any("There is no model 'nobody'" in line for line in watch.said)
+        wait(lambda: watch.javas() == 0, watch.told)
+
+        registry.move(client, versions[1], alias="champion")  # by REST, as anybody moves it
+        wait(lambda: serving(lake) == 2, watch.told)
+
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        bell = Bell(heard)
+        assert 204 == bell.post(signed())
+        watch.until("This look failed")
+        (tmp_path / "photos" / "late.jpg").write_bytes(photo((9, 200, 9), 3))
+        with mlflow_servers.starting(tmp_path, port=port, **mlflow_servers.OPEN) as again:
+            mlflow_servers.client(*again)
+            assert [401, 204] == [bell.post({}), bell.post(signed(), EVENT)]
+            watch.until("well again")
+            wait(
+                lambda: ledger.read(lake).serving(POINTER).covered.images == 6,
+                watch.told,
+            )
+            watch.process.send_signal(signal.SIGTERM)
+            assert 0 == watch.process.wait(60), watch.said
+            assert watch.said[-1].startswith("Stopped after ")
+            runs = client.search_runs(["0"], "tags.`mlproject.verb` = 'watch'")
+            assert ["KILLED"] == [run.info.status for run in runs]
+            metrics = runs[0].data.metrics
+            assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
+    finally:
+        if watch.process.poll() is None:
+            os.killpg(watch.process.pid, signal.SIGKILL)
+            watch.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--interval", "0"), "interval=0.0 is below"),
+        (("--webhook", "https://here/mlflow", "--listen", "here"), "is no HOST:PORT"),
+        (("--webhook", "https://here/mlflow"), "MLPROJECT_WEBHOOK_SECRET is not set"),
+    ],
+)
+def test_a_watch_that_cannot_begin_says_why_in_a_line(
+    store, tmp_path, monkeypatch, arguments, told
+):
+    monkeypatch.delenv("MLPROJECT_WEBHOOK_SECRET", raising=False)
+    from mlproject.errors import UserError
+    from pipelines import watch
+
+    words = ["--lake", str(Path(tmp_path) / "lake"), *arguments]
+    with pytest.raises(UserError, match=told):
+        watch.main(watch.parser().parse_args(words))
