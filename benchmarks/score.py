@@ -95,9 +95,9 @@ def child(folder: Path, *arguments: str, file: str = __file__) -> str:
 
 def bare(photos: Path) -> dict[str, float]:
     """Seconds of the bare loop: whole, and of the slower process's loop alone."""
-    from mlproject.scoring import WORKER
+    from mlproject.workers import ENVIRONMENT
 
-    os.environ.update(WORKER)
+    os.environ.update(ENVIRONMENT)
     files = sorted(photos.iterdir())
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:

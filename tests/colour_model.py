@@ -6,6 +6,8 @@ Models-from-code like those in models/, without a framework; what it answers dep
 
 import ctypes
 import io
+import os
+import signal
 import time
 
 import mlflow
@@ -21,6 +23,8 @@ class ColourModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         self.labels = LABELS[::-1] if context.model_config["reverse"] else LABELS
         self.fault = context.model_config.get("fault", "")
+        if self.fault == "unloadable":
+            raise RuntimeError("no such thing")
 
     def predict(self, context, model_input, params=None):
         answers = pd.DataFrame([self._answer(content) for content in model_input["content"]])
@@ -54,6 +58,8 @@ class ColourModel(mlflow.pyfunc.PythonModel):
             raise ValueError("no blue, please")
         if self.fault == "crashes":
             ctypes.string_at(0)
+        if self.fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs":
             time.sleep(3600)
         if self.fault == "nan":

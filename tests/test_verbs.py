@@ -1,10 +1,6 @@
 """Whole verbs, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
 
 import importlib
-import os
-import random
-import signal
-import time
 from pathlib import Path
 
 import deltalake
@@ -71,40 +67,6 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
     assert not answers.duplicated(["image_id", "model_version"]).any()
     assert {version.version: 60, other.version: 61} == dict(answers.model_version.value_counts())
     assert [version.version, other.version] == list(ledger(tmp_path).model_version)
-
-
-@pytest.mark.slow
-def test_score_killed_at_five_moments_and_run_again_leaves_what_one_run_leaves(
-    version, source, tmp_path
-):
-    done("ingest", "--source", "source", cwd=tmp_path)
-    arguments = ("--model", version.uri, "--wave_images", "10")
-    dice = random.Random(11)
-    began = time.monotonic()
-    # How long a start takes, and a wrong lake told.
-    assert "-e ingest" in done("score", *arguments, "--lake", "other", cwd=tmp_path, code=2)
-    start = time.monotonic() - began
-    partial = []
-    for number in range(5):
-        process = verb("score", *arguments, cwd=tmp_path)
-        if number < 3:  # in the midst of the waves; Spark's JVM outlives it for a moment
-            for _ in range(number + 1):
-                process.stdout.readline()
-            os.kill(process.pid, signal.SIGKILL)
-        else:
-            time.sleep(start * dice.uniform(0.5, 2))
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        partial.append(len(predictions(tmp_path)))
-    assert 0 < partial[0] < 60
-    done("score", *arguments, cwd=tmp_path)
-    killed = predictions(tmp_path)
-    assert (60, 60) == (len(killed), killed.image_id.nunique())
-    (tmp_path / "lake" / "predictions").rename(tmp_path / "killed")
-    done("score", "--model", version.uri, cwd=tmp_path)
-    told = ["image_id", "label", "score", "error"]
-    undisturbed = predictions(tmp_path).sort_values("image_id")[told].reset_index(drop=True)
-    assert undisturbed.equals(killed.sort_values("image_id")[told].reset_index(drop=True))
 
 
 @pytest.mark.slow

@@ -107,7 +107,8 @@ class _Look:
         self.images = coverage.newest_images(self.lake)
         now = self.page.serving(self.pointer)
         self.before = now.version if now else None
-        self.covered = Covered(0, 0, 0, 0)
+        self.covered = Covered(0, 0, 0, 0)  # of the target
+        self.seen = self.covered  # of the version that readers see, while it is another
         self.scored = 0
         self.trouble = ""
 
@@ -125,16 +126,16 @@ class _Look:
         now = self.page.serving(self.pointer)
         if now is None or self._serves():
             return
-        covered, _ = coverage.count(self.lake, now.version, self.images)
-        if not covered.missing:
+        self.seen, _ = coverage.count(self.lake, now.version, self.images)
+        if not self.seen.missing:
             return
         try:
             self._score(now.version, self.work.stop)
         except (UserError, RefusedError) as error:  # such as a version that was deleted
             self.trouble = str(error)
-        covered, _ = coverage.count(self.lake, now.version, self.images)
-        if covered != now.covered and not covered.missing:
-            self._write(self._entry(now.version, SERVING, covered, "images came"))
+        self.seen, _ = coverage.count(self.lake, now.version, self.images)
+        if not self.seen.missing:
+            self._write(self._entry(now.version, SERVING, self.seen, "images came"))
 
     def roll_out(self) -> bool:
         """Brings the target as far as it comes; whether the look has ended."""
@@ -159,7 +160,8 @@ class _Look:
         self.page = self._reread()
         moved = resolve(self.client, self.pointer)
         seen, self.images = self.images, coverage.newest_images(self.lake)
-        self.covered, _ = coverage.count(self.lake, self.target, self.images)
+        if self.covered.missing or self.images.version != seen.version:
+            self.covered, _ = coverage.count(self.lake, self.target, self.images)
         if moved != self.target:
             self.target = moved
             return False
@@ -178,7 +180,10 @@ class _Look:
     def _settled(self, unreadable: int) -> bool:
         """Switches readers where that is right; False = the look goes on."""
         now, serves = self.page.serving(self.pointer), self._serves()
-        if not serves:
+        served = any(
+            entry.version == self.target and entry.state == SERVING for entry in self.page.entries
+        )
+        if not served:  # who did is gone back to, whatever it cannot read
             before = now.version if now else None
             lost = coverage.errors(self.lake, self.target, before, self.images)
             if lost.rate > self.rules.max_error_rate:
@@ -207,8 +212,8 @@ class _Look:
             return True  # nothing that a row would tell
         entries = [self._entry(self.target, SERVING, self.covered, self._why())]
         if now is not None and not serves:
-            count, _ = coverage.count(self.lake, now.version, self.images)
-            entries.insert(0, self._entry(now.version, SUPERSEDED, count, self._moved_on()))
+            ended = self._entry(now.version, SUPERSEDED, self.seen, self._moved_on())
+            entries.insert(0, ended)
         return self._write(*entries)
 
     def _score(self, version: Version, stop: Stop) -> int:

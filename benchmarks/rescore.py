@@ -1,0 +1,295 @@
+"""What a moved pointer costs, as images and versions grow.
+
+    python benchmarks/rescore.py --photos FOLDER --framework torch --weights FILE --labels FILE
+
+- nothing missing: a pointer goes back to a version that has answered every image, in tables of
+  metadata made up for it (no content), each number of images in a new process, after imports:
+  the look of `rescore` from the registry to the switch, and `plan`, against a bare count of the
+  ids that both must see, by `deltalake`.
+- 1 % missing: bytes that Spark's JVM reads while it scores 1 % of the photos, which came last in
+  an ingest of their own, and all of them, each less what it reads when nothing is missing.
+- watch: seconds from the move of an alias to the row of the ledger that lets readers see it, by
+  `watch` looking every second: back to a version that has answered all, and to one that has
+  answered nothing, with Spark let go and at work.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import score
+
+SIZES = (1_000, 100_000, 1_000_000)
+POINTER = "models:/photos@champion"
+
+
+def main() -> None:
+    """Measures, prints a table, and writes it where `--out` says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--images", type=int, default=2000, help="at least so many")
+    parser.add_argument("--framework", choices=("keras", "torch"), required=True)
+    parser.add_argument("--weights", required=True, help="a weights file")
+    parser.add_argument("--labels", default="", help="as in register")
+    parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
+    arguments = parser.parse_args()
+    lines = ["# rescore", "", *machine(arguments.framework), "", *nothing_missing(), ""]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        count = score.repeat(arguments.photos, folder / "all", arguments.images)
+        prepare(arguments, folder)
+        lines += [*parts_missing(folder, count), "", *watched(folder, count), ""]
+    table = "\n".join(lines)
+    print(table)
+    if arguments.out:
+        arguments.out.write_text(table, encoding="utf-8")
+
+
+def machine(framework: str) -> list[str]:
+    """The machine and its packages, in words."""
+    from importlib import metadata
+
+    named = ("tensorflow" if framework == "keras" else "torch", "pyspark", "mlflow", "deltalake")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in named)
+    return [f"{score.CORES} cores, {versions}."]
+
+
+def nothing_missing() -> list[str]:
+    """Rows of the table of rollbacks."""
+    rows = []
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as scratch:
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
+            told = score.child(Path(scratch), "--back", str(size), file=__file__)
+            seconds = json.loads(told)
+        rows.append(
+            f"| {size:,} | {seconds['ids']:.2f} | {seconds['plan']:.2f} | {seconds['back']:.2f} "
+            f"| {seconds['back'] / seconds['ids']:.1f} | {seconds['rss'] / 1e6:,.0f} |"
+        )
+    return [
+        "| images, nothing missing | count of ids, s | plan, s | back, s | back / ids | MB |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def measure_back(size: int) -> None:
+    """Prints seconds of a rollback and of a plan over made-up tables, as JSON."""
+    import resource
+
+    import mlflow
+    from deltalake import DeltaTable, QueryBuilder
+
+    from mlproject import following, lakes, planning, registry, session
+
+    lake = lakes.locate_to_write("lake")
+    client = mlflow.MlflowClient()
+    client.create_registered_model("photos")
+    versions = []
+    for number in (1, 2):
+        client.create_model_version("photos", f"/nowhere/{number}")
+        versions.append(registry.resolve(client, f"models:/photos/{number}"))
+    make_up(lake, size, versions)
+
+    def no_work(version: registry.Version, stop: Callable[[], bool]) -> None:
+        raise RuntimeError("there is nothing to score")
+
+    work = following.Work(no_work, lambda *_: "", lambda _: None, lambda: False)
+    for version in versions:
+        registry.move(client, version, alias="champion")
+        following.follow(client, lake, POINTER, work)
+    registry.move(client, versions[0], alias="champion")
+    began = time.monotonic()
+    both = QueryBuilder()
+    both.register("images", DeltaTable(f"{lake}/images"))
+    both.register("said", DeltaTable(f"{lake}/predictions"))
+    for ids in ("SELECT image_id FROM images", "SELECT image_id FROM said WHERE model_version = 1"):
+        both.execute(f"SELECT count(DISTINCT image_id) FROM ({ids}) AS ids").read_all()
+    ids_s = time.monotonic() - began
+    began = time.monotonic()
+    planning.plan(client, lake, [POINTER], session.kind())
+    plan_s = time.monotonic() - began
+    began = time.monotonic()
+    followed = following.follow(client, lake, POINTER, work)
+    back_s = time.monotonic() - began
+    assert followed.switched
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"ids": ids_s, "plan": plan_s, "back": back_s, "rss": rss}))
+
+
+def make_up(lake: str, size: int, versions: list) -> None:
+    """Tables of so many images without content, all answered by these versions."""
+    import deltalake
+    import pyarrow as pa
+
+    from mlproject import arrow_tables, lakes
+
+    ids = pa.array([hashlib.sha256(str(number).encode()).hexdigest() for number in range(size)])
+    now = datetime.now(UTC)
+
+    def rows(table: str, **facts: object) -> pa.Table:
+        columns = lakes.SCHEMAS[table]
+        facts["image_id"] = ids
+        filled = [
+            facts[field.name]
+            if isinstance(facts.get(field.name), pa.Array)
+            else pa.repeat(pa.scalar(facts.get(field.name), field.type), size)
+            for field in columns
+        ]
+        return pa.table(filled, schema=columns)
+
+    paths = pa.array([f"/photos/{number // 1000}/{number}.jpg" for number in range(size)])
+    images = rows("images", path=paths, size_bytes=110_000, ingested_at=now, modified_at=now)
+    arrow_tables.append(images, arrow_tables.snapshot(lake, "images", "ingest"))
+    arrow_tables.snapshot(lake, "predictions", "")
+    for version in versions:
+        answers = rows(
+            "predictions",
+            model_name=version.name,
+            model_version=version.version,
+            model_id=version.model_id,
+            label="daisy",
+            score=0.9,
+            top_labels=["daisy", "rose"],
+            top_scores=[0.9, 0.1],
+            scored_at=now,
+        )
+        deltalake.write_deltalake(f"{lake}/predictions", answers, mode="append")
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> None:
+    """Two versions, and all photos but the last 1 % ingested, then these."""
+    for name in ("weights", "labels"):  # the verbs run in another folder
+        given = Path(getattr(arguments, name))
+        if given.is_file():
+            setattr(arguments, name, str(given.resolve()))
+    os.environ |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}",
+    }
+    files = sorted((folder / "all").iterdir())
+    (folder / "photos").mkdir()
+    for part in (files[: -len(files) // 100], files[-len(files) // 100 :]):
+        for file in part:
+            file.rename(folder / "photos" / file.name)
+        score.verb(folder, "ingest", "--source", "photos", "--settle", "0")
+    for _ in range(2):
+        given = ("--weights", arguments.weights, "--labels", arguments.labels)
+        score.verb(folder, "register", "--framework", arguments.framework, *given)
+
+
+def parts_missing(folder: Path, count: int) -> list[str]:
+    """Rows of the table of bytes."""
+    told = json.loads(score.child(folder, "--parts", file=__file__))
+    nothing, size = told["nothing"], told["table"]
+    rows = []
+    for name, images in (("part", told["images"]), ("all", count)):
+        read = told[name] - nothing
+        rows.append(
+            f"| {images:,} of {count:,} ({images / count:.1%}) | {read / 1e6:,.1f} "
+            f"| {read / size:.1%} | {told[name + '_s']:.1f} |"
+        )
+    return [
+        f"| images missing, of {size / 1e6:,.0f} MB in the table | MB read | of the table | s |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def measure_parts() -> None:
+    """Prints bytes that Spark's JVM read for nothing, for 1 % and for all, as JSON."""
+    from mlflow import MlflowClient
+
+    from mlproject import arrow_tables, lakes, registry, scoring
+    from mlproject.session import session
+
+    client, lake = MlflowClient(), lakes.locate("lake")
+    first, second = (registry.resolve(client, f"models:/photos/{number}") for number in (1, 2))
+    sizes = arrow_tables.file_sizes(f"{lake}/images")
+    old = arrow_tables.query(
+        lake,
+        "SELECT image_id FROM images WHERE ingested_at < (SELECT max(ingested_at) FROM images)",
+        ["images"],
+    )["image_id"].to_pylist()
+    with session("benchmark") as spark:
+        java = spark._jvm.java.lang.ProcessHandle.current().pid()
+
+        def read() -> int:
+            facts = Path(f"/proc/{java}/io").read_text(encoding="utf-8")
+            return int(facts.split()[1])  # rchar: also what the page cache gave
+
+        def measured(version: registry.Version, **options: object) -> tuple[int, float, int]:
+            before, began = read(), time.monotonic()
+            scored = scoring.score(spark, lake, version, **options)
+            return read() - before, time.monotonic() - began, scored.images
+
+        whole, whole_s, _ = measured(second)
+        measured(first, only=old)
+        part, part_s, images = measured(first)
+        nothing, _, _ = measured(first)
+    told = {"nothing": nothing, "part": part, "part_s": part_s, "images": images}
+    print(json.dumps({**told, "all": whole, "all_s": whole_s, "table": sum(sizes)}))
+
+
+def watched(folder: Path, count: int) -> list[str]:
+    """Rows of the table of a watch."""
+    import mlflow
+
+    from mlproject import ledger, registry
+
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("photos", "champion", "1")
+    rows = []
+    for idle, spark in (("0", "let go"), ("3600", "at work")):
+        options = ("--pointers", POINTER, "--interval", "1", "--idle", idle)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.watch", *options],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+        def followed(version: int) -> float:
+            began = time.monotonic()
+            client.set_registered_model_alias("photos", "champion", str(version))
+            while True:
+                now = ledger.read(f"{folder}/lake").serving(POINTER)
+                if now and now.version.version == version:
+                    return time.monotonic() - began
+                time.sleep(0.05)
+
+        try:
+            followed(1)
+            with contextlib.suppress(KeyError):
+                followed(2)
+            backs = [followed(version) for version in (1, 2, 1)]
+            rows.append(f"| back, all answered, Spark {spark} | {sorted(backs)[1]:.1f} |")
+            made = client.get_model_version("photos", "1")
+            number = int(client.create_model_version("photos", made.source).version)
+            rows.append(f"| {count:,} photos to score, Spark {spark} | {followed(number):.1f} |")
+            registry.resolve(client, POINTER)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    return ["| from the move to the switch, in a watch of one second | s |", "|---|---|", *rows]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--back"]:
+        measure_back(int(sys.argv[2]))
+    elif sys.argv[1:] == ["--parts"]:
+        measure_parts()
+    else:
+        main()

@@ -1,0 +1,105 @@
+"""The proof: rescore killed again and again, while pointers move, images come and readers read."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import deltalake
+import mlflow
+import pytest
+
+from mlproject import ingesting, ledger, registry, sources
+from tests.conftest import photos, verb
+from tests.test_following import require_sound
+from tests.versions_for_tests import register_colours
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+KILLS = 25
+POINTER = "models:/photos@champion"
+
+# What a reader does who has nothing but `deltalake`, again and again, in a process of its own. It
+# tells how often it read, and of every time when it saw other than one whole version.
+READER = """
+import json, sys
+from deltalake import DeltaTable
+lake, pointer = sys.argv[1:]
+reads, wrong = 0, []
+while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], [], 0.2)[0]:
+    ledger = DeltaTable(f"{lake}/rollouts").to_pandas().sort_values("at")
+    ledger = ledger[(ledger.pointer == pointer) & (ledger.state == "serving")]
+    now = ledger.iloc[-1]
+    version = [("model_name", "=", now.model_name), ("model_version", "=", str(now.model_version))]
+    said = DeltaTable(f"{lake}/predictions").to_pyarrow_table(partitions=version)
+    said = said.select(["image_id", "model_id"]).to_pandas()
+    said = said[said.model_id == now.model_id].image_id
+    images = DeltaTable(f"{lake}/images", version=int(now.images_version))
+    images = set(images.to_pyarrow_table(columns=["image_id"])["image_id"].to_pylist())
+    reads += 1
+    if not said.is_unique or images - set(said):
+        wrong.append([int(now.model_version), len(images), len(said), int(said.nunique())])
+print(json.dumps([reads, wrong]))
+"""
+
+
+def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
+    spark, lake, store, tmp_path
+):
+    client, dice = mlflow.MlflowClient(), random.Random(25)
+    versions = [register_colours("photos", reverse=bool(number % 2)) for number in range(3)]
+    source, count = tmp_path / "source", 0
+
+    def images_come(more):
+        nonlocal count
+        photos(source, more, "red", seed=count)  # other bytes under the same names: all are kept
+        count += more
+        ingesting.ingest(spark, lake, sources.listing(str(source)))
+
+    def rescore():
+        return verb("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)
+
+    images_come(8)
+    registry.move(client, versions[0], alias="champion")
+    began = time.monotonic()
+    said, _ = rescore().communicate(timeout=300)
+    life = time.monotonic() - began
+    assert ledger.read(lake).serving(POINTER) is not None, said
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, lake, POINTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for number in range(KILLS):
+        process = rescore()
+        if number % 2:
+            registry.move(client, dice.choice(versions), alias="champion")
+        if number % 3 == 0:
+            images_come(2)
+        # From the middle of its start to its end: before that nothing is written.
+        time.sleep(life * dice.uniform(0.4, 1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        require_sound(lake)
+    registry.move(client, versions[2], alias="champion")
+    process = rescore()
+    said, _ = process.communicate(timeout=300)
+    assert 0 == process.returncode, said
+    told, _ = reader.communicate("end", timeout=60)
+    reads, wrong = json.loads(told)
+    assert [] == wrong
+    assert reads > KILLS
+    require_sound(lake)
+    now = ledger.read(lake).serving(POINTER)
+    assert (versions[2].version, count, count) == (
+        now.version.version,
+        now.covered.images,
+        now.covered.answered,
+    )
+    answers = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
+    assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
+    assert {entry.state for entry in ledger.read(lake).entries} >= {"scoring", "serving"}
