@@ -5,6 +5,7 @@ mlflow run . -e plan --env-manager local
 
 import argparse
 import json
+import textwrap
 from typing import Any
 
 from mlproject import lakes, planning, session, tracking
@@ -56,7 +57,8 @@ def main(arguments: argparse.Namespace) -> None:
     )
     print()
     for plan, rest in zip(plans, left, strict=True):
-        print("\n".join(_words(plan, rest)))
+        for line in _words(plan, rest):
+            print(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False))
 
 
 def _row(plan: Plan) -> list[object]:

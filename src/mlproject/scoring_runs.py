@@ -13,7 +13,7 @@ from mlproject.registry import Version
 from mlproject.scoring import Scored
 from mlproject.version_files import Files
 
-STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run, by state
+STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run at work
 RECENT = 20  # runs among which the largest is taken for a version's rate
 
 
@@ -64,7 +64,8 @@ def tell(client: MlflowClient, entry: Entry) -> None:
             client.set_tag(entry.run_id, key, value)
         answered = entry.covered.answered if entry.covered else 0
         client.log_metric(entry.run_id, "coverage", entry.coverage, step=answered)
-        if entry.state in STATUS:
+        ended = client.get_run(entry.run_id).info.end_time
+        if entry.state in STATUS and not ended:  # who has served before ended well
             client.set_terminated(entry.run_id, STATUS[entry.state])
     with _absent_is_fine():  # a version that was deleted has no tags
         for key, value in facts.items():
