@@ -210,7 +210,8 @@ class _Watch:
         words = f"health: look {self.looks + 1} at {now_words}: {facts}, lag {lag:.0f} s"
         print(words, flush=True)
         metrics = {"looks": self.looks + 1, "lag_s": lag, "backlog": backlog}
-        mlflow.log_metrics({**metrics, "last_look": time.time()}, step=self.looks)
+        for key, value in {**metrics, "last_look": time.time()}.items():
+            self.client.log_metric(self.run.info.run_id, key, value, step=self.looks)
 
     def _wait(self, bell: threading.Event) -> None:
         """Until the bell rings, the time has come, or we are stopped; lets an idle Spark go."""

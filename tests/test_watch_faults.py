@@ -1,0 +1,119 @@
+"""What a watch does when its server, or one of its pointers, is ill; no Spark."""
+
+import http.server
+import threading
+import time
+
+import mlflow
+import pytest
+
+from mlproject import ledger
+from pipelines import watch as verb
+from tests.lakes_for_tests import add_images, add_predictions, image_id, register
+from tests.test_following import POINTER, point
+
+PAGE = b"<!doctype html><title>Maintenance</title>"
+
+
+class Ill(http.server.BaseHTTPRequestHandler):
+    """A server that is ill in the way that `kind` says."""
+
+    kind = ""
+
+    def do_GET(self):
+        if self.kind == "slow":
+            time.sleep(3)
+        if self.kind == "cut":
+            self.connection.close()
+            return
+        self.send_response(503 if self.kind == "away" else 200)
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    do_POST = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def ill_server(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ill) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def watching(client, lake, *options, stopped=None):
+    words = ["--lake", lake, "--interval", "0.1", *options]
+    arguments = verb.parser().parse_args(words)
+    with mlflow.start_run() as run:
+        return verb._Watch(arguments, client, lake, run, stopped or threading.Event())
+
+
+@pytest.fixture
+def client(store):
+    found = mlflow.MlflowClient()
+    yield found
+    for model in found.search_registered_models():
+        found.delete_registered_model(model.name)
+
+
+@pytest.mark.parametrize("kind", ["away", "page", "cut", "slow"])
+def test_a_look_at_an_ill_server_ends_soon_and_the_next_one_finds_it_well(
+    store, lake, ill_server, monkeypatch, capsys, kind
+):
+    monkeypatch.setattr(Ill, "kind", kind)
+    add_images(lake, range(3))
+    stopped, bell = threading.Event(), threading.Event()
+    ill = mlflow.MlflowClient(ill_server, ill_server)
+    watch = watching(ill, lake, "--pointers", POINTER, stopped=stopped)
+    looks = threading.Thread(target=watch.until_stopped, args=(bell,))
+    looks.start()
+    while not watch.failed:
+        assert looks.is_alive()
+        time.sleep(0.05)
+    watch.client = mlflow.MlflowClient()  # as if the server were well again
+    bell.set()
+    while watch.failed:
+        assert looks.is_alive()
+        time.sleep(0.05)
+    stopped.set()
+    looks.join(timeout=30)
+    said = capsys.readouterr()
+    assert 1 == said.err.count("This look failed: ")
+    assert "The looks: well again" in said.out
+
+
+def test_a_lost_pointer_does_not_stop_the_others_and_is_told_once(client, lake, capsys):
+    add_images(lake, range(3))
+    version = register(client, "photos")
+    point(client, version)
+    add_predictions(lake, version, map(image_id, range(3)))
+    watch = watching(client, lake, "--pointers", f"models:/nobody@champion,{POINTER}")
+    for _ in range(2):
+        watch.look()
+    assert version.version == ledger.read(lake).serving(POINTER).version.version
+    assert 1 == capsys.readouterr().err.count("models:/nobody@champion: lost")
+
+
+def test_the_lag_is_the_time_since_readers_fell_behind(client, lake, capsys, store):
+    add_images(lake, range(3))
+    versions = [register(client, "photos") for _ in range(2)]
+    point(client, versions[0])
+    watch = watching(client, lake, "--pointers", POINTER)
+    watch._plans()
+    assert [POINTER] == list(watch.behind)
+    for version in versions:
+        add_predictions(lake, version, map(image_id, range(3)))
+    watch._tell_health(watch.look())
+    assert {} == watch.behind
+    assert "1 pointers, 0 behind, backlog 0 images, lag 0 s" in capsys.readouterr().out
+
+
+def test_tries_come_later_and_later_up_to_ten_minutes(client, lake):
+    watch = watching(client, lake, "--interval", "30")
+    assert [30, 60, 120, 600] == [watch._later(failed) for failed in (0, 1, 2, 9)]
