@@ -217,14 +217,23 @@ def differences(then: Answer, now: Answer, tolerance: float) -> Iterator[Differe
     if not _near(then.score, now.score, tolerance):
         yield Difference("score", then.score, now.score)
     first, second = dict(then.top), dict(now.top)
-    if bool(first) != bool(second) or not all(
-        _near(first.get(label, then.top[-1][1]), second.get(label, now.top[-1][1]), tolerance)
-        for label in first | second
-    ):
+    if list(first) != list(second) and not _tied(first, second, tolerance):
         yield Difference("top_labels", list(first), list(second))
     ranks = zip(first.values(), second.values(), strict=False)
     if len(first) != len(second) or not all(_near(*pair, tolerance) for pair in ranks):
         yield Difference("top_scores", list(first.values()), list(second.values()))
+
+
+def _tied(first: dict[str, float], second: dict[str, float], tolerance: float) -> bool:
+    """Whether two rankings of labels differ in places of equal scores only.
+
+    A label that one lacks is held against its last score, below which it was cut.
+    """
+    if not first or not second:
+        return False
+    lowest = min(first.values()), min(second.values())
+    pairs = [(first.get(one, lowest[0]), second.get(one, lowest[1])) for one in first | second]
+    return all(_near(*pair, tolerance) for pair in pairs)
 
 
 def _near(then: float | None, now: float | None, tolerance: float) -> bool:
