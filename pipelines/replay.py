@@ -6,14 +6,16 @@ It ends with 0 when the answer is the same, and with 3 when it is not. Nothing i
 """
 
 import argparse
-import contextlib
 import json
 import os
-import sys
+import tempfile
+import textwrap
+from pathlib import Path
 from typing import Any
 
 from mlproject import lakes, replaying, tracking, workers
 from mlproject.errors import RefusedError, UserError
+from mlproject.files import output_to
 from mlproject.histories import Answer
 from mlproject.replaying import Difference, Replayed
 from pipelines import add_json, command, print_table
@@ -45,7 +47,8 @@ def main(arguments: argparse.Namespace) -> None:
     lake = lakes.locate(arguments.lake)
     row = replaying.find(client, lake, arguments.model, arguments.image)
     os.environ.update(workers.ENVIRONMENT)  # before a framework is imported, as in workers
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for what we say
+    # What frameworks print at import and load is neither our answer nor an error.
+    with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log.txt"):
         found = replaying.replay(client, lake, row, tolerance=arguments.tolerance)
     if arguments.json == "true":
         print(json.dumps(_facts(row.image_id, found), indent=2))
@@ -71,7 +74,7 @@ def _print(image_id: str, found: Replayed) -> None:
         rows = [[one.what, _words(one.then), _words(one.now)] for one in found.causes]
         print_table(("", "then", "now"), rows)
     for note in found.notes:
-        print(f"\n{note}")
+        print("\n" + "\n".join(textwrap.wrap(note, 100)))
     print(f"\nThe answer {'differs' if found.differences else 'is the same'}.")
 
 

@@ -127,6 +127,35 @@ def test_a_day_is_what_readers_saw_at_its_end(there_and_back):
     assert [1, 2, 1] == versions
 
 
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        ("2026-01-02", "2026-01-02T23:59:59.999999+00:00"),
+        ("20260102", "2026-01-02T23:59:59.999999+00:00"),
+        ("2026-01-02T03:04:05", "2026-01-02T03:04:05+00:00"),
+        ("2026-01-02 03:04:05+01:00", "2026-01-02T02:04:05+00:00"),
+        ("9999-12-31", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_a_time_is_a_date_or_has_a_clock(words, at):
+    assert at == ledger.moment(words).isoformat()
+
+
+@pytest.mark.parametrize("words", ["yesterday", "2026-13-01", "", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_time_is_told_so(words):
+    with pytest.raises(UserError, match="is no time"):
+        ledger.moment(words)
+
+
+@pytest.mark.parametrize("words", ["0001-01-01", "9999-12-31"])
+def test_any_time_of_the_calendar_can_be_asked_for(there_and_back, words):
+    lake = there_and_back
+    say(lake, A, "0" * 64, day(1), label="red")
+    page, at = ledger.read(lake), ledger.moment(words)
+    served = words > "2026"
+    assert served == bool(histories.seen(lake, page, POINTER, at).labels)
+
+
 def test_answers_that_came_later_were_not_seen(lake):
     for path, at in (("/old.jpg", 1), ("/new.jpg", 5)):
         image = hold(lake, path, path.encode(), day(at))

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mlproject import lakes
 from mlproject.errors import UserError
 from pipelines import history
 from tests.lakes_for_tests import day, hold, say, tell, version
@@ -15,9 +16,10 @@ A, B = version(1), version(2)
 REASON = "errors on 3 of 5 images that were readable before, more than max_error_rate=0.05"
 
 
-@pytest.fixture
-def filled(lake):
-    """At two pointers A serves from day 2 and B from day 4; A fails in between."""
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """At two pointers A serves from day 2 and B from day 4, after it had failed once."""
+    lake = lakes.locate_to_write(str(tmp_path_factory.mktemp("filled") / "lake"))
     images = [hold(lake, f"/{number}.jpg", b"%d" % number, day(1)) for number in range(3)]
     for place, image in enumerate(images):
         say(lake, A, image, day(1.5), label=f"red-{place}", run_id="run-a")
@@ -161,4 +163,4 @@ def test_it_needs_no_tracking_server_and_leaves_none_behind(filled, tmp_path):
     )
     assert (0, "") == (done.returncode, done.stderr)
     assert 2 == len(json.loads(done.stdout))
-    assert [] == [path.name for path in tmp_path.iterdir() if path.name != "lake"]
+    assert [] == list(tmp_path.iterdir())

@@ -256,14 +256,16 @@ def test_the_verb_tells_what_differs_in_a_table_that_fits_and_refuses(
 ):
     run_id = scored(client, lake, version, RED, label="blue" * 40)
     log(client, run_id, version, digest="d" * 64)
+    scored(client, lake, version, GREEN, "/b.jpg", score=0.5)
     for name, value in workers.ENVIRONMENT.items():  # which the verb sets, for this test only
         monkeypatch.setenv(name, value)
-    arguments = ["--model", version.uri, "--image", "/a.jpg", "--lake", lake]
-    with pytest.raises(RefusedError, match="label"):
-        replay_verb.main(replay_verb.parser().parse_args(arguments))
+    for image, differs in (("/a.jpg", "label"), ("/b.jpg", "score")):
+        arguments = ["--model", version.uri, "--image", image, "--lake", lake]
+        with pytest.raises(RefusedError, match=differs):
+            replay_verb.main(replay_verb.parser().parse_args(arguments))
     said = capsys.readouterr().out
     assert 100 >= max(map(len, said.splitlines()))
-    for words in ("label", "differs", "same", "Not as it was then", "files"):
+    for words in ("label", "differs", "same", "Not as it was then", "files", "What is left"):
         assert words in said
 
 

@@ -95,8 +95,9 @@ def _downloaded(version: Version) -> Iterator[Path]:
 
 
 def _preprocessing(folder: Path) -> str:
-    flavor = Model.load(str(folder / "MLmodel")).flavors.get("python_function", {})
-    config = json.dumps(flavor.get("config"), sort_keys=True)
+    described = folder / "MLmodel"
+    flavors = Model.load(str(described)).flavors if described.is_file() else {}
+    config = json.dumps(flavors.get("python_function", {}).get("config"), sort_keys=True)
     code = _digest(folder / "artifacts" / "onboard")
     return hashlib.sha256(f"{config}\0{code}".encode()).hexdigest()
 
