@@ -245,10 +245,11 @@ def test_without_the_bytes_nothing_is_replayed_but_that_they_are_gone(client, la
     image_id = hold(lake, "/gone.jpg", RED, day(1), inline=False)
     say(lake, version, image_id, day(2), error="gone")
     assert () == replay(client, lake, version.uri, image_id).differences
-    other = hold(lake, "/away.jpg", GREEN, day(1), inline=False)
-    say(lake, version, other, day(2), label="green")
-    with pytest.raises(UserError, match="cannot be had now"):
-        replay(client, lake, version.uri, other)
+    for content, said in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
+        other = hold(lake, "/away.jpg", content, day(1), inline=False)
+        say(lake, version, other, day(2), **said)
+        with pytest.raises(UserError, match="cannot be had now"):
+            replay(client, lake, version.uri, other)
 
 
 def test_the_verb_tells_what_differs_in_a_table_that_fits_and_refuses(

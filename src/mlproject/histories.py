@@ -145,8 +145,8 @@ def answered_up_to(entry: Entry) -> int:
     """The version of `images` whose images all had their answers when a row was written.
 
     A row of `predictions` that read this version or an older one was committed before, whatever the
-    clock said; -1 = none can be told so. A table of images that was removed and read anew counts its
-    versions from 0: then answers to images that came since are taken for older than they are.
+    clock said; -1 = none can be told so. A table of images that was removed and read anew counts
+    from 0: until the next row, answers to images that came since are taken for older ones.
     """
     complete = entry.covered is not None and not entry.covered.missing
     return entry.covered.images_version if entry.covered and complete else -1

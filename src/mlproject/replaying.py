@@ -154,7 +154,7 @@ def replay(client: MlflowClient, lake: str, row: Row, *, tolerance: float = TOLE
     then = row.answer
     version = then.version
     held, error = of_image(lake, row.image_id)
-    if held is None and then.error is None:
+    if held is None and then.error != error:
         raise UserError(
             f"The bytes of image {row.image_id} cannot be had now ({error}): the table holds none, "
             "and no file that held them does"
