@@ -70,6 +70,7 @@ def _spark_words(error: Exception) -> str | None:
 
 def _be_quiet() -> None:
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # It warns of env_manager="local", which `score` checks the requirements for itself.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)

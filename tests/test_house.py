@@ -52,7 +52,7 @@ FLOORS = (
         *("keras_training", "torch_training", "training"),
         *("training_figures", "versions", "erasing"),
         *("prediction_rows", "guarded_model", "waves", "scoring", "scoring_runs"),
-        *("ledger", "coverage", "planning", "following", "rollouts"),
+        *("ledger", "coverage", "planning", "following", "rollouts", "histories", "replaying"),
         *("reports", "report_queries", "thumbnails"),
     },
 )

@@ -6,6 +6,7 @@ What is small, such as listings, hashes and the log, is read and compared here, 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction
@@ -28,6 +29,7 @@ from mlproject.lakes import (
 from mlproject.sources import open_path
 
 RESTORE = "Restore its folder, or remove it whole to read the files of the source again"
+TIME = 'Timestamp(Microsecond, Some("UTC"))'  # DataFusion's word for the type of our times
 # What delta-rs says when another commit came first. Source: delta-rs, CommitConflictError
 LOST = ("oncurrent transaction", "changed since last commit")
 
@@ -176,6 +178,16 @@ def version_of(path: str, filler: str, number: int) -> int:
     return int(found.version())
 
 
+def quoted(words: str) -> str:
+    """A string in the words of DataFusion."""
+    return "'" + words.replace("'", "''") + "'"
+
+
+def instant(at: datetime) -> str:
+    """A time in the words of DataFusion."""
+    return f"arrow_cast('{at.isoformat()}', '{TIME}')"
+
+
 def file_sizes(path: str) -> list[int]:
     """Bytes of each of a table's files, none when there is no table."""
     if not is_table(path):
@@ -229,7 +241,7 @@ def _no_rows(columns: pa.Schema) -> str:
 def _word(kind: pa.DataType) -> str:
     """DataFusion's word for a type. Source: DataFusion, arrow_cast."""
     if pa.types.is_timestamp(kind):
-        return 'Timestamp(Microsecond, Some("UTC"))'
+        return TIME
     return {"string": "Utf8", "int32": "Int32", "int64": "Int64", "double": "Float64"}.get(
         str(kind), "Binary"
     )

@@ -1,5 +1,6 @@
 """The bytes of images for those who need them: from the table, or from the file it refers to."""
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from mlproject import arrow_tables
+from mlproject.arrow_tables import instant, quoted
 from mlproject.errors import UserError
 from mlproject.image_files import HELD_BYTES, hashed, in_batches
 from mlproject.onboard.errors import CHANGED, GONE, TOO_MANY_BYTES
@@ -59,6 +62,43 @@ def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
     schema = rows.select(*columns).schema
     fetched = asked.mapInArrow(_fetcher(counts, to_arrow_schema(schema, timezone="UTC")), schema)
     return held.unionByName(fetched)
+
+
+def of_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
+    """The bytes of one image, as `contents` would find them; without Spark.
+
+    Returns:
+        The bytes and ""; or None and the error that scoring gives such an image.
+
+    Raises:
+        UserError: The table's bytes are not those of the image_id, or a file cannot be read now.
+    """
+    # First where it lies, then one row after the other: only the files of that commit are read.
+    where = f"image_id = {quoted(image_id)}"
+    sql = f"SELECT path, ingested_at, error FROM images WHERE {where} ORDER BY ingested_at DESC"
+    rows = arrow_tables.query(lake, sql, ["images"]).to_pylist()
+    for row in rows:
+        one = f"path = {quoted(row['path'])} AND ingested_at = {instant(row['ingested_at'])}"
+        sql = f"SELECT content FROM images WHERE {where} AND {one}"
+        held = arrow_tables.query(lake, sql, ["images"])["content"][0].as_py()
+        if held is not None:
+            if hashlib.sha256(held).hexdigest() != image_id:
+                raise UserError(f"The bytes that the table has of {image_id} are others (sha256)")
+            return held, ""
+    if rows and rows[0]["error"]:
+        return None, rows[0]["error"]
+    error = GONE
+    for row in rows:
+        try:
+            found, _, held = hashed(*open_path(row["path"]))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as fault:
+            raise UserError(f"File {row['path']!r} cannot be read now ({fault})") from fault
+        if found == image_id:
+            return (held, "") if held is not None else (None, TOO_MANY_BYTES)
+        error = CHANGED
+    return None, error
 
 
 def _inline(rows: DataFrame, images: DataFrame) -> DataFrame | None:

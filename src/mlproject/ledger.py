@@ -10,10 +10,9 @@ A row tells the state of one version at one pointer from then on:
 At each pointer one version at most is `serving`, and the last `serving` row is what readers see.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -147,14 +146,16 @@ def moment(words: str) -> datetime:
         UserError: It is no time of ISO 8601.
     """
     try:
+        return datetime.combine(date.fromisoformat(words), time.max, UTC)
+    except ValueError:
+        pass  # no date
+    try:
         found = datetime.fromisoformat(words)
-    except ValueError as error:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise UserError(
             f"{words!r} is no time. Write a date, as 2026-01-31, or 2026-01-31T12:00:00"
         ) from error
-    if re.fullmatch(r"[\d-]+", words):
-        found += timedelta(days=1) - _TICK
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 _TICK = timedelta(microseconds=1)

@@ -92,6 +92,7 @@ def log(
         "mlproject.framework": found.tags.get("framework", ""),
         "mlproject.session": session,
         "mlproject.digest": files.digest,
+        "mlproject.preprocessing": files.preprocessing,
         "mlproject.packages": packages,
         "mlproject.images_version": str(scored.images_version),
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlproject.errors import RefusedError, UserError
@@ -29,6 +31,9 @@ class Files:
     """Hex sha256 over the names and bytes of all of them."""
     packages: tuple[tuple[str, str, str], ...]
     """Name, version pinned, and version here ("absent" = none), of each pinned package."""
+    preprocessing: str
+    """Hex sha256 over what turns bytes into the network's input: the model config, and the code
+    that travels as the artifact `onboard` where the version has one."""
 
     @property
     def unmet(self) -> list[str]:
@@ -49,7 +54,7 @@ def read(version: Version) -> Files:
     with _downloaded(version) as folder:
         requirements = folder / "requirements.txt"
         lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
-        return Files(_digest(folder), tuple(_packages(lines)))
+        return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
 
 
 def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
@@ -87,6 +92,14 @@ def _downloaded(version: Version) -> Iterator[Path]:
                 "artifact store, or point at another version: mlflow run . -e promote"
             ) from error
         yield Path(folder)
+
+
+def _preprocessing(folder: Path) -> str:
+    described = folder / "MLmodel"
+    flavors = Model.load(str(described)).flavors if described.is_file() else {}
+    config = json.dumps(flavors.get("python_function", {}).get("config"), sort_keys=True)
+    code = _digest(folder / "artifacts" / "onboard")
+    return hashlib.sha256(f"{config}\0{code}".encode()).hexdigest()
 
 
 def _digest(folder: Path) -> str:
