@@ -163,6 +163,7 @@ class Worker:
             before = len(self.scored)
             try:
                 followed = following.follow(self.client, lake, pointer, work, rules=self.rules)
+                scoring_runs.mend(self.client, ledger.read(lake), pointer)
             except FAULTS as error:
                 faults.append(error)
                 if len(pointers) > 1:
@@ -210,8 +211,13 @@ class Worker:
     def _score(self, lake: str, version: Version, stop: Stop) -> Scored | None:
         if self._over():
             return None
-        files = self._files_of(version)
+        files, kind = self._files_of(version), sessions.kind()
         run_id = self._run_id(version, None)
+        if not scoring_runs.describe(self.client, run_id, version, files, kind):
+            # Begun with other packages: a run tells of one environment.
+            self.client.set_terminated(self._runs.pop(version))
+            run_id = self._run_id(version, None)
+            scoring_runs.describe(self.client, run_id, version, files, kind)
         settings = scoring.Settings(
             run_id=run_id,
             max_images=self.images,
@@ -235,7 +241,7 @@ class Worker:
         self.images -= min(self.images, scored.images)
         self.size_bytes -= min(self.size_bytes, scored.size_bytes)
         self.scored.append(scored)
-        scoring_runs.log(self.client, run_id, version, files, sessions.kind(), scored)
+        scoring_runs.log(self.client, run_id, scored)
         return scored
 
     def _files_of(self, version: Version) -> Files:

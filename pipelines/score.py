@@ -48,6 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
         version = registry.resolve(client, arguments.model)
         lake = lakes.locate_to_write(arguments.lake)
         files = files_of(client, version)
+        scoring_runs.describe(client, run.info.run_id, version, files, kind())
         settings = scoring.Settings(
             run_id=run.info.run_id,
             wave_images=arguments.wave_images,
@@ -61,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
             scored = scoring.score(
                 spark, lake, version, settings=settings, stop=stopped.is_set, on_wave=on_wave
             )
-            scoring_runs.log(client, run.info.run_id, version, files, kind(), scored)
+            scoring_runs.log(client, run.info.run_id, scored)
         covered, _ = coverage.count(lake, version, coverage.newest_images(lake))
         mlflow.log_metric("coverage", covered.coverage)
         if stopped.is_set():

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
-from mlproject import doorbell, lakes, planning, session, tracking, webhooks
+from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
 from mlproject.errors import MlprojectError, UserError
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from pipelines import OpenSpark, command, ingest, rescore, say_wait, stopped_by_signals
@@ -126,6 +126,10 @@ class _Watch:
                 if isinstance(error, Py4JNetworkError | ConnectionError):
                     self.close()  # the JVM may have died
             else:
+                if self.failed:  # what the server has missed; pointers are tried at once
+                    self.tries.clear()
+                    bell.set()
+                    self._mend()
                 self.failed = 0
                 self._say_once("", "")
             self.looks += 1
@@ -178,6 +182,12 @@ class _Watch:
         interval = self.arguments.interval
         return float(min(interval * 2**failed, max(LONGEST_S, interval)))
 
+    def _mend(self) -> None:
+        page = ledger.read(self.lake)
+        for pointer in page.pointers():
+            with contextlib.suppress(*FAULTS):
+                scoring_runs.mend(self.client, page, pointer)
+
     def _plans(self) -> list[Plan]:
         wanted = [word.strip() for word in self.arguments.pointers.split(",") if word.strip()]
         retry = self.arguments.retry == "true"
@@ -219,6 +229,7 @@ class _Watch:
         until = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
         while not self.stopped.is_set() and time.monotonic() < until:
             if bell.wait(min(0.2, self.arguments.interval)):
+                self.tries.clear()
                 return
             if time.monotonic() - self.spark.used_at > self.arguments.idle:
                 self.close()

@@ -39,8 +39,9 @@ def measure(client, lake, version, images, session=SESSION, framework="torch"):
     """A run as score logs it, of so many images in a second."""
     client.set_model_version_tag(version.name, str(version.version), "framework", framework)
     with mlflow.start_run() as run:
-        files = Files("digest", ())
-        scoring_runs.log(client, run.info.run_id, version, files, session, scored(lake, images))
+        files = Files("digest", (), "preprocessing")
+        scoring_runs.describe(client, run.info.run_id, version, files, session)
+        scoring_runs.log(client, run.info.run_id, scored(lake, images))
     return run.info.run_id
 
 

@@ -8,12 +8,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlproject.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
+from mlproject.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, Page
 from mlproject.registry import Version
 from mlproject.scoring import Scored
 from mlproject.version_files import Files
 
 STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run at work
+REPLAYED = ("mlproject.digest", "mlproject.preprocessing", "mlproject.packages")
 RECENT = 20  # runs among which the largest is taken for a version's rate
 
 
@@ -72,18 +73,31 @@ def tell(client: MlflowClient, entry: Entry) -> None:
             client.set_model_version_tag(version.name, str(version.version), key, value)
 
 
-def log(
-    client: MlflowClient, run_id: str, version: Version, files: Files, session: str, scored: Scored
-) -> None:
-    """Logs a scoring to a run, so that it can be found as a measurement and be replayed.
+def mend(client: MlflowClient, page: Page, pointer: str) -> None:
+    """Tells again what runs and registry missed of a pointer's states, as their server was away."""
+    for version in {entry.version for entry in page.of(pointer)}:
+        last = page.last(version)
+        if last and last.run_id:
+            with _absent_is_fine():
+                run = client.get_run(last.run_id)
+                if run.data.tags.get("mlproject.state") != last.state:
+                    tell(client, last)
+
+
+def describe(
+    client: MlflowClient, run_id: str, version: Version, files: Files, session: str
+) -> bool:
+    """Tells a run what answers in it, before the first row names it: so it can be replayed.
 
     Args:
         client: The tracking server.
-        run_id: The run that the rows of `predictions` name.
-        version: Who answered.
+        run_id: The run that the rows of `predictions` are to name.
+        version: Who answers.
         files: What the version holds.
         session: The kind of Spark session, as `session.kind` gives it.
-        scored: What it came to.
+
+    Returns:
+        Whether it was told; False = rows of this run were made with other packages.
     """
     found = client.get_model_version(version.name, str(version.version))
     packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
@@ -94,10 +108,18 @@ def log(
         "mlproject.digest": files.digest,
         "mlproject.preprocessing": files.preprocessing,
         "mlproject.packages": packages,
-        "mlproject.images_version": str(scored.images_version),
     }
+    known = client.get_run(run_id).data.tags
+    if any(known.get(key, tags[key]) != tags[key] for key in REPLAYED):
+        return False
     for key, value in tags.items():
         client.set_tag(run_id, key, value)
+    return True
+
+
+def log(client: MlflowClient, run_id: str, scored: Scored) -> None:
+    """Logs a scoring to its run, as a measurement."""
+    client.set_tag(run_id, "mlproject.images_version", str(scored.images_version))
     metrics = {
         "images": scored.images,
         "images_per_second": scored.images / scored.seconds,
