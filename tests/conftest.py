@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.register_assert_rewrite("tests.asking", "tests.version_checks", "tests.training_checks")
+pytest.register_assert_rewrite(
+    "tests.asking", "tests.roll_outs", "tests.version_checks", "tests.training_checks"
+)
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "data"

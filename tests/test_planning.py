@@ -11,7 +11,7 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.planning import Limits
 from mlproject.version_files import Files
 from tests.lakes_for_tests import add_images, add_predictions, image_id, register, scored
-from tests.test_following import POINTER, Scorer, follow, point
+from tests.roll_outs import POINTER, Scorer, follow, point
 
 SESSION = "local[2]"
 STAGE = "models:/photos/Production"

@@ -10,7 +10,6 @@ import pytest
 from mlproject import replaying, scoring_runs, version_files, workers
 from mlproject.errors import RefusedError, UserError
 from mlproject.histories import Answer
-from mlproject.scoring import Scored
 from pipelines import replay as replay_verb
 from tests.conftest import photo
 from tests.rows_at_times import add, day, hold, say, tell
@@ -43,7 +42,7 @@ def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
 
 def log(client, run_id, version, **other):
     files = dataclasses.replace(version_files.read(version), **other)
-    scoring_runs.log(client, run_id, version, files, "local[7]", Scored(1, 0, 9, 0, 1.0, 0, 0))
+    scoring_runs.describe(client, run_id, version, files, "local[7]")
 
 
 def replay(client, lake, model, image="/a.jpg", **options):

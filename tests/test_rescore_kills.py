@@ -14,7 +14,7 @@ import pytest
 
 from mlproject import ingesting, ledger, registry, sources
 from tests.conftest import photos, verb
-from tests.test_following import require_sound
+from tests.roll_outs import require_sound
 from tests.versions_for_tests import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]

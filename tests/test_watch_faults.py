@@ -10,7 +10,7 @@ import pytest
 from mlproject import ledger
 from pipelines import watch as verb
 from tests.lakes_for_tests import add_images, add_predictions, image_id, register
-from tests.test_following import POINTER, point
+from tests.roll_outs import POINTER, point
 
 PAGE = b"<!doctype html><title>Maintenance</title>"
 

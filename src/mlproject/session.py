@@ -108,10 +108,7 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
 
 
 def kind() -> str:
-    """The kind of session that `session` gives here, in a word; it need not have started.
-
-    Such as `local[2]`, with the task slots counted, or `spark://HOST:PORT`.
-    """
+    """The kind of session that `session` gives here: `local[2]`, slots counted, or its master."""
     if SparkContext._active_spark_context is not None:
         master = str(SparkContext._active_spark_context.master)
     else:
