@@ -41,8 +41,9 @@ def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
 
 
 def log(client, run_id, version, **other):
-    files = dataclasses.replace(version_files.read(version), **other)
-    scoring_runs.describe(client, run_id, version, files, "local[7]")
+    scoring_runs.describe(client, run_id, version, version_files.read(version), "local[7]")
+    for name, value in other.items():  # as if it had been so then
+        client.set_tag(run_id, f"mlproject.{name}", value)
 
 
 def replay(client, lake, model, image="/a.jpg", **options):
@@ -86,7 +87,7 @@ def test_a_score_alone_that_differs_is_told_with_what_is_left_as_a_cause(client,
 def test_packages_of_then_are_told_whether_the_answer_differs_or_not(client, lake, version):
     packages = (("pillow", "12.0.0", "12.0.0"), ("mlflow", "3.17.2", "3.17.2"))
     run_id = scored(client, lake, version, RED)
-    log(client, run_id, version, packages=packages)
+    log(client, run_id, version, packages=" ".join(f"{name}=={here}" for name, _, here in packages))
     [cause] = replay(client, lake, version.uri).causes
     assert ("package pillow", "12.0.0", "13.0.0") == (cause.what, cause.then, cause.now)
 
