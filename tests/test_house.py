@@ -33,6 +33,7 @@ FLOORS = (
             "tracking",
             "version_files",
             "workers",
+            "approvals",
         ),
         *("frameworks", "imagenet", "weights"),
     },
@@ -51,7 +52,8 @@ FLOORS = (
         *("training_figures", "versions", "erasing"),
         *("prediction_rows", "guarded_model", "waves", "scoring", "scoring_runs"),
         *("ledger", "coverage", "planning", "following", "rollouts"),
-        *("reports", "report_queries", "thumbnails"),
+        *("reports", "report_queries", "thumbnails", "pages"),
+        *("golden_answers", "comparing", "gates", "gate_tables", "gate_pages"),
     },
 )
 
