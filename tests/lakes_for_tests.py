@@ -37,8 +37,15 @@ def images(lake: str, labels: list[str | None], errors: dict[int, str] | None = 
     return [row["image_id"] for row in rows]
 
 
-def say(lake: str, version, answers: dict[str, str | None], score: float = 0.9) -> None:
-    """Answers of a version: label by image_id; None = an error."""
+def say(
+    lake: str,
+    version,
+    answers: dict[str, str | None],
+    *,
+    score: float = 0.9,
+    error: str = "undecodable",
+) -> None:
+    """Answers of a version: label by image_id; None = the error."""
     rows = [
         {
             "image_id": key,
@@ -49,7 +56,7 @@ def say(lake: str, version, answers: dict[str, str | None], score: float = 0.9) 
             "score": None if label is None else score,
             "top_labels": None if label is None else [label],
             "top_scores": None if label is None else [score],
-            "error": "undecodable" if label is None else None,
+            "error": error if label is None else None,
         }
         for key, label in answers.items()
     ]

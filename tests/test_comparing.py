@@ -69,6 +69,16 @@ def test_an_error_is_a_wrong_answer_and_a_change(lake):
     assert (0.5, 0.9) == (found.share, pytest.approx(found.score_before))
 
 
+def test_an_image_whose_file_is_gone_is_no_fault_of_the_version(lake):
+    ids = lakes.images(lake, ["red", "red"])
+    lakes.say(lake, OLD, dict.fromkeys(ids, "red"))
+    lakes.say(lake, NEW, {ids[0]: "red"})
+    lakes.say(lake, NEW, {ids[1]: None}, error="gone")
+    chosen, after, before = compared(lake)
+    assert 1 == comparing.accuracy(chosen, after, before).total.images
+    assert 1 == comparing.difference(chosen, after, before).images
+
+
 def test_a_label_that_no_version_knows_does_not_count_and_is_told(lake):
     ids = lakes.images(lake, ["red", "2024-05", "2024-05"])
     for version in (OLD, NEW):

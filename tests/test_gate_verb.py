@@ -85,7 +85,7 @@ def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client, 
     assert (first.uri, set()) == (named(client, first), tags(client, second))
     said = capsys.readouterr().out
     assert all(len(line) <= 100 for line in said.splitlines())
-    assert "50.0 % of accuracy lost" in said
+    assert "50.0 % of all images lost" in said
     logged = last_run()
     assert ("FAILED", "refused", second.uri) == (
         logged.info.status,

@@ -102,7 +102,7 @@ def test_a_label_that_is_lost_is_refused_though_all_together_hardly_fall(lake, v
     lakes.say(lake, versions[1], dict.fromkeys(ids, "red"))
     judged = judge()
     assert ["labels"] == refused(judged)
-    assert "100.0 % lost at most: 'green', 0 of 30, before 30" == found(judged, "labels")
+    assert "100.0 % of a label lost at most: 'green', 0 of 30, before 30" == found(judged, "labels")
 
 
 def test_a_label_with_few_images_is_told_and_not_judged(lake, versions, judge):
@@ -127,6 +127,11 @@ def test_changes_are_counted_on_the_sample_alone(lake, versions, judge):
         lakes.say(lake, version, dict.fromkeys(ids, "red"))
     judged = judge(sample=10)
     assert (10, 10) == (judged.difference.images, judged.accuracy.total.images)
+
+
+def test_shares_are_never_rounded_up_to_all_or_down_to_nothing():
+    told = [gates.percent(share) for share in (0, 0.0001, 0.5, 0.9999, 1, -0.0001)]
+    assert ["0.0 %", "0.1 %", "50.0 %", "99.9 %", "100.0 %", "-0.1 %"] == told
 
 
 def test_only_what_is_missing_is_scored(lake, versions, judge):

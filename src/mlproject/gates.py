@@ -5,6 +5,7 @@ pointer see, on the same images. The answers that are missing are scored through
 stay in the table of predictions, so that the re-score does not make them again.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ ALWAYS = ("files", "approval")
 # Images of a label from which on its accuracy is judged by itself. With fewer, chance alone moves
 # it by more than the default max_drop: two standard errors are 11 points at 90 % right.
 LABEL_IMAGES = 30
+NO_LIMIT = "no limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,9 @@ def judge(
 
 
 def percent(share: float) -> str:
-    """A share 0..1 in words, with one decimal."""
-    return f"{100 * share:.1f} %"
+    """A share in words, with one decimal, never rounded up to all or down to nothing."""
+    near = min(max(abs(share), 0.001), 0.999) if 0 < abs(share) < 1 else abs(share)
+    return f"{math.copysign(100 * near, share):.1f} %"
 
 
 class _Judge:
@@ -192,21 +195,17 @@ class _Judge:
             "",
         )
         wrong = self.work.golden(self.version)
-        self._say(
-            "golden",
-            REFUSED if wrong else PASSED,
-            wrong or f"{len(golden.images())} images answered as they must be",
-            "all",
-        )
+        words = wrong or f"{len(golden.images())} images answered as they must be"
+        self._say("golden", REFUSED if wrong else PASSED, words, "all")
         return not wrong
 
     def compare(self) -> None:
         """What it says on images of the lake, beside what readers see."""
-        wanted = self.before is not None or self.limits.min_accuracy > 0
-        self.images = arrow_tables.newest(self.lake, "images") if wanted else None
-        chosen: tuple[Image, ...] = ()
-        if self.images:
-            chosen = comparing.choose(self.lake, self.limits.sample, self.images)
+        if self.before is None and not self.limits.min_accuracy:
+            return
+        self.images = arrow_tables.newest(self.lake, "images")
+        count = self.limits.sample
+        chosen = comparing.choose(self.lake, count, self.images) if self.images else ()
         if self.before is None:
             chosen = tuple(image for image in chosen if image.label)
         before = self._answers(self.before, chosen) if self.before else None
@@ -242,6 +241,8 @@ class _Judge:
             new = len(missing) - left
             words = f"{len(answers)} images, {new} of them scored now"
             words += f"; {left} cannot be read now" if left else ""
+            gone = sum(answer.error in comparing.NO_BYTES for answer in answers.values())
+            words += f"; {gone} whose files are gone do not count" if gone else ""
             self._say("sample", NOTED if left else PASSED, words, f"{self.limits.sample} images")
         elif left:
             words = f"{version.uri} has not answered {left} of them"
@@ -250,7 +251,7 @@ class _Judge:
 
     def _judge_accuracy(self, accuracy: Accuracy) -> None:
         least, total = self.limits.min_accuracy, accuracy.total
-        limit = f"at least {percent(least)}" if least else ""
+        limit = f"at least {100 * least:g} %" if least else NO_LIMIT
         left = sum(accuracy.unknown.values())
         unknown = f"; {left} left out, whose labels no version knows" if left else ""
         if total is None:
@@ -267,23 +268,22 @@ class _Judge:
         most, total = self.limits.max_drop, accuracy.total
         if total is None:
             return
-        limit = f"at most {percent(most)}" if most < 1 else ""
+        limit = f"at most {100 * most:g} %" if most < 1 else NO_LIMIT
         state = REFUSED if total.drop > most else PASSED
-        self._say("drop", state, f"{percent(max(0, total.drop))} of accuracy lost", limit)
-        limit += " a label" if limit else ""
+        self._say("drop", state, f"{percent(max(0, total.drop))} of all images lost", limit)
         judged = [right for right in accuracy.labels if right.images >= LABEL_IMAGES]
         if not judged:
             self._say("labels", SKIPPED, f"no label has {LABEL_IMAGES} images", limit)
             return
         worst = judged[0]
-        words = f"{percent(max(0, worst.drop))} lost at most"
+        words = f"{percent(max(0, worst.drop))} of a label lost at most"
         if worst.drop > 0:
             words += f": {worst.label!r}, {worst.right} of {worst.images}, before {worst.before}"
         self._say("labels", REFUSED if worst.drop > most else PASSED, words, limit)
 
     def _judge_changes(self, difference: Difference) -> None:
         most = self.limits.max_changed
-        limit = f"at most {percent(most)}" if most < 1 else ""
+        limit = f"at most {100 * most:g} %" if most < 1 else NO_LIMIT
         if not difference.images:
             state = REFUSED if most < 1 else SKIPPED
             self._say("changed", state, "no image that both have answered", limit)
