@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +70,12 @@ def _spark_words(error: Exception) -> str | None:
 
 def _be_quiet() -> None:
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # It warns of env_manager="local", which `score` checks the requirements for itself.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    os.environ.setdefault(
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
+    )  # a version has few files
     # TensorFlow tells of missing CUDA libraries and of CPU features at import, at level error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -133,6 +135,20 @@ def add_json(arguments: argparse.ArgumentParser) -> None:
         choices=("true", "false"),
         help="true = JSON on stdout instead of tables",
     )
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Keeps stdout for JSON: what is printed in the block, by processes begun in it too."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

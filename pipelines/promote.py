@@ -1,40 +1,287 @@
-"""Points an alias, or a stage, at a model version.
+"""Points an alias, or a stage, at a model version that has passed the gates.
 
-mlflow run . -e promote --env-manager local -P model=models:/photos/3
+    mlflow run . -e promote --env-manager local -P model=models:/photos/3
+
+Where a version serves the pointer, the new one is compared with it on images of the lake first.
 """
 
 import argparse
+import getpass
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
-from mlproject import registry, tracking
-from mlproject.errors import UserError
-from pipelines import command
+from mlproject import (
+    approvals,
+    comparing,
+    gate_pages,
+    gate_tables,
+    gates,
+    lakes,
+    ledger,
+    pages,
+    registry,
+    scoring,
+    scoring_runs,
+    session,
+    tracking,
+    version_files,
+)
+from mlproject import golden_answers as golden
+from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject.frameworks import process
+from mlproject.gates import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
+from mlproject.registry import Version
+from pipelines import (
+    OpenSpark,
+    add_json,
+    command,
+    print_table,
+    progress,
+    say_wait,
+    stdout_to_stderr,
+    stopped_by_signals,
+)
 from pipelines import parser as new_parser
+from pipelines.score import files_of
+
+GOLDEN_S = 600  # seconds in which a version must load and answer the golden images
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `promote`."""
     arguments = new_parser("promote", __doc__)
-    arguments.add_argument("--model", required=True, help="model URI of the version")
-    arguments.add_argument("--alias", default="champion", help="the alias that moves")
-    arguments.add_argument("--stage", default="", help="the stage that moves instead of an alias")
+    add, limits = arguments.add_argument, Limits()
+    add("--model", required=True, help="model URI of the version")
+    add("--alias", default="champion", help="the alias that moves")
+    add("--stage", default="", help="the stage that moves instead of an alias")
+    add("--lake", default="lake", help="folder or URI of the tables")
+    add(
+        "--gate",
+        default="",
+        choices=("", OFF, WARN, BLOCK),
+        help="off, warn (tell and move), block; empty = block where a version serves the pointer",
+    )
+    add("--sample", type=int, default=limits.sample, help="images that are compared, at most")
+    add("--min_accuracy", type=float, default=limits.min_accuracy, help="0..1; 0 = no limit")
+    add(
+        "--max_drop",
+        type=float,
+        default=limits.max_drop,
+        help="accuracy that may be lost, of all images and of each label, 0..1; 1 = no limit",
+    )
+    add(
+        "--max_changed",
+        type=float,
+        default=limits.max_changed,
+        help="share of the sample whose label may change, 0..1; 1 = no limit",
+    )
+    truth: dict[str, Any] = {"default": "false", "choices": ("true", "false")}
+    add("--require_approval", **truth, help="true = only a version that somebody approved")
+    add("--approve", **truth, help="true = you approve it, and it is promoted")
+    add("--dry_run", **truth, help="true = tell, move nothing")
+    add_json(arguments)
     return arguments
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Moves one pointer."""
+    """Moves one pointer, when the gates let it."""
+    limits = _limits(arguments)
     client = tracking.connect()
-    with tracking.run("promote", vars(arguments)):
-        version = registry.resolve(client, arguments.model)
-        word = f"/{arguments.stage}" if arguments.stage else f"@{arguments.alias}"
+    with tracking.run("promote", vars(arguments)) as run:
+        with ExitStack() as stack:
+            if arguments.json == "true":
+                stack.enter_context(stdout_to_stderr())
+            version = replace(registry.resolve(client, arguments.model), pointer=None)
+            pointer = registry.pointer(version, alias=arguments.alias, stage=arguments.stage)
+            lake = lakes.locate(arguments.lake)
+            serving = None if arguments.gate == OFF else ledger.read(lake).serving(pointer)
+            before = serving.version if serving else None
+            mode = arguments.gate or (BLOCK if before else OFF)
+            spark = stack.enter_context(closing(OpenSpark("promote")))
+            judged = gates.judge(
+                client,
+                lake,
+                version,
+                before,
+                _Worker(client, run, lake, version, spark).work(),
+                limits=limits,
+                mode=mode,
+                approved=arguments.approve == "true",
+            )
+            outcome = judged.outcome(mode)
+            named = {"mlproject.pointer": pointer, "mlproject.version": version.uri}
+            mlflow.set_tags({**named, "mlproject.gate": outcome})
+            if mode != OFF:
+                _log(_page(pointer, version, before, judged, outcome, spark))
+        stands = _named(client, pointer)
+        if outcome != REFUSED and arguments.dry_run == "false":
+            _move(client, run, version, judged, arguments)
+        _tell(arguments, pointer, stands, version, judged, outcome)
+        if outcome == REFUSED:
+            names = ", ".join(verdict.gate for verdict in judged.refused)
+            raise RefusedError(f"{pointer} stays on {stands}: {version.uri} is refused by {names}")
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    """The limits asked for.
+
+    Raises:
+        UserError: One makes no sense.
+    """
+    for name in ("min_accuracy", "max_drop", "max_changed"):
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
+    if arguments.sample < 1:
+        raise UserError(f"sample={arguments.sample} is below 1")
+    return Limits(
+        arguments.sample,
+        arguments.min_accuracy,
+        arguments.max_drop,
+        arguments.max_changed,
+        arguments.require_approval == "true",
+    )
+
+
+class _Worker:
+    """Does for the gates what needs sessions and processes."""
+
+    def __init__(
+        self, client: MlflowClient, run: Run, lake: str, version: Version, spark: OpenSpark
+    ) -> None:
+        self.client, self.run, self.lake = client, run, lake
+        self.version, self.spark = version, spark
+
+    def work(self) -> Work:
+        """As the gates ask for it."""
+        return Work(self.golden, self.score)
+
+    def golden(self, version: Version) -> str:
+        """What is wrong with a version's answers to the golden images, in words."""
+        found = self.client.get_model_version(version.name, str(version.version))
+        framework = found.tags.get("framework", "")
         try:
-            before = registry.resolve(client, f"models:/{version.name}{word}").uri
-        except UserError:
-            before = "nothing"
-        pointer = registry.move(client, version, alias=arguments.alias, stage=arguments.stage)
-        mlflow.set_tags({"mlproject.pointer": pointer, "mlproject.version": version.uri})
-    print(f"{pointer}: {before} -> {version.uri}")
+            # A process of its own: what a version imports, or breaks, stays in it.
+            with process(framework, timeout_s=GOLDEN_S) as call:
+                return call(golden.fault, version.loaded_from)
+        except (MlprojectError, MlflowException) as error:
+            return str(error).splitlines()[0]
+
+    def score(self, version: Version, image_ids: Sequence[str]) -> None:
+        """Scores images with a version; the rows stay, whatever the gates say."""
+        judged = version == self.version
+        # Not `files_of`, which notes the digest of a version that may not be promoted.
+        files = version_files.read(version) if judged else files_of(self.client, version)
+        lake, run_id = lakes.locate_to_write(self.lake), self.run.info.run_id
+        if judged:  # the run tells of one version
+            scoring_runs.describe(self.client, run_id, version, files, session.kind())
+        with (
+            stopped_by_signals() as stopped,
+            lakes.writing(lake, f"promote {version.uri}", on_wait=say_wait, stop=stopped.is_set),
+            progress(f"score {version.uri}") as [on_wave],
+        ):
+            scored = scoring.score(
+                self.spark(),
+                lake,
+                version,
+                settings=scoring.Settings(run_id=run_id),
+                only=image_ids,
+                stop=stopped.is_set,
+                on_wave=on_wave,
+            )
+            if stopped.is_set():
+                raise KeyboardInterrupt
+        if judged:
+            scoring_runs.log(self.client, run_id, scored)
+
+
+def _page(
+    pointer: str,
+    version: Version,
+    before: Version | None,
+    judged: Judged,
+    outcome: str,
+    spark: OpenSpark,
+) -> gate_pages.Facts:
+    """What the gates found, with the changed images and pictures of some."""
+    places, thumbnails = {}, {}
+    if judged.difference and judged.difference.changes and judged.images:
+        ids = [change.image.image_id for change in judged.difference.changes]
+        lake = judged.images.path.removesuffix("/images")
+        places = comparing.places(lake, ids, judged.images)
+        shown = [change.image.image_id for change in gate_pages.shown(judged.difference)]
+        chosen = {image_id: places[image_id] for image_id in shown if image_id in places}
+        thumbnails = pages.pictures(judged.images.read(spark()), chosen)
+    made_at = time.time_ns() // 1000
+    return gate_pages.Facts(pointer, version, before, outcome, judged, places, thumbnails, made_at)
+
+
+def _log(page: gate_pages.Facts) -> None:
+    """Logs the page, the changed images as a table, and the figures, to the active run."""
+    judged = page.judged
+    mlflow.log_text(gate_pages.render(page), "gates.html")
+    if judged.difference is not None:
+        changed = gate_tables.changed(judged.difference, page.places)
+        mlflow.log_table(changed, "changed.json")
+    mlflow.log_metrics(gate_tables.figures(judged))
+
+
+def _named(client: MlflowClient, pointer: str) -> str:
+    """The version that a pointer names now, or `nothing`."""
+    try:
+        return registry.resolve(client, pointer).uri
+    except UserError:
+        return "nothing"
+
+
+def _move(
+    client: MlflowClient,
+    run: Run,
+    version: Version,
+    judged: Judged,
+    arguments: argparse.Namespace,
+) -> None:
+    """Moves the pointer, with the digest and the approval noted on the version first."""
+    files = judged.files
+    if files is None:
+        raise ValueError("a version without files passed the gates")
+    version_files.require_unchanged(client, version, files)
+    if arguments.approve == "true":
+        who = run.data.tags.get("mlflow.user") or getpass.getuser()
+        approvals.approve(client, version, files.digest, who)
+    registry.move(client, version, alias=arguments.alias, stage=arguments.stage)
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    pointer: str,
+    named: str,
+    version: Version,
+    judged: Judged,
+    outcome: str,
+) -> None:
+    """Tells what the gates said and what was moved: tables and words, or JSON."""
+    moved = outcome != REFUSED and arguments.dry_run == "false"
+    if arguments.json == "true":
+        facts = {"pointer": pointer, "before": named, "version": version.uri, "moved": moved}
+        facts |= {"gate": outcome, **gate_tables.facts(judged)}
+        print(json.dumps(facts, indent=2))
+        return
+    if outcome != OFF:
+        for columns, rows in gate_tables.tables(judged):
+            print_table(columns, rows)
+            print()
+    if outcome != REFUSED:
+        dry = "" if moved else " (dry run: nothing was moved)"
+        print(f"{pointer}: {named} -> {version.uri}{dry}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ FLOORS = (
             "workers",
             "doorbell",
             "webhooks",
+            "approvals",
         ),
         *("frameworks", "imagenet", "weights"),
     },
@@ -53,7 +54,8 @@ FLOORS = (
         *("training_figures", "versions", "erasing"),
         *("prediction_rows", "guarded_model", "waves", "scoring", "scoring_runs"),
         *("ledger", "coverage", "planning", "following", "rollouts", "histories", "replaying"),
-        *("reports", "report_queries", "thumbnails"),
+        *("reports", "report_queries", "thumbnails", "pages"),
+        *("golden_answers", "comparing", "gates", "gate_tables", "gate_pages"),
     },
 )
 

@@ -40,18 +40,24 @@ class Call(Protocol):
 
 
 @contextlib.contextmanager
-def process(framework: str, on_told: OnTold = lambda done, total: None) -> Iterator[Call]:
+def process(
+    framework: str,
+    on_told: OnTold = lambda done, total: None,
+    *,
+    timeout_s: float | None = None,
+) -> Iterator[Call]:
     """A `Call` into one new process, which imports the framework meanwhile and ends with the block.
 
     The active MLflow run is active there too. As with all of `multiprocessing`, a script of yours
     that uses it keeps its own work under `if __name__ == "__main__":`.
 
     Args:
-        framework: `keras` or `torch`.
+        framework: `keras` or `torch`; of any other name nothing is imported.
         on_told: Called with what `tell` is told there.
+        timeout_s: Seconds in which a call must return or tell something; None = for ever.
 
     Raises:
-        MlprojectError: From a call, when the process ended before it answered.
+        MlprojectError: From a call, when the process ended before it answered, or took too long.
     """
     run = mlflow.active_run()
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
@@ -66,7 +72,7 @@ def process(framework: str, on_told: OnTold = lambda done, total: None) -> Itera
         def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 ours.send((function, args, kwargs))
-                while (answer := ours.recv())[0] == _TOLD:
+                while (answer := _next(ours, timeout_s))[0] == _TOLD:
                     on_told(*answer[1])
             except (EOFError, ConnectionError) as error:
                 child.join()
@@ -86,6 +92,12 @@ def process(framework: str, on_told: OnTold = lambda done, total: None) -> Itera
             child.kill()  # it holds nothing: what it was called for is done, or not wanted
             child.join()
             ours.close()
+
+
+def _next(calls: Connection, timeout_s: float | None) -> Any:
+    if not calls.poll(timeout_s):
+        raise MlprojectError(f"no answer in {timeout_s:g} s")
+    return calls.recv()
 
 
 def tell(done: int, total: int) -> None:
@@ -117,7 +129,7 @@ def _begin(framework: str, run_id: str | None, log: Path) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # TensorFlow's words at each import: no setting of its own silences them.
     with output_to(log):
-        for module in MODULES[framework]:
+        for module in MODULES.get(framework, ()):
             importlib.import_module(module)
     log.unlink()
     if run_id:

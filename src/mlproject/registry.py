@@ -94,6 +94,7 @@ def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str 
     Raises:
         UserError: No alias or stage of that name can be set.
     """
+    moved = pointer(version, alias=alias, stage=stage)
     if stage:
         stage = _stage(stage)
         _try(
@@ -102,11 +103,22 @@ def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str 
             ),
             f"Stage {stage!r} cannot be set on {version.uri!r}",
         )
-        return f"models:/{version.name}/{stage}"
+        return moved
     _try(
         lambda: client.set_registered_model_alias(version.name, alias, str(version.version)),
         f"Alias {alias!r} cannot be set on {version.uri!r}",
     )
+    return moved
+
+
+def pointer(version: Version, *, alias: str = "", stage: str = "") -> str:
+    """The URI of an alias of a version's model, or of a stage when one is given.
+
+    Raises:
+        UserError: There is no such stage.
+    """
+    if stage:
+        return f"models:/{version.name}/{_stage(stage)}"
     return f"models:/{version.name}@{alias}"
 
 

@@ -4,25 +4,19 @@ Everything is read from one Delta version of each table. Only counts and a few h
 come to the driver, and no photo: thumbnails are made in tasks.
 """
 
-import base64
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
-import jinja2
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import image_files, lakes, ledger, report_queries, tables
-from mlproject.contents import contents
+from mlproject import lakes, ledger, pages, report_queries, tables
 from mlproject.onboard import ERRORS
 from mlproject.registry import Version
 from mlproject.report_queries import Answers, Difference, ErrorCount, Images, Picture, bare
-from mlproject.thumbnails import thumbnails, wanted
 
 READ = ("path", "image_id", "label", "error", "ingested_at")  # of images: all but the content
 COLUMNS = 8  # versions side by side, at most: more do not fit a page
@@ -176,31 +170,13 @@ def collect(spark: SparkSession, lake: str) -> Facts:
         certain,
         differences,
         errors,
-        _pictures(pinned.read(spark), chosen),
+        pages.pictures(pinned.read(spark), chosen),
     )
-
-
-def _pictures(images: DataFrame, chosen: dict[str, tuple[str, int]]) -> dict[str, bytes]:
-    """A thumbnail of each chosen image that can be read and decoded."""
-    if not chosen:
-        return {}
-    counts = image_files.counts(images.sparkSession)
-    return thumbnails(contents(images.where(wanted(chosen)), images, counts))
 
 
 def render(facts: Facts) -> str:
     """The report as one HTML page that asks nothing of any other file or server."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"when": _when, "percent": _percent, "number": _number}
-    encoded = {key: base64.b64encode(jpeg).decode() for key, jpeg in facts.thumbnails.items()}
-    template = environment.get_template("report.html.j2")
-    return template.render(facts=facts, thumbnails=encoded, meanings=ERRORS)
+    return pages.render("report.html.j2", facts.thumbnails, facts=facts, meanings=ERRORS)
 
 
 def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | None]:
@@ -262,20 +238,3 @@ def _labels(images: DataFrame, versions: list[Answers]) -> Labels:
     named = [label for label in shown if label is not None]
     folders = report_queries.count_folders(images, named) if named else {}
     return Labels(shown, len(order) - len(shown), folders)
-
-
-def _when(micros: int) -> str:
-    return f"{datetime.fromtimestamp(micros / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _percent(share: float | None) -> str:
-    """A share 0..1 with one decimal, never rounded up to all or down to nothing."""
-    if share is None or share != share:  # noqa: PLR0124 - NaN alone differs from itself
-        return "none"
-    if share in (0, 1):
-        return f"{share:.0%}".replace("%", " %")
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
-
-
-def _number(count: int) -> str:
-    return f"{count:,}".replace(",", " ")

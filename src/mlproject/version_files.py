@@ -85,6 +85,9 @@ def _downloaded(version: Version) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=folder)
+            # Of a folder that is gone MLflow downloads nothing, without a word.
+            if not (Path(folder) / "MLmodel").is_file():
+                raise FileNotFoundError("there is no file MLmodel")
         except (MlflowException, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(

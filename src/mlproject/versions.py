@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-from mlproject import golden, onboard, weights
+from mlproject import golden, golden_answers, onboard, weights
 from mlproject.errors import RefusedError, UserError
 from mlproject.frameworks import FRAMEWORKS
 from mlproject.registry import Version
@@ -36,9 +36,6 @@ _MODELS = Path(__file__).parents[2] / "models"
 
 # Softmax in float32, and the sum of its top: a few units of 2**-23.
 _SUM_TOLERANCE = 1e-5
-
-# What batching may change: kernels differ with the batch size, in float32.
-_BATCH_TOLERANCE = 1e-4
 
 
 def config(
@@ -201,19 +198,13 @@ def _pins(framework: str) -> list[str]:
 
 def _try(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
     """Raises RefusedError unless the logged model answers the golden images as it must."""
-    images = golden.images()
-    contents = [image.content for image in images]
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            model = mlflow.pyfunc.load_model(uri, dst_path=folder)
-            rows = model.predict(pd.DataFrame({"content": contents}))
-            alone = [model.predict(pd.DataFrame({"content": [content]})) for content in contents]
+        answered = golden_answers.answers(uri)
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RefusedError(f"The version does not run: {line} Nothing was registered.") from error
-    singles = pd.concat(alone).to_dict("records")
-    for image, row, single in zip(images, rows.to_dict("records"), singles, strict=True):
-        fault = _fault(image, row, labels, config["top_k"]) or _differs(row, single)
+    for image, row, alone in answered:
+        fault = _fault(image, row, labels, config["top_k"]) or golden_answers.differs(row, alone)
         if fault:
             raise RefusedError(
                 f"The version answers the golden image {image.name!r} wrongly: {fault}. "
@@ -243,12 +234,3 @@ def _fault(
         == [*top[:1], *scores[:1]],
     }
     return next((fault for fault, kept in rules.items() if not kept), "")
-
-
-def _differs(row: Mapping[str, Any], single: Mapping[str, Any]) -> str:
-    """Words when an image alone is answered otherwise than among others; ties may swap labels."""
-    pairs = zip(row["top_scores"], single["top_scores"], strict=False)
-    same = row["error"] == single["error"] and all(
-        abs(one - other) <= _BATCH_TOLERANCE for one, other in pairs
-    )
-    return "" if same else "the answer depends on the other images of the batch"
