@@ -115,7 +115,7 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
             )
             watch.process.send_signal(signal.SIGTERM)
             assert 0 == watch.process.wait(60), watch.said
-            assert watch.said[-1].startswith("Stopped after ")
+            watch.until("Stopped after ")
             runs = client.search_runs(["0"], "tags.`mlproject.verb` = 'watch'")
             assert ["KILLED"] == [run.info.status for run in runs]
             metrics = runs[0].data.metrics
