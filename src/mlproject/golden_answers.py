@@ -1,14 +1,15 @@
 """What a version answers to the golden images, and the rules that every version's answers keep."""
 
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
 import pandas as pd
 
 from mlproject import golden, onboard
+from mlproject.files import output_to
 from mlproject.golden import GoldenImage
 from mlproject.prediction_rows import SUM_TOLERANCE
 
@@ -55,9 +56,10 @@ def fault(uri: str) -> str:
     signature = mlflow.models.get_model_info(uri).signature
     if signature is None or signature.inputs.input_names() != ["content"]:
         return "its signature is not one column `content`"
-    warnings.simplefilter("ignore")  # advice to who made the version, not to who points at it
     try:
-        found = answers(uri)
+        # What it prints, and what MLflow advises who made it, is nothing for who points at it.
+        with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log.txt"):
+            found = answers(uri)
         for answered in found:
             wrong = _fault(answered) or differs(answered.row, answered.alone)
             if wrong:
