@@ -80,8 +80,8 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
             registry.move(client, dice.choice(versions), alias="champion")
         if number % 3 == 0:
             images_come(2)
-        # From the middle of its start to its end: before that nothing is written.
-        time.sleep(life * dice.uniform(0.4, 1))
+        # From within its start to about its end: before that nothing is written.
+        time.sleep(life * dice.uniform(0.35, 0.95))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         require_sound(lake)

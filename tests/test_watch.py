@@ -67,7 +67,11 @@ def server(tmp_path, port, monkeypatch):
         client = mlflow_servers.client(*started)
         before = mlflow.get_tracking_uri()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", started[1])
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "watched")
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # MLflow sets it below
+        monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
         mlflow.set_tracking_uri(started[1])
+        mlflow.set_experiment("watched")
         yield client, started[0]
         mlflow.set_tracking_uri(before)
 
@@ -116,7 +120,8 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
             watch.process.send_signal(signal.SIGTERM)
             assert 0 == watch.process.wait(60), watch.said
             watch.until("Stopped after ")
-            runs = client.search_runs(["0"], "tags.`mlproject.verb` = 'watch'")
+            experiment = client.get_experiment_by_name("watched").experiment_id
+            runs = client.search_runs([experiment], "tags.`mlproject.verb` = 'watch'")
             assert ["KILLED"] == [run.info.status for run in runs]
             metrics = runs[0].data.metrics
             assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
