@@ -89,7 +89,7 @@ def follow(
     """
     look = _Look(client, lake, _target(client, pointer), work, rules)
     while True:
-        look.end_others()
+        look.begin()
         look.keep_up_to_date()
         if look.roll_out():
             return look.followed()
@@ -109,11 +109,15 @@ class _Look:
         self.before = now.version if now else None
         self.covered = Covered(0, 0, 0, 0)  # of the target
         self.seen = self.covered  # of the version that readers see, while it is another
+        self.failed: Entry | None = None  # what the ledger says of a target that is not tried
         self.scored = 0
         self.trouble = ""
 
-    def end_others(self) -> None:
-        """Writes down that versions are scored no more, as the pointer has moved on."""
+    def begin(self) -> None:
+        """Counts what the target lacks; versions that the pointer has left are scored no more."""
+        self.covered, _ = coverage.count(self.lake, self.target, self.images)
+        last = self.page.last(self.target)
+        self.failed = last if last and last.state == FAILED and not self.rules.retry else None
         others = {entry.version for entry in self.page.of(self.pointer)} - {self.target}
         for version in others:
             last = self.page.last(version)
@@ -122,12 +126,17 @@ class _Look:
                 self._write(self._entry(version, SUPERSEDED, covered, self._moved_on()))
 
     def keep_up_to_date(self) -> None:
-        """Scores new images with the version that readers see, while it is not the target."""
+        """Scores new images with the version that readers see, while it is not the target.
+
+        But not when the target lacks no more than that one, as in going back: then it is sooner
+        scored itself.
+        """
         now = self.page.serving(self.pointer)
         if now is None or self._serves():
             return
         self.seen, _ = coverage.count(self.lake, now.version, self.images)
-        if not self.seen.missing:
+        sooner = not self.failed and self.covered.missing <= self.seen.missing
+        if sooner or not self.seen.missing:
             return
         try:
             self._score(now.version, self.work.stop)
@@ -139,14 +148,12 @@ class _Look:
 
     def roll_out(self) -> bool:
         """Brings the target as far as it comes; whether the look has ended."""
-        last = self.page.last(self.target)
-        self.covered, _ = coverage.count(self.lake, self.target, self.images)
-        if last and last.state == FAILED and not self.rules.retry:
+        if self.failed:
             raise RefusedError(
-                f"{self.pointer}: {self.target.uri} failed before ({last.reason}). "
+                f"{self.pointer}: {self.target.uri} failed before ({self.failed.reason}). "
                 f"{self._readers()}. Point at another version, or run again with -P retry=true"
             )
-        unreadable = 0
+        unreadable, last = 0, self.page.last(self.target)
         if self.covered.missing:
             begun = last is not None and last.state in (SCORING, SERVING)
             row = self._entry(self.target, SCORING, self.covered, self._why())
@@ -198,22 +205,15 @@ class _Look:
                     "readers stay where they are. Make the files readable and run again"
                 )
             if not serves:
-                why = "a limit of the run was reached" if not self.work.stop() else "stopped"
+                why = "stopped" if self.work.stop() else "a limit of the run was reached"
                 self._write(self._entry(self.target, SCORING, self.covered, why))
             return True
-        if (
-            now is not None
-            and serves
-            and now.covered
-            == replace(
-                self.covered, images_version=now.covered.images_version if now.covered else 0
-            )
-        ):
+        known = now.covered if now and serves else None
+        if known and known == replace(self.covered, images_version=known.images_version):
             return True  # nothing that a row would tell
         entries = [self._entry(self.target, SERVING, self.covered, self._why())]
         if now is not None and not serves:
-            ended = self._entry(now.version, SUPERSEDED, self.seen, self._moved_on())
-            entries.insert(0, ended)
+            entries.insert(0, self._entry(now.version, SUPERSEDED, self.seen, self._moved_on()))
         return self._write(*entries)
 
     def _score(self, version: Version, stop: Stop) -> int:
