@@ -92,6 +92,15 @@ def test_packages_of_then_are_told_whether_the_answer_differs_or_not(client, lak
     assert ("package pillow", "12.0.0", "13.0.0") == (cause.what, cause.then, cause.now)
 
 
+def test_what_loading_leaves_in_a_versions_folder_is_none_of_its_files(client, version):
+    before = version_files.read(version)
+    location = client.get_logged_model(version.model_id).artifact_location
+    folder = Path(location.removeprefix("file://")) / "__pycache__"
+    folder.mkdir(exist_ok=True)
+    (folder / "colour_model.cpython-311.pyc").write_bytes(b"as Python leaves it")
+    assert before == version_files.read(version)
+
+
 def test_files_and_preprocessing_of_then_are_told(client, lake, version):
     run_id = scored(client, lake, version, RED, label="blue")
     log(client, run_id, version, digest="d" * 64, preprocessing="p" * 64)

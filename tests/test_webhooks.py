@@ -218,10 +218,16 @@ def test_a_server_that_has_lost_a_key_rings_for_nobody_says_so_and_can_be_mended
 
 
 def test_workers_without_a_key_in_common_are_told_as_soon_as_the_webhook_is_registered(keyless):
+    told = set()
     with heard() as (url, _):
-        found = webhooks.register(keyless, url, SECRET)
-    assert "no key in common" in found.problem
-    assert "\n" not in found.problem
+        for _ in range(20):  # the kernel may give all connections of a try to one worker
+            with contextlib.suppress(UserError):  # as when another worker is asked to update it
+                told.add(webhooks.register(keyless, url, SECRET).problem)
+            if told - {""}:
+                break
+    [problem] = told - {""}
+    assert "no key in common" in problem
+    assert "\n" not in problem
 
 
 def test_a_database_without_a_server_is_refused_and_left_as_it_is(client, servers):

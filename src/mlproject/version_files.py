@@ -19,8 +19,9 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.registry import Version
 
 DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
-# MLflow writes it beside the files that it downloads. Source: mlflow, models_artifact_repo
-OF_DOWNLOADS = "registered_model_meta"
+# What loading leaves beside a version's files where they lie in a folder: MLflow's note of a download
+# (source: mlflow, models_artifact_repo), and Python's bytecode.
+OF_LOADING = {"registered_model_meta", "__pycache__"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != OF_DOWNLOADS:
+        if not OF_LOADING & set(Path(name).parts):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").digest()
             digest.update(name.encode() + b"\0" + content)
