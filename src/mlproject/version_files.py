@@ -19,8 +19,8 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.registry import Version
 
 DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
-# What loading leaves beside a version's files where they lie in a folder: MLflow's note of a download
-# (source: mlflow, models_artifact_repo), and Python's bytecode.
+# What loading leaves beside a version's files where they lie in a folder: MLflow's note of a
+# download (source: mlflow, models_artifact_repo), and Python's bytecode.
 OF_LOADING = {"registered_model_meta", "__pycache__"}
 
 
