@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JNetworkError
 
 from mlproject.errors import MlprojectError
@@ -47,12 +48,20 @@ def command(
         print(f"{arguments.prog}: stopped; what was committed stands", file=sys.stderr)
         sys.exit(130)  # Source: POSIX shells, 128 + SIGINT
     except Exception as error:
-        words = _spark_words(error)
-        if words is None:
+        if isinstance(error, MlflowException):
+            print(f"{arguments.prog}: MLflow: {in_words(error)}", file=sys.stderr)
+        elif _spark_words(error) is not None:
+            print(f"{arguments.prog}: Spark stopped: {in_words(error)}", file=sys.stderr)
+        else:
             raise
-        print(f"{arguments.prog}: Spark stopped: {words}", file=sys.stderr)
         print("What was committed stands; run again when that is mended", file=sys.stderr)
         sys.exit(1)
+
+
+def in_words(error: Exception) -> str:
+    """What an error says in one line, which is never empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _spark_words(error) or (lines[0] if lines else type(error).__name__)
 
 
 def _spark_words(error: Exception) -> str | None:
@@ -61,7 +70,7 @@ def _spark_words(error: Exception) -> str | None:
         return "its JVM ended, as one does that has no memory left (spark.driver.memory)"
     if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
         return None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     if "Python worker" in lines[0]:  # a traceback, whose last line is the error
         return lines[-1]

@@ -7,7 +7,7 @@ import argparse
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import mlflow
@@ -30,7 +30,7 @@ from mlproject import (
 from mlproject import session as sessions
 from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.following import Followed, Rules, Stop, Work
-from mlproject.ledger import SCORING, Entry
+from mlproject.ledger import SCORING, SUPERSEDED, Entry
 from mlproject.registry import Version
 from mlproject.scoring import Scored
 from mlproject.version_files import Files
@@ -38,6 +38,7 @@ from pipelines import (
     OpenSpark,
     add_json,
     command,
+    in_words,
     plan,
     progress,
     say_wait,
@@ -123,9 +124,11 @@ def check(arguments: argparse.Namespace) -> None:
     for name in ("min_coverage", "max_error_rate"):
         if not 0 <= getattr(arguments, name) <= 1:
             raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
-    for name in ("max_images", "max_bytes", "max_minutes", "task_timeout"):
+    for name in ("max_images", "max_bytes", "max_minutes"):
         if getattr(arguments, name) < 0:
             raise UserError(f"{name}={getattr(arguments, name)} is below 0")
+    if not arguments.task_timeout > 0:
+        raise UserError(f"task_timeout={arguments.task_timeout} is not above 0")
 
 
 class Worker:
@@ -167,7 +170,8 @@ class Worker:
             except FAULTS as error:
                 faults.append(error)
                 if len(pointers) > 1:
-                    print(f"{pointer}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+                    words = in_words(error).removeprefix(f"{pointer}: ")
+                    print(f"{pointer}: {words}", file=sys.stderr, flush=True)
                 continue
             self.done.append(followed)
             scored = self.scored[before:]
@@ -199,7 +203,8 @@ class Worker:
             last = self._told.get(run_id)
             if last is None or last.state == SCORING:
                 status = "SCHEDULED" if last else "FINISHED"
-                self.client.update_run(run_id, status=status)
+                with suppress(MlflowException, OSError):  # the server may be what went away
+                    self.client.update_run(run_id, status=status)
         self._runs.clear()
 
     def _over(self) -> bool:
@@ -228,7 +233,9 @@ class Worker:
 
             def told_wave(done: int, total: int) -> None:
                 on_wave(done, total)
-                self._tell_coverage(run_id, done)
+                self.images = max(0, settings.max_images - done)  # also if a fault follows
+                with suppress(MlflowException, OSError):  # what is lost is a point of a curve
+                    self._tell_coverage(run_id, done)
 
             scored = scoring.score(
                 self.spark(),
@@ -238,7 +245,6 @@ class Worker:
                 stop=lambda: stop() or self._over(),
                 on_wave=told_wave,
             )
-        self.images -= min(self.images, scored.images)
         self.size_bytes -= min(self.size_bytes, scored.size_bytes)
         self.scored.append(scored)
         scoring_runs.log(self.client, run_id, scored)
@@ -252,11 +258,16 @@ class Worker:
 
     def _run_id(self, version: Version, last: Entry | None) -> str:
         if version not in self._runs:
-            self._runs[version] = scoring_runs.begin(self.client, version, last, self.run)
+            run_id = scoring_runs.begin(self.client, version, last, self.run)
+            self._runs[version] = run_id
+            if last and last.run_id == run_id:
+                self._told[run_id] = last
         return self._runs[version]
 
     def _wrote(self, entry: Entry) -> None:
         self._told[entry.run_id] = entry
+        if entry.state == SUPERSEDED:  # should it serve again, in a run of its own
+            self._runs.pop(entry.version, None)
         scoring_runs.tell(self.client, entry)
 
     def _tell_coverage(self, run_id: str, done: int) -> None:

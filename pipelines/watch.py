@@ -25,8 +25,10 @@ from pyspark.errors import PySparkException
 
 from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
 from mlproject.errors import MlprojectError, UserError
+from mlproject.ledger import SCORING
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
-from pipelines import OpenSpark, command, ingest, rescore, say_wait, stopped_by_signals
+from mlproject.registry import Version
+from pipelines import OpenSpark, command, in_words, ingest, rescore, say_wait, stopped_by_signals
 from pipelines import parser as new_parser
 
 # What may go wrong in a look and be gone in the next; requests' errors are OSErrors, and a server
@@ -34,6 +36,8 @@ from pipelines import parser as new_parser
 FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, OSError, ValueError)
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 LONGEST_S = 600  # between two looks, however many have failed
+LOOK_S = 300  # of scoring in a look: then others may write, and images that came are answered
+MORE_S = 2  # after such a look, in which they take the lock
 HEALTH_S = 600  # between two lines about nothing new
 JITTER = 0.2  # share of the interval, so that many watchers do not ask at once
 
@@ -109,7 +113,9 @@ class _Watch:
         self.behind: dict[str, float] = {}  # pointer -> since when readers are behind, monotonic
         self.health = ""
         self.health_at = 0.0
-        self.tries: dict[str, tuple[int, float]] = {}  # pointer -> failed tries, when the next
+        # Pointer and version -> failed tries, and when the next may be.
+        self.tries: dict[tuple[str, Version | None], tuple[int, float]] = {}
+        self.more = False  # whether the last look left something to score, for time
         self.spark = OpenSpark("watch")
         words = ["--source", arguments.source, "--lake", lake]
         self.ingest = ingest.parser().parse_args(words) if arguments.source else None
@@ -119,17 +125,19 @@ class _Watch:
         while not self.stopped.is_set():
             bell.clear()  # before the look: what rings amid it brings another
             try:
-                self._tell_health(self.look())
+                plans = self.look()
+                if self.failed or not self.looks:  # what the server has missed
+                    self._mend()
+                self._tell_health(plans)
             except FAULTS as error:
                 self.failed += 1
-                self._say_once("", str(error).splitlines()[0])
+                self._say_once("", in_words(error))
                 if isinstance(error, Py4JNetworkError | ConnectionError):
                     self.close()  # the JVM may have died
             else:
-                if self.failed:  # what the server has missed; pointers are tried at once
+                if self.failed:  # pointers are tried at once
                     self.tries.clear()
                     bell.set()
-                    self._mend()
                 self.failed = 0
                 self._say_once("", "")
             self.looks += 1
@@ -143,39 +151,49 @@ class _Watch:
             )
             if moved:
                 print(words, flush=True)
+        self.more = False
         plans = self._plans()
         todo = [plan for plan in plans if self._is_due(plan)]
         if not todo or self.stopped.is_set():
             return plans
         writing = lakes.writing(self.lake, "watch", on_wait=say_wait, stop=self.stopped.is_set)
-        worker = rescore.Worker(self.arguments, self.client, self.run, self.spark, self.stopped)
-        with writing, contextlib.closing(worker):
-            for plan in todo:
-                self._follow(worker, plan.pointer)
+        with writing:
+            worker = rescore.Worker(self.arguments, self.client, self.run, self.spark, self.stopped)
+            worker.until = min(worker.until, time.monotonic() + LOOK_S)
+            with contextlib.closing(worker):
+                for plan in todo:
+                    self._follow(worker, plan)
+        self.spark.used_at = time.monotonic()
+        limits = self.arguments.max_images or self.arguments.max_bytes or self.arguments.max_minutes
+        self.more = not limits and any(found.state == SCORING for found in worker.done)
         return self._plans()
 
     def close(self) -> None:
         """Lets Spark go."""
         self.spark.close()
 
-    def _follow(self, worker: rescore.Worker, pointer: str) -> None:
+    def _follow(self, worker: rescore.Worker, plan: Plan) -> None:
         """Follows one pointer; one that fails is tried again later and later."""
-        faults = worker.follow(self.lake, [pointer])
+        faults = worker.follow(self.lake, [plan.pointer])
         if not faults:
-            self.tries.pop(pointer, None)
+            self.tries.pop(_tried(plan), None)
             return
         if isinstance(faults[0], Py4JNetworkError | ConnectionError):
             raise faults[0]  # the JVM, or the server, has gone
-        self._say_once(pointer, str(faults[0]).splitlines()[0])
-        count = self.tries.get(pointer, (0, 0.0))[0] + 1
-        self.tries[pointer] = (count, time.monotonic() + self._later(count))
+        if plan.action == REFUSED:
+            return  # as was known: it was followed for the version that readers see
+        words = in_words(faults[0]).removeprefix(f"{plan.pointer}: ")
+        self._say_once(plan.pointer, words)
+        count = self.tries.get(_tried(plan), (0, 0.0))[0] + 1
+        self.tries[_tried(plan)] = (count, time.monotonic() + self._later(count))
+        self._mend()
 
     def _is_due(self, plan: Plan) -> bool:
         lost = plan.action in (LOST, REFUSED)
-        if lost or plan.pointer not in self.tries:
+        if lost or _tried(plan) not in self.tries:
             self._say_once(plan.pointer, f"{plan.action}, {plan.why}" if lost else "")
         wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and planning.work(plan))
-        return bool(wanted) and time.monotonic() >= self.tries.get(plan.pointer, (0, 0.0))[1]
+        return bool(wanted) and time.monotonic() >= self.tries.get(_tried(plan), (0, 0.0))[1]
 
     def _later(self, failed: int) -> float:
         """Seconds to the next try after so many that failed in a row."""
@@ -183,9 +201,10 @@ class _Watch:
         return float(min(interval * 2**failed, max(LONGEST_S, interval)))
 
     def _mend(self) -> None:
-        page = ledger.read(self.lake)
-        for pointer in page.pointers():
-            with contextlib.suppress(*FAULTS):
+        """Tells runs and registry what they have missed, as far as they can be told now."""
+        with contextlib.suppress(*FAULTS):
+            page = ledger.read(self.lake)
+            for pointer in page.pointers():
                 scoring_runs.mend(self.client, page, pointer)
 
     def _plans(self) -> list[Plan]:
@@ -225,7 +244,7 @@ class _Watch:
 
     def _wait(self, bell: threading.Event) -> None:
         """Until the bell rings, the time has come, or we are stopped; lets an idle Spark go."""
-        interval = self._later(self.failed)
+        interval = MORE_S if self.more else self._later(self.failed)
         until = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
         while not self.stopped.is_set() and time.monotonic() < until:
             if bell.wait(min(0.2, self.arguments.interval)):
@@ -233,6 +252,10 @@ class _Watch:
                 return
             if time.monotonic() - self.spark.used_at > self.arguments.idle:
                 self.close()
+
+
+def _tried(plan: Plan) -> tuple[str, Version | None]:
+    return plan.pointer, plan.target.version if plan.target else None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests.lakes_for_tests import (
     register,
     said_by,
 )
-from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, states
+from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
 
 
 @pytest.fixture
@@ -107,3 +107,23 @@ def test_a_kill_between_the_last_answer_and_the_ledger_costs_no_answer(client, l
     scorer = Scorer(lake)
     assert follow(client, lake, scorer).switched
     assert ([], [(1, "serving")]) == (scorer.asked, states(lake))
+
+
+def test_images_that_keep_coming_do_not_hold_the_next_version_up(client, lake, versions):
+    add_images(lake, range(10))
+    point(client, versions[0])
+    follow(client, lake)
+    add_images(lake, [10])
+    point(client, versions[1])
+    scorer, count = Scorer(lake), iter(range(11, 100))
+    score = scorer.score
+
+    def while_images_come(version, stop):
+        assert len(scorer.asked) < 10, scorer.asked
+        if version.version == 1:
+            add_images(lake, [next(count)])
+        return score(version, stop)
+
+    scorer.score = while_images_come
+    assert "serving" == follow(client, lake, scorer).state
+    assert 2 == serving(lake)

@@ -1,7 +1,7 @@
 import mlflow
 import pytest
 
-from mlproject import registry
+from mlproject import registry, version_files
 from mlproject.errors import UserError
 from tests.versions_for_tests import register_colours
 
@@ -72,3 +72,16 @@ def test_a_stage_holds_one_version(client, version):
     registry.move(client, second, stage="Production")
     registry.move(client, version, stage="Production")
     assert version.uri == registry.resolve(client, "models:/known/Production").uri
+
+
+def test_a_model_made_again_is_not_given_the_digest_of_its_elder(client):
+    elder = register_colours("remade_by_name")
+    files = version_files.read(elder)
+    client.delete_registered_model("remade_by_name")
+    with pytest.raises(UserError, match="it was deleted"):
+        version_files.require_unchanged(client, elder, files)
+    again = register_colours("remade_by_name", reverse=True)
+    assert elder.uri == again.uri
+    with pytest.raises(UserError, match="another model has its number"):
+        version_files.require_unchanged(client, elder, files)
+    version_files.require_unchanged(client, again, version_files.read(again))

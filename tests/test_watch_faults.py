@@ -117,3 +117,48 @@ def test_the_lag_is_the_time_since_readers_fell_behind(client, lake, capsys, sto
 def test_tries_come_later_and_later_up_to_ten_minutes(client, lake):
     watch = watching(client, lake, "--interval", "30")
     assert [30, 60, 120, 600] == [watch._later(failed) for failed in (0, 1, 2, 9)]
+
+
+def test_a_failed_version_does_not_delay_the_one_that_is_pointed_at_next(client, lake, capsys):
+    add_images(lake, range(3))
+    versions = [register(client, "photos") for _ in range(2)]
+    point(client, versions[0])
+    watch = watching(client, lake, "--pointers", POINTER)
+    watch.look()  # it has no files
+    assert "cannot be had now" in capsys.readouterr().err
+    [tried] = watch.tries
+    assert versions[0].version == tried[1].version
+    point(client, versions[1])
+    add_predictions(lake, versions[1], map(image_id, range(3)))
+    watch.look()
+    assert versions[1].version == ledger.read(lake).serving(POINTER).version.version
+
+
+def test_an_error_without_words_is_told_by_its_name(client, lake, capsys, monkeypatch):
+    stopped = threading.Event()
+    watch = watching(client, lake, stopped=stopped)
+
+    def look():
+        stopped.set()
+        raise TimeoutError
+
+    monkeypatch.setattr(watch, "look", look)
+    watch.until_stopped(threading.Event())
+    assert "This look failed: TimeoutError" in capsys.readouterr().err
+
+
+def test_the_first_look_tells_what_a_killed_one_left_untold(client, lake):
+    add_images(lake, range(3))
+    version = register(client, "photos")
+    point(client, version)
+    add_predictions(lake, version, map(image_id, range(3)))
+    watching(client, lake, "--pointers", POINTER).look()
+    run_id = ledger.read(lake).serving(POINTER).run_id
+    client.set_tag(run_id, "mlproject.state", "scoring")  # as it was before the switch
+    client.set_model_version_tag("photos", "1", "mlproject.state", "scoring")
+    stopped = threading.Event()
+    watch = watching(client, lake, stopped=stopped)
+    threading.Timer(0.5, stopped.set).start()
+    watch.until_stopped(threading.Event())
+    assert "serving" == client.get_run(run_id).data.tags["mlproject.state"]
+    assert "serving" == client.get_model_version("photos", "1").tags["mlproject.state"]

@@ -51,7 +51,10 @@ def snapshot(lake: str, table: str, filler: str) -> Snapshot:
     later = [name for name in ADDED.get(table, ()) if name not in there]
     if later:
         columns = Schema.from_arrow(SCHEMAS[table]).fields
-        found.alter.add_columns([field for field in columns if field.name in later])
+        try:
+            found.alter.add_columns([field for field in columns if field.name in later])
+        except (DeltaError, OSError) as error:
+            raise UserError(_why_not(found.table_uri, error)) from error
         found = _open(found.table_uri)
     return _pinned(found, table, f"{lake}/{table}", filler)
 

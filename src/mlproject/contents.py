@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from mlproject.onboard.errors import CHANGED, GONE, TOO_MANY_BYTES
 from mlproject.sources import open_path, require
 
 WAITS = (1, 4)  # seconds before a file that cannot be read is tried again
+PATIENT = 3  # unreadable files of a task after which none is waited for: their server is away
 
 
 def references(images: DataFrame) -> DataFrame:
@@ -128,14 +129,15 @@ def _fetcher(
     def fetch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         is_there = cache(_is_there)  # asked once a bucket and task
         asked = (row for batch in batches for row in batch.to_pylist())
-        rows = (row for ask in asked for row in _fetched(ask, is_there, counts))
+        lost = Counter[str]()  # of this task
+        rows = (row for ask in asked for row in _fetched(ask, is_there, counts, lost))
         yield from in_batches(rows, schema)
 
     return fetch
 
 
 def _fetched(
-    ask: dict[str, Any], is_there: Callable[[str], bool], counts: Any
+    ask: dict[str, Any], is_there: Callable[[str], bool], counts: Any, lost: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The bytes of one image from the first path that still holds them, or why there are none."""
     row = {"image_id": ask["image_id"], "content": None, "error": GONE}
@@ -145,12 +147,13 @@ def _fetched(
     is_unreadable = False
     for path in ask["paths"]:
         try:
-            found, _, content = _read_again(path)
+            found, _, content = _read_again(path, WAITS if lost.total() < PATIENT else ())
         except (FileNotFoundError, NotADirectoryError):
             is_unreadable |= "://" in path and not is_there("/".join(path.split("/")[:3]))
             continue
         except OSError:
             is_unreadable = True
+            lost["files"] += 1
             continue
         if found == ask["image_id"]:
             yield {**row, "content": content, "error": None}
@@ -171,9 +174,9 @@ def _is_there(bucket: str) -> bool:
     return True
 
 
-def _read_again(path: str) -> tuple[str, int, bytes | None]:
+def _read_again(path: str, waits: Sequence[float]) -> tuple[str, int, bytes | None]:
     """As `hashed`; a file that cannot be read is tried again, as networks have their moments."""
-    for wait in WAITS:
+    for wait in waits:
         try:
             return hashed(*open_path(path))
         except (FileNotFoundError, NotADirectoryError):

@@ -110,7 +110,7 @@ class _Look:
         self.covered = Covered(0, 0, 0, 0)  # of the target
         self.seen = self.covered  # of the version that readers see, while it is another
         self.failed: Entry | None = None  # what the ledger says of a target that is not tried
-        self.scored = 0
+        self.scored = self.waves = 0
         self.trouble = ""
 
     def begin(self) -> None:
@@ -128,8 +128,7 @@ class _Look:
     def keep_up_to_date(self) -> None:
         """Scores new images with the version that readers see, while it is not the target.
 
-        But not when the target lacks no more than that one, as in going back: then it is sooner
-        scored itself.
+        But not when the target lacks no more, as in going back: it is sooner scored itself.
         """
         now = self.page.serving(self.pointer)
         if now is None or self._serves():
@@ -142,6 +141,9 @@ class _Look:
             self._score(now.version, self.work.stop)
         except (UserError, RefusedError) as error:  # such as a version that was deleted
             self.trouble = str(error)
+        # What came meanwhile is theirs at the next look: else arrivals would hold the target up.
+        self.images = coverage.newest_images(self.lake)
+        self.covered, _ = coverage.count(self.lake, self.target, self.images)
         self.seen, _ = coverage.count(self.lake, now.version, self.images)
         if not self.seen.missing:
             self._write(self._entry(now.version, SERVING, self.seen, "images came"))
@@ -159,6 +161,7 @@ class _Look:
             row = self._entry(self.target, SCORING, self.covered, self._why())
             if not begun and not self._write(row):
                 return False
+            self.waves = 0
             try:
                 unreadable = self._score(self.target, self._interrupted)
             except RefusedError as error:
@@ -228,11 +231,10 @@ class _Look:
         """Whether the target's scoring is to end after the wave at hand."""
         if self.work.stop() or resolve(self.client, self.pointer) != self.target:
             return True
-        now = self.page.serving(self.pointer)
-        if now is None or self._serves():
+        now, self.waves = self.page.serving(self.pointer), self.waves + 1
+        if self.waves == 1 or now is None or self._serves():
             return False
-        # Images that came are answered for readers first, and errors that cannot be made good end
-        # it early.
+        # After a wave: images that came are readers' first; errors without a remedy end it early.
         if coverage.newest_images(self.lake).version != self.images.version:
             return True
         lost = coverage.errors(self.lake, self.target, now.version, self.images)
@@ -241,10 +243,9 @@ class _Look:
     def _fail(self, reason: str) -> None:
         """Writes down that the target has failed, and raises."""
         self.covered, _ = coverage.count(self.lake, self.target, self.images)
-        while not self._serves() and not self._write(
-            self._entry(self.target, FAILED, self.covered, reason)
-        ):
-            pass  # another row of this pointer came first
+        is_told = self._serves()
+        while not is_told:  # again when another row of this pointer came first
+            is_told = self._write(self._entry(self.target, FAILED, self.covered, reason))
         raise RefusedError(f"{self.pointer}: {self.target.uri} failed: {reason}. {self._readers()}")
 
     def _write(self, *entries: Entry) -> bool:
@@ -277,9 +278,7 @@ class _Look:
         now = self.page.serving(self.pointer)
         if now is None:
             return "the first version at this pointer"
-        if self._serves():
-            return "images came"
-        return f"the pointer moved from {now.version.uri}"
+        return "images came" if self._serves() else f"the pointer moved from {now.version.uri}"
 
     def _moved_on(self) -> str:
         return f"the pointer moved to {self.target.uri}"

@@ -15,7 +15,7 @@ from mlproject import approvals, arrow_tables, comparing, golden, version_files
 from mlproject.comparing import Accuracy, Answers, Difference, Image
 from mlproject.errors import MlprojectError
 from mlproject.lakes import Snapshot
-from mlproject.registry import Version
+from mlproject.registry import Version, registered
 from mlproject.version_files import Files
 
 OFF, WARN, BLOCK = "off", "warn", "block"
@@ -167,8 +167,7 @@ class _Judge:
         except MlprojectError as error:
             self._say("files", REFUSED, str(error), limit)
             return
-        tags = self.client.get_model_version(self.version.name, str(self.version.version)).tags
-        known = tags.get(version_files.DIGEST)
+        known = registered(self.client, self.version).tags.get(version_files.DIGEST)
         if known not in (None, files.digest):
             found = f"files changed since promotion: sha256 {files.digest[:12]}, then {known[:12]}"
             self._say("files", REFUSED, found, limit)

@@ -83,6 +83,27 @@ def resolve(client: MlflowClient, uri: str) -> Version:
     return _version(newest, pointer=f"models:/{name}/{stage}")
 
 
+def registered(client: MlflowClient, version: Version) -> ModelVersion:
+    """What the registry has of a version: its tags and status.
+
+    Raises:
+        UserError: It was deleted, or another model has its number by now.
+    """
+    found = None
+    try:
+        found = client.get_model_version(version.name, str(version.version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    if found is None or _model_id(found) != version.model_id:
+        now = "another model has its number" if found else "it was deleted"
+        raise UserError(
+            f"{version.uri} ({version.model_id}) is not in the registry any more: {now}. Its "
+            "answers stay; point at another version: mlflow run . -e promote"
+        )
+    return found
+
+
 def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> str:
     """Points an alias, or a stage when one is given, at a version.
 
@@ -163,9 +184,12 @@ def _version(found: ModelVersion, pointer: str | None) -> Version:
             f"models:/{found.name}/{found.version} is not ready ({found.status}). Wait for its "
             "registration, or point at another version"
         )
+    return Version(found.name, int(found.version), _model_id(found), pointer)
+
+
+def _model_id(found: ModelVersion) -> str:
     # The SQL stores keep the id of the logged model in the source only: models:/m-...
-    model_id = found.model_id or str(found.source).removeprefix("models:/")
-    return Version(found.name, int(found.version), model_id, pointer)
+    return str(found.model_id or str(found.source).removeprefix("models:/"))
 
 
 def _try(call: Callable[[], object], failed: str) -> None:

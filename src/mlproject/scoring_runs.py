@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from mlproject.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, Page
-from mlproject.registry import Version
+from mlproject.registry import Version, registered
 from mlproject.scoring import Scored
 from mlproject.version_files import Files
 
@@ -99,11 +99,11 @@ def describe(
     Returns:
         Whether it was told; False = rows of this run were made with other packages.
     """
-    found = client.get_model_version(version.name, str(version.version))
+    framework = registered(client, version).tags.get("framework", "")
     packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
     tags = {
         **_named(version),
-        "mlproject.framework": found.tags.get("framework", ""),
+        "mlproject.framework": framework,
         "mlproject.session": session,
         "mlproject.digest": files.digest,
         "mlproject.preprocessing": files.preprocessing,

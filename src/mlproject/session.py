@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -117,10 +118,8 @@ def kind() -> str:
 
 
 def _end_jvm() -> None:
-    """Ends the JVM that pyspark started for us, which it would keep to the end of this process.
-
-    Source: pyspark 4.2, java_gateway.launch_gateway: the JVM ends when its stdin is closed.
-    """
+    """Ends the JVM that pyspark started for us, which would outlive the session."""
+    # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
     gateway: Any = SparkContext._gateway
     process = getattr(gateway, "proc", None)
     if process is None:  # spark-submit's, in which we run
@@ -128,7 +127,10 @@ def _end_jvm() -> None:
     with contextlib.suppress(Py4JError, OSError):
         gateway.shutdown()
     process.stdin.close()
-    process.wait()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
     SparkContext._gateway = SparkContext._jvm = None
 
 

@@ -16,7 +16,7 @@ from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.registry import Version
+from mlproject.registry import Version, registered
 
 DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
 # What loading leaves beside a version's files where they lie in a folder: MLflow's note of a
@@ -59,7 +59,7 @@ def read(version: Version) -> Files:
 
 
 def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
-    """Raises RefusedError when a version's files are not those that were promoted.
+    """Raises an error when a version's files are not those that were promoted.
 
     The digest is a tag of the registered version. Where nothing has set it yet, as for an alias
     that was moved by hand, it is set now.
@@ -68,9 +68,12 @@ def require_unchanged(client: MlflowClient, version: Version, files: Files) -> N
         client: The registry.
         version: A version by name and number.
         files: What it holds now.
+
+    Raises:
+        RefusedError: They are others.
+        UserError: The registry has no such version any more.
     """
-    found = client.get_model_version(version.name, str(version.version))
-    known = found.tags.get(DIGEST)
+    known = registered(client, version).tags.get(DIGEST)
     if known is None:
         client.set_model_version_tag(version.name, str(version.version), DIGEST, files.digest)
     elif known != files.digest:

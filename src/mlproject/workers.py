@@ -125,7 +125,8 @@ def _progress(context: SparkContext, group: str) -> list[tuple[int, int, int]]:
         info = tracker.getJobInfo(job)
         for stage in info.stageIds if info and info.status == "RUNNING" else ():
             told = tracker.getStageInfo(stage)
-            found.append((job, stage, told.numCompletedTasks if told else 0))
+            if told and told.numActiveTasks:  # not one that waits for a free slot
+                found.append((job, stage, told.numCompletedTasks))
     return sorted(found)
 
 
