@@ -169,8 +169,9 @@ class _Watch:
         return self._plans()
 
     def close(self) -> None:
-        """Lets Spark go."""
+        """Lets Spark go, with its JVM."""
         self.spark.close()
+        session.end_jvm()
 
     def _follow(self, worker: rescore.Worker, plan: Plan) -> None:
         """Follows one pointer; one that fails is tried again later and later."""

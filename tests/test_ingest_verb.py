@@ -55,7 +55,7 @@ def test_a_plan_and_an_ingest_log_the_same_numbers_and_a_plan_writes_nothing(
 def test_nothing_new_starts_no_spark(spark, store, source, lake, capsys, monkeypatch):
     metrics(source, lake)
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_verb, "session", None)
+        patch.setattr("mlproject.session.session", None)
         metrics(source, lake)
     assert "Nothing new among 3 image files. Left: 1 empty, 1 settling, 1 skipped." in (
         capsys.readouterr().out

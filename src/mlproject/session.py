@@ -104,7 +104,6 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     finally:
         with contextlib.suppress(Py4JError, OSError):  # the JVM has died: what it died of is told
             started.stop()
-        _end_jvm()
         shutil.rmtree(log.parent, ignore_errors=True)
 
 
@@ -117,10 +116,10 @@ def kind() -> str:
     return master.replace("*", str(os.cpu_count() or 1))
 
 
-def _end_jvm() -> None:
-    """Ends the JVM that pyspark started for us, which would outlive the session."""
+def end_jvm() -> None:
+    """Ends the JVM that pyspark keeps for this process, once errors of Spark have been told."""
     # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
-    gateway: Any = SparkContext._gateway
+    gateway: Any = None if SparkContext._active_spark_context else SparkContext._gateway
     process = getattr(gateway, "proc", None)
     if process is None:  # spark-submit's, in which we run
         return
