@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JNetworkError
 
-from mlproject.errors import MlprojectError
+from mlproject.errors import MlprojectError, UserError, first_line
 from mlproject.frameworks import OnTold
 
 if TYPE_CHECKING:  # they import Spark, which not every verb needs
@@ -60,8 +60,7 @@ def command(
 
 def in_words(error: Exception) -> str:
     """What an error says in one line, which is never empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _spark_words(error) or (lines[0] if lines else type(error).__name__)
+    return _spark_words(error) or first_line(error)
 
 
 def _spark_words(error: Exception) -> str | None:
@@ -82,9 +81,8 @@ def _be_quiet() -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # It warns of env_manager="local", which `score` checks the requirements for itself.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
-    os.environ.setdefault(
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
-    )  # a version has few files
+    # A version has few files.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # TensorFlow tells of missing CUDA libraries and of CPU features at import, at level error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -132,6 +130,18 @@ class OpenSpark:
         """Ends it where it has started."""
         self._spark = None
         self._stack.close()
+
+
+def listed(words: str) -> list[str]:
+    """The words of a comma-separated option, without empty ones."""
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def require_shares(arguments: argparse.Namespace, *names: str) -> None:
+    """Raises UserError for an option that is not between 0 and 1."""
+    for name in names:
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
 
 
 def add_json(arguments: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from mlproject import histories, lakes, ledger
 from mlproject.histories import Answer, Image, Period, Seen
 from mlproject.ledger import Page
-from pipelines import add_json, command, print_table
+from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
 LABELS = 5  # labels of each pointer in the table, the most frequent; JSON holds all
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Prints what the ledger tells, or what readers saw at a time."""
     lake = lakes.locate(arguments.lake)
     page = ledger.read(lake)
-    wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
+    wanted = listed(arguments.pointers)
     pointers = histories.known(page, wanted)
     at = ledger.moment(arguments.at) if arguments.at else None
     as_json = arguments.json == "true"

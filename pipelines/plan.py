@@ -10,7 +10,7 @@ from typing import Any
 
 from mlproject import lakes, planning, session, tracking
 from mlproject.planning import SCORE, SWITCH, Missing, Plan
-from pipelines import add_json, command, print_table
+from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
 
@@ -36,7 +36,7 @@ def add_arguments(arguments: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Prints the plan of each pointer."""
     client = tracking.connect()
-    wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
+    wanted = listed(arguments.pointers)
     plans = planning.plan(
         client,
         lakes.locate(arguments.lake),

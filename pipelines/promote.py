@@ -36,7 +36,7 @@ from mlproject import (
     version_files,
 )
 from mlproject import golden_answers as golden
-from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
 from mlproject.frameworks import process
 from mlproject.gates import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
 from mlproject.registry import Version
@@ -46,6 +46,7 @@ from pipelines import (
     command,
     print_table,
     progress,
+    require_shares,
     say_wait,
     stdout_to_stderr,
     stopped_by_signals,
@@ -137,9 +138,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     Raises:
         UserError: One makes no sense.
     """
-    for name in ("min_accuracy", "max_drop", "max_changed"):
-        if not 0 <= getattr(arguments, name) <= 1:
-            raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
+    require_shares(arguments, "min_accuracy", "max_drop", "max_changed")
     if arguments.sample < 1:
         raise UserError(f"sample={arguments.sample} is below 1")
     return Limits(
@@ -173,7 +172,7 @@ class _Worker:
             with process(framework, timeout_s=GOLDEN_S) as call:
                 return call(golden.fault, version.loaded_from)
         except (MlprojectError, MlflowException) as error:
-            return str(error).splitlines()[0]
+            return first_line(error)
 
     def score(self, version: Version, image_ids: Sequence[str]) -> None:
         """Scores images with a version; the rows stay, whatever the gates say."""

@@ -21,7 +21,6 @@ from mlproject import (
     following,
     lakes,
     ledger,
-    planning,
     registry,
     scoring,
     scoring_runs,
@@ -39,13 +38,15 @@ from pipelines import (
     add_json,
     command,
     in_words,
+    listed,
     plan,
     progress,
+    require_shares,
     say_wait,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
-from pipelines.score import files_of, told
+from pipelines.score import add_task_timeout, files_of, require_task_timeout, told
 
 FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JJavaError)
 
@@ -77,12 +78,7 @@ def add_arguments(arguments: argparse.ArgumentParser) -> None:
         default=rules.max_error_rate,
         help="share of the images readable before that may get an error, 0..1",
     )
-    add(
-        "--task_timeout",
-        type=float,
-        default=scoring.Settings().task_timeout,
-        help="seconds without a task's end after which a version hangs",
-    )
+    add_task_timeout(arguments)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -98,14 +94,12 @@ def main(arguments: argparse.Namespace) -> None:
         closing(OpenSpark("rescore")) as spark,
     ):
         lake = lakes.locate_to_write(arguments.lake)
-        wanted = [word.strip() for word in arguments.pointers.split(",") if word.strip()]
+        wanted = listed(arguments.pointers)
         if len(wanted) == 1:
             registry.resolve(client, wanted[0])  # told before it waits for others
         writing = lakes.writing(lake, "rescore", on_wait=say_wait, stop=stopped.is_set)
         with writing:
-            known = wanted or ledger.read(lake).pointers()
-            if not known:
-                raise UserError(planning.NO_POINTER)
+            known = ledger.read(lake).wanted(wanted)
             with closing(Worker(arguments, client, run, spark, stopped)) as worker:
                 faults = worker.follow(lake, known)
         worker.log()
@@ -121,14 +115,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raises UserError for numbers that make no sense."""
-    for name in ("min_coverage", "max_error_rate"):
-        if not 0 <= getattr(arguments, name) <= 1:
-            raise UserError(f"{name}={getattr(arguments, name)} is not between 0 and 1")
+    require_shares(arguments, "min_coverage", "max_error_rate")
     for name in ("max_images", "max_bytes", "max_minutes"):
         if getattr(arguments, name) < 0:
             raise UserError(f"{name}={getattr(arguments, name)} is below 0")
-    if not arguments.task_timeout > 0:
-        raise UserError(f"task_timeout={arguments.task_timeout} is not above 0")
+    require_task_timeout(arguments)
 
 
 class Worker:

@@ -17,6 +17,7 @@ from mlproject import (
     tracking,
     version_files,
 )
+from mlproject.errors import UserError
 from mlproject.registry import Version
 from mlproject.session import kind, session
 from mlproject.version_files import Files
@@ -32,17 +33,29 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--wave_images", type=int, default=0, help="images a commit; 0 = 1000 for each task slot"
     )
+    add_task_timeout(arguments)
+    return arguments
+
+
+def add_task_timeout(arguments: argparse.ArgumentParser) -> None:
+    """The option that says when a version hangs."""
     arguments.add_argument(
         "--task_timeout",
         type=float,
         default=scoring.Settings().task_timeout,
         help="seconds without a task's end after which a version hangs",
     )
-    return arguments
+
+
+def require_task_timeout(arguments: argparse.Namespace) -> None:
+    """Raises UserError unless it is a time."""
+    if not arguments.task_timeout > 0:
+        raise UserError(f"task_timeout={arguments.task_timeout} is not above 0")
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Scores once."""
+    require_task_timeout(arguments)
     client = tracking.connect()
     with tracking.run("score", vars(arguments)) as run, stopped_by_signals() as stopped:
         version = registry.resolve(client, arguments.model)

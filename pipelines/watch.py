@@ -28,7 +28,16 @@ from mlproject.errors import MlprojectError, UserError
 from mlproject.ledger import SCORING
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from mlproject.registry import Version
-from pipelines import OpenSpark, command, in_words, ingest, rescore, say_wait, stopped_by_signals
+from pipelines import (
+    OpenSpark,
+    command,
+    in_words,
+    ingest,
+    listed,
+    rescore,
+    say_wait,
+    stopped_by_signals,
+)
 from pipelines import parser as new_parser
 
 # What may go wrong in a look and be gone in the next; requests' errors are OSErrors, and a server
@@ -209,9 +218,9 @@ class _Watch:
                 scoring_runs.mend(self.client, page, pointer)
 
     def _plans(self) -> list[Plan]:
-        wanted = [word.strip() for word in self.arguments.pointers.split(",") if word.strip()]
+        wanted = listed(self.arguments.pointers)
         retry = self.arguments.retry == "true"
-        plans = planning.plan(self.client, self.lake, wanted, session.kind(), retry=retry)
+        plans = planning.plan(self.client, self.lake, wanted, retry=retry)
         now = time.monotonic()
         for plan in plans:
             if planning.is_behind(plan):

@@ -60,6 +60,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def client(store: Path):
+    """The registry of the store, whose models go after the test."""
+    import mlflow
+
+    found = mlflow.MlflowClient()
+    yield found
+    for model in found.search_registered_models():
+        found.delete_registered_model(model.name)
+
+
+@pytest.fixture
 def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real photos and weights of ../shared/data, which are not here")

@@ -1,7 +1,6 @@
 """The states of a roll-out: real tables and a real registry, rows in place of networks."""
 
 import deltalake
-import mlflow
 import pytest
 
 from mlproject import ledger
@@ -13,14 +12,6 @@ from tests.lakes_for_tests import (
     said_by,
 )
 from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
-
-
-@pytest.fixture
-def client(store):
-    found = mlflow.MlflowClient()
-    yield found
-    for model in found.search_registered_models():
-        found.delete_registered_model(model.name)
 
 
 @pytest.fixture

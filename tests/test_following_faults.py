@@ -6,7 +6,6 @@ import sqlite3
 import threading
 
 import deltalake
-import mlflow
 import pytest
 
 from mlproject import following, ledger
@@ -22,14 +21,6 @@ from tests.lakes_for_tests import (
     scored,
 )
 from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
-
-
-@pytest.fixture
-def client(store):
-    found = mlflow.MlflowClient()
-    yield found
-    for model in found.search_registered_models():
-        found.delete_registered_model(model.name)
 
 
 @pytest.fixture

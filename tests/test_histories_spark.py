@@ -56,7 +56,8 @@ def test_a_row_of_spark_is_replayed_without_spark(spark, store, lake, tmp_path):
     run_id = client.create_run("0").info.run_id
     scored = scoring.score(spark, lake, made, settings=scoring.Settings(run_id=run_id))
     files = version_files.read(made)
-    scoring_runs.log(client, run_id, made, files, "local[2]", scored)
+    scoring_runs.describe(client, run_id, made, files, "local[2]")
+    scoring_runs.log(client, run_id, scored)
     row = replaying.find(client, lake, made.uri, str(source / "red" / "000.jpg"))
     found = replaying.replay(client, lake, row, tolerance=0)
     assert ((), (), ()) == (found.differences, found.causes, found.notes)

@@ -18,14 +18,6 @@ STAGE = "models:/photos/Production"
 
 
 @pytest.fixture
-def client(store):
-    found = mlflow.MlflowClient()
-    yield found
-    for model in found.search_registered_models():
-        found.delete_registered_model(model.name)
-
-
-@pytest.fixture
 def versions(client, lake):
     add_images(lake, range(10), size_bytes=2000)
     return [register(client, "photos") for _ in range(2)]

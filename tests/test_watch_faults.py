@@ -54,14 +54,6 @@ def watching(client, lake, *options, stopped=None):
         return verb._Watch(arguments, client, lake, run, stopped or threading.Event())
 
 
-@pytest.fixture
-def client(store):
-    found = mlflow.MlflowClient()
-    yield found
-    for model in found.search_registered_models():
-        found.delete_registered_model(model.name)
-
-
 @pytest.mark.parametrize("kind", ["away", "page", "cut", "slow"])
 def test_a_look_at_an_ill_server_ends_soon_and_the_next_one_finds_it_well(
     store, lake, ill_server, monkeypatch, capsys, kind

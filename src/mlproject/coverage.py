@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mlproject import arrow_tables
-from mlproject.errors import UserError
-from mlproject.lakes import MADE_BY, Snapshot
+from mlproject.arrow_tables import quoted
+from mlproject.lakes import Snapshot, no_table
 from mlproject.ledger import Covered
 from mlproject.registry import Version
 
@@ -25,8 +25,7 @@ def newest_images(lake: str) -> Snapshot:
     """
     found = arrow_tables.newest(lake, "images")
     if found is None:
-        made = MADE_BY["images"]
-        raise UserError(f"There is no table {lake + '/images'!r} yet. Run: mlflow run . -e {made}")
+        raise no_table(f"{lake}/images", "images")
     return found
 
 
@@ -89,7 +88,5 @@ def errors(lake: str, version: Version, before: Version | None, images: Snapshot
 
 def is_of(version: Version) -> str:
     """A condition on rows of `predictions`: those that this very version made."""
-    name, model_id = (word.replace("'", "''") for word in (version.name, version.model_id))
-    return (
-        f"model_name = '{name}' AND model_version = {version.version} AND model_id = '{model_id}'"
-    )
+    name, model_id = quoted(version.name), quoted(version.model_id)
+    return f"model_name = {name} AND model_version = {version.version} AND model_id = {model_id}"

@@ -14,13 +14,13 @@ from pyspark.sql import functions as F
 from mlproject import removal, tables
 from mlproject.errors import UserError
 from mlproject.images import ERASED
+from mlproject.lakes import IMAGE_ID
 from mlproject.session import from_arrow
 
 # `files` last: a path that stands only there finds its content, at another path, after a kill too.
 TABLES = ("predictions", "images", "files")
 EXAMPLES = 10  # paths that a plan shows
 
-SHA256 = re.compile("[0-9a-fA-F]{64}")
 WHOLE = re.compile(r"/|[a-zA-Z][\w+.-]*:")  # how an absolute path, or a URI, begins
 EVERYTHING = re.compile(r"([a-zA-Z][\w+.-]*:)?/*")  # the root of a file system, or of all buckets
 
@@ -94,7 +94,7 @@ def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str
         return _listed(file)
     if image_id:
         ids = [word.strip() for word in image_id.split(",")]
-        wrong = [word for word in ids if not SHA256.fullmatch(word)]
+        wrong = [word for word in ids if not IMAGE_ID.fullmatch(word)]
         if wrong:
             raise UserError(f"image_id {wrong[0]!r} is no sha256, which has 64 hex digits")
         return Selection(image_ids=frozenset(word.lower() for word in ids))
@@ -203,14 +203,14 @@ def _listed(file: str) -> Selection:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     words = {line: number for number, line in enumerate(lines, start=1) if line.strip()}
     for line, number in words.items():
-        if not WHOLE.match(line) and not SHA256.fullmatch(line):
+        if not WHOLE.match(line) and not IMAGE_ID.fullmatch(line):
             raise UserError(
                 f"Line {number} of {file!r} is neither a path, which begins with '/' or as "
                 f"'s3://...', nor an image_id of 64 hex digits: {line!r}"
             )
     if not words:
         raise UserError(f"File {file!r} names nothing: it needs a path or an image_id a line")
-    ids = {line for line in words if SHA256.fullmatch(line)}
+    ids = {line for line in words if IMAGE_ID.fullmatch(line)}
     return Selection(frozenset(words.keys() - ids), "", frozenset(line.lower() for line in ids))
 
 

@@ -5,6 +5,11 @@ Faults of single images are data (an `error` code in a table), never one of thes
 """
 
 
+def first_line(error: Exception) -> str:
+    """The first words of an error, in one line that is never empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
 class MlprojectError(Exception):
     """Base of every error that a person can act on."""
 

@@ -9,6 +9,7 @@ import mlflow
 import pandas as pd
 
 from mlproject import golden, onboard
+from mlproject.errors import first_line
 from mlproject.files import output_to
 from mlproject.golden import GoldenImage
 from mlproject.prediction_rows import SUM_TOLERANCE
@@ -65,7 +66,7 @@ def fault(uri: str) -> str:
             if wrong:
                 return f"{answered.image.name}: {wrong}"
     except Exception as error:  # noqa: BLE001 - whatever a version raises, or answers
-        return f"it does not run: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        return f"it does not run: {first_line(error)}"
     if all(answered.row["error"] for answered in found):
         return f"an error to each of the {len(found)} images"
     return ""

@@ -3,7 +3,6 @@
 Times are those of the ledger, which goes forward even when the clock of its writers goes back.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +12,10 @@ from mlproject import arrow_tables
 from mlproject.arrow_tables import instant, quoted
 from mlproject.coverage import is_of
 from mlproject.errors import UserError
+from mlproject.lakes import IMAGE_ID
 from mlproject.ledger import FAILED, SCORING, SERVING, Entry, Page
 from mlproject.registry import Version
 
-SHA256 = re.compile("[0-9a-fA-F]{64}")
 ID_CHARACTERS = 10  # of a model id, where it tells two models of one name apart
 
 
@@ -99,12 +98,7 @@ def known(page: Page, wanted: Sequence[str]) -> list[str]:
             f"Nobody has followed {missing[0]!r} in this lake (pointers: {names}). "
             f"Run: mlflow run . -e rescore -P pointers={missing[0]}"
         )
-    if not there:
-        raise UserError(
-            "No pointer is followed in this lake yet. Name one: "
-            "mlflow run . -e rescore -P pointers=models:/photos@champion"
-        )
-    return list(wanted) or there
+    return page.wanted(wanted)
 
 
 def periods(page: Page, pointer: str) -> list[Period]:
@@ -194,7 +188,7 @@ def image(lake: str, words: str, at: datetime | None) -> Image:
     Raises:
         UserError: The tables do not know it, did not then, or it was erased.
     """
-    is_id = SHA256.fullmatch(words) is not None
+    is_id = IMAGE_ID.fullmatch(words) is not None
     noted = notes(lake, words)
     there = [row for row in noted if at is None or row.since <= at]
     if there:  # of a path the last content; the bytes of an image_id are the same at each
@@ -211,7 +205,7 @@ def image(lake: str, words: str, at: datetime | None) -> Image:
 
 def notes(lake: str, words: str) -> list[Image]:
     """What the tables know of an image_id or path: each time that `ingest` noted it, in order."""
-    is_id = SHA256.fullmatch(words) is not None
+    is_id = IMAGE_ID.fullmatch(words) is not None
     where = f"image_id = '{words.lower()}'" if is_id else f"path = {quoted(words)}"
     # What lies at a path may be back to older bytes, or gone; an image_id is there since its row.
     noted = "" if is_id else f"UNION ALL SELECT image_id, path, state, at FROM files WHERE {where}"

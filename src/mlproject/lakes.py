@@ -88,6 +88,7 @@ SCHEMAS = {
     ),
     "erased": pa.schema([("image_id", pa.string()), ("size_bytes", pa.int64()), ("at", _TIME)]),
 }
+IMAGE_ID = re.compile("[0-9a-fA-F]{64}")  # sha256 as a person may write it
 MADE_BY = {
     "images": "ingest -P source=FOLDER",
     "files": "ingest -P source=FOLDER",
@@ -197,6 +198,11 @@ def is_table(path: str) -> bool:
         return bool(DeltaTable.is_deltatable(path))
     except (DeltaError, OSError) as error:
         raise UserError(f"Table {path!r} cannot be looked for ({in_a_line(error)})") from error
+
+
+def no_table(path: str, table: str) -> UserError:
+    """The error that a table is not there yet."""
+    return UserError(f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}")
 
 
 def in_a_line(error: Exception) -> str:

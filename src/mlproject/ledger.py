@@ -83,6 +83,20 @@ class Page:
         """All pointers that stand in it, by name."""
         return sorted({entry.version.pointer or "" for entry in self.entries})
 
+    def wanted(self, named: Sequence[str]) -> list[str]:
+        """The pointers that are named, or all that stand in it when none is.
+
+        Raises:
+            UserError: None is named, and none stands in it.
+        """
+        found = list(named) or self.pointers()
+        if not found:
+            raise UserError(
+                "No pointer is followed in this lake yet. Name one: "
+                "mlflow run . -e rescore -P pointers=models:/photos@champion"
+            )
+        return found
+
     def of(self, pointer: str) -> list[Entry]:
         """The rows of one pointer in their order."""
         return [entry for entry in self.entries if entry.version.pointer == pointer]

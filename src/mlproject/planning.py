@@ -11,10 +11,6 @@ from mlproject.ledger import FAILED, Covered, Entry, Page
 from mlproject.registry import Version, resolve
 from mlproject.scoring_runs import Rate
 
-NO_POINTER = (
-    "No pointer is followed in this lake yet. Name one: "
-    "mlflow run . -e rescore -P pointers=models:/photos@champion"
-)
 NOTHING, SCORE, SWITCH, REFUSED, LOST = "nothing", "score", "switch", "refused", "lost"
 
 
@@ -106,7 +102,7 @@ def left(plans: list[Plan], limits: Limits) -> list[int]:
 
 
 def plan(
-    client: MlflowClient, lake: str, pointers: list[str], session: str, *, retry: bool = False
+    client: MlflowClient, lake: str, pointers: list[str], session: str = "", *, retry: bool = False
 ) -> list[Plan]:
     """What the next look at each pointer would do; reads no content and writes nothing.
 
@@ -114,7 +110,8 @@ def plan(
         client: The registry and tracking server.
         lake: As `lakes.locate` gives it.
         pointers: Pointer URIs; empty = all that the ledger knows.
-        session: The kind of Spark session that would do it, as `session.kind` gives it.
+        session: The kind of Spark session that would do it, as `session.kind` gives it; empty =
+            nobody wants to know how long it takes, and no run is searched for it.
         retry: Whether versions that have failed are tried again.
 
     Raises:
@@ -122,11 +119,8 @@ def plan(
     """
     images = coverage.newest_images(lake)
     page = ledger.read(lake)
-    wanted = pointers or page.pointers()
-    if not wanted:
-        raise UserError(NO_POINTER)
     planner = _Planner(client, lake, page, images, session)
-    return [planner.plan(pointer, retry) for pointer in wanted]
+    return [planner.plan(pointer, retry) for pointer in page.wanted(pointers)]
 
 
 class _Planner:
@@ -171,5 +165,7 @@ class _Planner:
         if key not in self._counted:
             self._counted[key] = coverage.count(self.lake, version, self.images)
         covered, size_bytes = self._counted[key]
-        rate = scoring_runs.rate(self.client, version, self.session) if covered.missing else None
+        rate = None
+        if covered.missing and self.session:
+            rate = scoring_runs.rate(self.client, version, self.session)
         return Missing(version, covered, size_bytes, rate)

@@ -18,6 +18,7 @@ from mlproject import histories, ledger, version_files
 from mlproject.contents import of_image
 from mlproject.errors import UserError
 from mlproject.histories import Answer
+from mlproject.onboard import COLUMNS
 from mlproject.onboard.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
 from mlproject.prediction_rows import SUM_TOLERANCE
 from mlproject.registry import Version, resolve
@@ -26,7 +27,6 @@ from mlproject.version_files import DIGEST, Files
 # Of scores: kernels differ in the last bits with batch size and machine. Of 120 photos, scored by
 # two workers and replayed one by one, none differed by more than 2e-6 (Keras and torch, on a CPU).
 TOLERANCE = 1e-5
-ANSWERS = ["label", "score", "top_labels", "top_scores", "error"]
 SESSION = "mlproject.session"  # the tag of a run that names the Spark session
 UNKNOWN = "so what the version held and ran with then cannot be known"
 
@@ -194,7 +194,7 @@ def ask(version: Version, files: Files, held: bytes) -> tuple[Answer, str]:
             f"Packages that are not those it was made with: {unmet}"
         ) from error
     try:
-        told = model.predict(pd.DataFrame({"content": [held]}))[ANSWERS]
+        told = model.predict(pd.DataFrame({"content": [held]}))[list(COLUMNS)]
         if len(told) != 1:
             raise ValueError(f"{len(told)} answers to one image")
     except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`

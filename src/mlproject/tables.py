@@ -11,8 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
-from mlproject.errors import UserError
-from mlproject.lakes import MADE_BY, SCHEMAS, Snapshot, create, require_columns
+from mlproject.lakes import SCHEMAS, Snapshot, create, no_table, require_columns
 
 # Another writer was faster: what was computed is to be computed again.
 # Delta's Python classes of these share no base but PySpark's own.
@@ -47,9 +46,7 @@ def snapshot(spark: SparkSession, lake: str, table: str, filler: str = "") -> Sn
     path = f"{lake}/{table}"
     if not DeltaTable.isDeltaTable(spark, path):
         if not filler:
-            raise UserError(
-                f"There is no table {path!r} yet. Run: mlflow run . -e {MADE_BY[table]}"
-            )
+            raise no_table(path, table)
         create(path, table)
     jvm: Any = spark._jvm
     nothing = jvm.scala.Option.empty()

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlproject.errors import RefusedError, UserError
+from mlproject.errors import RefusedError, UserError, first_line
 from mlproject.registry import Version, registered
 
 DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
@@ -93,7 +93,7 @@ def _downloaded(version: Version) -> Iterator[Path]:
             if not (Path(folder) / "MLmodel").is_file():
                 raise FileNotFoundError("there is no file MLmodel")
         except (MlflowException, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise UserError(
                 f"The files of {version.uri} cannot be had now ({reason}). Look for them in the "
                 "artifact store, or point at another version: mlflow run . -e promote"

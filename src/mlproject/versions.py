@@ -14,7 +14,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from mlproject import golden, golden_answers, onboard, weights
-from mlproject.errors import RefusedError, UserError
+from mlproject.errors import RefusedError, UserError, first_line
 from mlproject.frameworks import FRAMEWORKS
 from mlproject.registry import Version
 
@@ -201,8 +201,9 @@ def _try(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
     try:
         answered = golden_answers.answers(uri)
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RefusedError(f"The version does not run: {line} Nothing was registered.") from error
+        raise RefusedError(
+            f"The version does not run: {first_line(error)} Nothing was registered."
+        ) from error
     for image, row, alone in answered:
         fault = _fault(image, row, labels, config["top_k"]) or golden_answers.differs(row, alone)
         if fault:
