@@ -25,7 +25,7 @@ from pyspark.errors import PySparkException
 
 from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
 from mlproject.errors import MlprojectError, UserError
-from mlproject.ledger import SCORING
+from mlproject.ledger import SCORING, SERVING
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from mlproject.registry import Version
 from pipelines import (
@@ -187,6 +187,9 @@ class _Watch:
         faults = worker.follow(self.lake, [plan.pointer])
         if not faults:
             self.tries.pop(_tried(plan), None)
+            follows = {found.version.pointer for found in worker.done if found.state == SERVING}
+            if plan.pointer in follows:  # though it may have moved again since
+                self.behind.pop(plan.pointer, None)
             return
         if isinstance(faults[0], Py4JNetworkError | ConnectionError):
             raise faults[0]  # the JVM, or the server, has gone

@@ -1,6 +1,7 @@
 """The verb `watch` as a process, beside a real MLflow server that comes and goes."""
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from mlproject import ledger, registry
 from tests import mlflow_servers
 from tests.bells import EVENT, SECRET, Bell, signed
 from tests.conftest import photo, photos, verb
+from tests.roll_outs import require_sound
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -45,7 +47,20 @@ class Watch:
         found = subprocess.run(
             ["pgrep", "-g", str(self.process.pid), "java"], capture_output=True, check=False
         )
-        return len(found.stdout.split())
+        return [int(word) for word in found.stdout.split()]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert 0 == self.process.wait(60), self.told()
+        self.until("Stopped after ")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def wait(holds, what):
@@ -87,18 +102,17 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
     registry.move(client, versions[0], alias="champion")
     photos(tmp_path / "photos", 5, "red")
     lake, heard = str(tmp_path / "lake"), mlflow_servers.free_port()
-    watch = Watch(
+    with Watch(
         tmp_path,
         *("--pointers", f"{POINTER},models:/nobody@champion", "--lake", lake),
         *("--source", str(tmp_path / "photos"), "--interval", "300", "--idle", "1"),
         *("--webhook", f"http://127.0.0.1:{heard}/mlflow", "--listen", f"127.0.0.1:{heard}"),
         MLPROJECT_WEBHOOK_SECRET=SECRET,
-    )
-    try:
+    ) as watch:
         watch.until("health:")
         assert 1 == serving(lake)
         assert any("There is no model 'nobody'" in line for line in watch.said)
-        wait(lambda: watch.javas() == 0, watch.told)
+        wait(lambda: not watch.javas(), watch.told)
 
         registry.move(client, versions[1], alias="champion")  # by REST, as anybody moves it
         wait(lambda: serving(lake) == 2, watch.told)
@@ -117,18 +131,43 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
                 lambda: ledger.read(lake).serving(POINTER).covered.images == 6,
                 watch.told,
             )
-            watch.process.send_signal(signal.SIGTERM)
-            assert 0 == watch.process.wait(60), watch.said
-            watch.until("Stopped after ")
+            watch.stop()
             experiment = client.get_experiment_by_name("watched").experiment_id
             runs = client.search_runs([experiment], "tags.`mlproject.verb` = 'watch'")
             assert ["KILLED"] == [run.info.status for run in runs]
             metrics = runs[0].data.metrics
             assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
-    finally:
-        if watch.process.poll() is None:
-            os.killpg(watch.process.pid, signal.SIGKILL)
-            watch.process.wait()
+
+
+def test_a_full_disk_is_told_and_readers_follow_once_there_is_room(server, tmp_path):
+    client, _ = server
+    versions = [register_colours("photos", reverse=reverse) for reverse in (False, True)]
+    registry.move(client, versions[0], alias="champion")
+    photos(tmp_path / "photos", 5, "red")
+    lake = str(tmp_path / "lake")
+    with Watch(
+        tmp_path,
+        *("--pointers", POINTER, "--lake", lake, "--source", str(tmp_path / "photos")),
+        *("--interval", "1", "--idle", "3600"),
+    ) as watch:
+        wait(lambda: serving(lake) == 1, watch.told)
+
+        def room(process, size):  # a file that may not grow is all that a writer of files sees
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        [java] = watch.javas()
+        room(java, 1)  # Spark, which writes the answers
+        registry.move(client, versions[1], alias="champion")
+        watch.until("File too large")
+        assert (1, "scoring") == (serving(lake), ledger.read(lake).entries[-1].state), watch.told()
+        room(watch.process.pid, 1)  # deltalake, which writes the ledger
+        room(java, resource.RLIM_INFINITY)
+        watch.until("File too large", count=2)
+        assert 1 == serving(lake)
+        room(watch.process.pid, resource.RLIM_INFINITY)
+        wait(lambda: serving(lake) == 2, watch.told)
+        require_sound(lake)
+        watch.stop()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Ru
         parent: The run of the verb.
     """
     if last and last.state == SCORING and last.run_id:
-        with contextlib.suppress(MlflowException):  # deleted, or of another server
+        with _absent_is_fine():  # deleted, or of another server
             if client.get_run(last.run_id).info.lifecycle_stage == "active":
                 client.update_run(last.run_id, status="RUNNING")
                 return last.run_id
