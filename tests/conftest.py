@@ -61,13 +61,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def client(store: Path):
-    """The registry of the store, whose models go after the test."""
+    """The registry of the store; models that the test makes go after it."""
     import mlflow
 
     found = mlflow.MlflowClient()
+    before = {model.name for model in found.search_registered_models()}
     yield found
-    for model in found.search_registered_models():
-        found.delete_registered_model(model.name)
+    for name in {model.name for model in found.search_registered_models()} - before:
+        found.delete_registered_model(name)
+
+
+@pytest.fixture
+def versions(client):
+    """Three versions of a model, without files."""
+    from tests.lakes_for_tests import register
+
+    return [register(client, "photos") for _ in range(3)]
 
 
 @pytest.fixture

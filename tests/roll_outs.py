@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mlproject import following, ledger, registry
 from mlproject.following import Rules, Work
-from tests.lakes_for_tests import add_predictions, pending, scored
+from tests.lakes_for_tests import pending, say, scored
 
 POINTER = "models:/photos@champion"
 
@@ -39,7 +39,8 @@ class Scorer:
             todo = pending(self.lake, version)[: min(self.wave, self.most)]
             if not todo:
                 break
-            add_predictions(self.lake, version, todo, errors=self.bad)
+            say(self.lake, version, set(todo) - self.bad)
+            say(self.lake, version, self.bad & set(todo), error="undecodable")
             done, self.most = done + len(todo), self.most - len(todo)
             if self.meanwhile:
                 self.meanwhile.pop(0)()

@@ -2,7 +2,7 @@ import pytest
 
 from mlproject import comparing, coverage
 from mlproject.registry import Version
-from tests import answers_for_tests as lakes
+from tests.lakes_for_tests import add, add_images, say
 
 OLD = Version("photos", 1, "m-old", None)
 NEW = Version("photos", 2, "m-new", None)
@@ -18,38 +18,42 @@ def compared(lake, count=100):
 
 
 def test_the_sample_is_the_smallest_image_ids_without_those_that_cannot_be_read(lake):
-    ids = lakes.images(lake, [None] * 20, errors={3: "empty", 5: "undecodable"})
-    readable = sorted(set(ids) - {ids[3], ids[5]})
+    add_images(lake, [3], error="empty")
+    add_images(lake, [5], error="undecodable")
+    readable = sorted(add_images(lake, {*range(20)} - {3, 5}))
     found = choose(lake, 7)
     assert readable[:7] == [image.image_id for image in found]
     assert {True} == {image.sampled for image in found}
-    lakes.write(lake, "images", [{"image_id": "f" * 64, "path": "/new.jpg"}])
+    add(lake, "images", {"image_id": "f" * 64, "path": "/new.jpg"})
     assert found == choose(lake, 7)
 
 
 def test_labelled_images_come_beside_a_sample_that_has_few_of_them(lake):
-    ids = lakes.images(lake, ["red"] * 3 + [None] * 40)
+    labelled = add_images(lake, range(3), label="red")
+    ids = labelled + add_images(lake, range(3, 43))
     found = choose(lake, 5)
-    assert set(ids[:3]) == {image.image_id for image in found if image.label}
+    assert set(labelled) == {image.image_id for image in found if image.label}
     assert sorted(ids)[:5] == [image.image_id for image in found if image.sampled]
 
 
 def test_labels_everywhere_make_one_sample_of_both(lake):
-    lakes.images(lake, ["red"] * 40)
+    add_images(lake, range(40), label="red")
     assert 5 == len(choose(lake, 5))
 
 
 def test_files_with_the_same_bytes_and_different_labels_have_none(lake):
-    (image_id,) = lakes.images(lake, ["red"])
-    lakes.write(lake, "images", [{"image_id": image_id, "path": "/p", "label": "green"}])
+    add_images(lake, [0], label="red")
+    add_images(lake, [0], label="green", path="/p")
     (found,) = choose(lake, 5)
     assert found.label is None
 
 
 def test_accuracy_is_told_for_both_on_the_images_that_both_have_answered(lake):
-    ids = lakes.images(lake, ["red", "red", "green", "green", "green"])
-    lakes.say(lake, OLD, dict.fromkeys(ids[:4], "red") | {ids[2]: "green"})
-    lakes.say(lake, NEW, dict.fromkeys(ids[1:], "green"))
+    red = add_images(lake, range(2), label="red")
+    green = add_images(lake, range(2, 5), label="green")
+    say(lake, OLD, [*red, green[1]], label="red")
+    say(lake, OLD, green[:1], label="green")
+    say(lake, NEW, [red[1], *green], label="green")
     found = comparing.accuracy(*compared(lake))
     told = {right.label: (right.images, right.right, right.before) for right in found.labels}
     assert {"red": (1, 0, 1), "green": (2, 2, 1)} == told
@@ -59,9 +63,10 @@ def test_accuracy_is_told_for_both_on_the_images_that_both_have_answered(lake):
 
 
 def test_an_error_is_a_wrong_answer_and_a_change(lake):
-    ids = lakes.images(lake, ["red", "red"])
-    lakes.say(lake, OLD, dict.fromkeys(ids, "red"))
-    lakes.say(lake, NEW, {ids[0]: "red", ids[1]: None})
+    ids = add_images(lake, range(2), label="red")
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="red")
+    say(lake, NEW, ids[1:], error="undecodable")
     chosen, after, before = compared(lake)
     assert 1 == comparing.accuracy(chosen, after, before).total.right
     found = comparing.difference(chosen, after, before)
@@ -70,36 +75,38 @@ def test_an_error_is_a_wrong_answer_and_a_change(lake):
 
 
 def test_an_image_whose_file_is_gone_is_no_fault_of_the_version(lake):
-    ids = lakes.images(lake, ["red", "red"])
-    lakes.say(lake, OLD, dict.fromkeys(ids, "red"))
-    lakes.say(lake, NEW, {ids[0]: "red"})
-    lakes.say(lake, NEW, {ids[1]: None}, error="gone")
+    ids = add_images(lake, range(2), label="red")
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="red")
+    say(lake, NEW, ids[1:], error="gone")
     chosen, after, before = compared(lake)
     assert 1 == comparing.accuracy(chosen, after, before).total.images
     assert 1 == comparing.difference(chosen, after, before).images
 
 
 def test_a_label_that_no_version_knows_does_not_count_and_is_told(lake):
-    ids = lakes.images(lake, ["red", "2024-05", "2024-05"])
+    ids = add_images(lake, [0], label="red") + add_images(lake, [1, 2], label="2024-05")
     for version in (OLD, NEW):
-        lakes.say(lake, version, dict.fromkeys(ids, "red"))
+        say(lake, version, ids, label="red")
     found = comparing.accuracy(*compared(lake))
     assert (1, 1) == (found.total.images, found.total.right)
     assert {"2024-05": 2} == found.unknown
 
 
 def test_a_label_that_only_the_version_before_knows_is_lost(lake):
-    ids = lakes.images(lake, ["red", "green"])
-    lakes.say(lake, OLD, dict(zip(ids, ["red", "green"], strict=True)))
-    lakes.say(lake, NEW, dict.fromkeys(ids, "red"))
+    ids = add_images(lake, [0], label="red") + add_images(lake, [1], label="green")
+    say(lake, OLD, ids[:1], label="red")
+    say(lake, OLD, ids[1:], label="green")
+    say(lake, NEW, ids, label="red")
     assert 0.5 == comparing.accuracy(*compared(lake)).total.drop
 
 
 def test_changes_come_with_both_answers_and_the_surest_first(lake):
-    ids = lakes.images(lake, [None] * 3)
-    lakes.say(lake, OLD, dict.fromkeys(ids, "red"))
-    lakes.say(lake, NEW, {ids[0]: "green"}, score=0.5)
-    lakes.say(lake, NEW, {ids[1]: "green", ids[2]: "red"}, score=0.8)
+    ids = add_images(lake, range(3))
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="green", score=0.5)
+    say(lake, NEW, ids[1:2], label="green", score=0.8)
+    say(lake, NEW, ids[2:], label="red", score=0.8)
     found = comparing.difference(*compared(lake))
     assert [ids[1], ids[0]] == [change.image.image_id for change in found.changes]
     assert [("red", 0.9, "green", 0.8), ("red", 0.9, "green", 0.5)] == [
@@ -112,16 +119,16 @@ def test_changes_come_with_both_answers_and_the_surest_first(lake):
 
 def test_more_images_than_one_query_takes_are_asked_in_several(lake, monkeypatch):
     monkeypatch.setattr(comparing, "ASKED", 3)
-    ids = lakes.images(lake, [None] * 10)
-    lakes.say(lake, NEW, dict.fromkeys(ids, "red"))
+    ids = add_images(lake, range(10))
+    say(lake, NEW, ids, label="red")
     chosen = choose(lake, 10)
     assert set(ids) == set(comparing.answers(lake, NEW, chosen))
     places = comparing.places(lake, ids, coverage.newest_images(lake))
-    assert "/photos/None/004.jpg" == places[ids[4]][0]
+    assert "/photos/004.jpg" == places[ids[4]][0]
 
 
 def test_without_images_there_is_nothing_to_measure(lake):
-    lakes.images(lake, [])
+    add_images(lake, [])
     chosen, after, before = compared(lake)
     assert comparing.accuracy(chosen, after, before).total is None
     assert 0 == comparing.difference(chosen, after, before).share

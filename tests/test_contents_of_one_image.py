@@ -7,7 +7,7 @@ import pytest
 from mlproject import contents
 from mlproject.errors import UserError
 from tests.conftest import photo
-from tests.rows_at_times import add, day, hold
+from tests.lakes_for_tests import add, day, hold
 
 RED, GREEN = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9)))
 
@@ -35,7 +35,8 @@ def test_bytes_in_the_table_go_before_those_of_files(lake, tmp_path):
 
 
 def test_bytes_that_are_not_those_of_the_image_id_are_refused(lake):
-    add(lake, "images", path="/a.jpg", image_id="1" * 64, content=b"other", ingested_at=day(1))
+    row = {"path": "/a.jpg", "image_id": "1" * 64, "content": b"other", "ingested_at": day(1)}
+    add(lake, "images", row)
     with pytest.raises(UserError, match="others"):
         contents.of_image(lake, "1" * 64)
 

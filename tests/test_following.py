@@ -1,22 +1,10 @@
 """The states of a roll-out: real tables and a real registry, rows in place of networks."""
 
 import deltalake
-import pytest
 
 from mlproject import ledger
-from tests.lakes_for_tests import (
-    add_images,
-    add_predictions,
-    image_id,
-    register,
-    said_by,
-)
+from tests.lakes_for_tests import add_images, image_id, said_by, say
 from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
-
-
-@pytest.fixture
-def versions(client):
-    return [register(client, "photos") for _ in range(3)]
 
 
 def test_a_version_is_scored_then_served_with_its_counts(client, lake, versions):
@@ -94,7 +82,7 @@ def test_images_that_come_meanwhile_are_answered_by_the_version_readers_see_firs
 def test_a_kill_between_the_last_answer_and_the_ledger_costs_no_answer(client, lake, versions):
     add_images(lake, range(10))
     point(client, versions[0])
-    add_predictions(lake, versions[0], map(image_id, range(10)))
+    say(lake, versions[0], map(image_id, range(10)))
     scorer = Scorer(lake)
     assert follow(client, lake, scorer).switched
     assert ([], [(1, "serving")]) == (scorer.asked, states(lake))

@@ -11,21 +11,8 @@ import pytest
 from mlproject import following, ledger
 from mlproject.errors import RefusedError, UserError
 from mlproject.following import Rules, Work
-from tests.lakes_for_tests import (
-    add_images,
-    add_predictions,
-    image_id,
-    pending,
-    register,
-    said_by,
-    scored,
-)
+from tests.lakes_for_tests import add_images, image_id, pending, register, said_by, say, scored
 from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
-
-
-@pytest.fixture
-def versions(client):
-    return [register(client, "photos") for _ in range(3)]
 
 
 def test_there_and_back_between_two_looks_costs_nothing(client, lake, versions):
@@ -183,7 +170,7 @@ def test_two_looks_at_once_answer_each_image_once_and_switch_once(client, lake, 
                 todo = [one for one in pending(lake, version) if one not in taken]
                 taken.update(todo)
                 if todo:
-                    add_predictions(lake, version, todo)
+                    say(lake, version, todo)
             return scored(lake, len(todo))
 
         work = Work(score, lambda version, last: "run", lambda entry: None, lambda: False)

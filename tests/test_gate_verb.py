@@ -9,8 +9,8 @@ import pytest
 from mlproject import approvals, ingesting, registry, sources, version_files
 from mlproject.errors import RefusedError, UserError
 from pipelines import promote, rescore
-from tests import answers_for_tests
 from tests.conftest import photos, verb
+from tests.lakes_for_tests import add_images, say, tell
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -19,21 +19,9 @@ IMAGES, SAMPLE = 40, 25
 
 
 @pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
-
-
-@pytest.fixture(scope="module")
-def number():
-    """Models that were made: each test has its own, as tags and aliases stay."""
-    return iter(range(100))
-
-
-@pytest.fixture
-def versions(store, number, client):
-    """Two versions of a model of its own: readers see the first, the second turns colours round."""
-    name = f"gated{next(number)}"
-    first, second = register_colours(name), register_colours(name, reverse=True)
+def versions(client):
+    """Two versions of a model: readers see the first, the second turns colours round."""
+    first, second = register_colours("gated"), register_colours("gated", reverse=True)
     registry.move(client, first, alias="champion")
     return first, second
 
@@ -49,9 +37,9 @@ def served(spark, lake, versions, tmp_path):
     photos(tmp_path / "source", IMAGES // 2, "green", seed=1)
     ingesting.ingest(spark, lake, sources.listing(str(tmp_path / "source")))
     rows = deltalake.DeltaTable(f"{lake}/images").to_pandas()
-    said = dict(zip(rows.image_id, rows.label, strict=True))
-    answers_for_tests.say(lake, versions[0], said)
-    answers_for_tests.serve(lake, pointer(versions[0]), versions[0])
+    for label in ("red", "green"):
+        say(lake, versions[0], rows[rows.label == label].image_id, label=label)
+    tell(lake, pointer(versions[0]), versions[0], "serving")
     return lake
 
 
@@ -191,12 +179,12 @@ def test_a_limit_that_makes_no_sense_is_told(store, option):
         promote.main(promote.parser().parse_args(["--model", "models:/x/1", f"--{option}", "-1"]))
 
 
-def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, client, tmp_path):
+def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, client, lake, tmp_path):
     first, second = versions
-    ids = answers_for_tests.images(str(tmp_path / "lake"), ["red"] * 9)
+    ids = add_images(lake, range(9), label="red")
     for version in versions:
-        answers_for_tests.say(str(tmp_path / "lake"), version, dict.fromkeys(ids, "green"))
-    answers_for_tests.serve(str(tmp_path / "lake"), pointer(first), first)
+        say(lake, version, ids, label="green")
+    tell(lake, pointer(first), first, "serving")
     process = verb("promote", "--model", second.uri, "--min_accuracy", "0.9", cwd=tmp_path)
     said, _ = process.communicate(timeout=200)
     assert 3 == process.returncode, said

@@ -1,4 +1,3 @@
-import mlflow
 import pytest
 
 from mlproject import (
@@ -10,7 +9,7 @@ from mlproject import (
 )
 from mlproject.errors import RefusedError
 from mlproject.gates import Limits, Work
-from tests import answers_for_tests as lakes
+from tests.lakes_for_tests import add_images, say
 from tests.versions_for_tests import register_colours
 
 POINTER = "models:/gated@champion"
@@ -19,11 +18,6 @@ POINTER = "models:/gated@champion"
 @pytest.fixture(scope="module")
 def versions(store):
     return register_colours("gated"), register_colours("gated", reverse=True)
-
-
-@pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
 
 
 @pytest.fixture
@@ -48,10 +42,10 @@ def judge(client, lake, versions):
 
 def answered(lake, versions, right: int, before: int, of: int = 100, label: str = "red"):
     """Images of a label, of which the versions tell so many right."""
-    ids = lakes.images(lake, [label] * of)
+    ids = add_images(lake, range(of), label=label)
     for version, count in zip(versions, (before, right), strict=True):
-        labels = [label] * count + ["green" if label == "red" else "red"] * (of - count)
-        lakes.say(lake, version, dict(zip(ids, labels, strict=True)))
+        say(lake, version, ids[:count], label=label)
+        say(lake, version, ids[count:], label="green" if label == "red" else "red")
     return ids
 
 
@@ -96,20 +90,22 @@ def test_a_drop_of_all_images_is_refused(lake, versions, judge):
 
 
 def test_a_label_that_is_lost_is_refused_though_all_together_hardly_fall(lake, versions, judge):
-    labels = ["red"] * 400 + ["green"] * 30
-    ids = lakes.images(lake, labels)
-    lakes.say(lake, versions[0], dict(zip(ids, labels, strict=True)))
-    lakes.say(lake, versions[1], dict.fromkeys(ids, "red"))
+    red = add_images(lake, range(400), label="red")
+    green = add_images(lake, range(400, 430), label="green")
+    say(lake, versions[0], red, label="red")
+    say(lake, versions[0], green, label="green")
+    say(lake, versions[1], red + green, label="red")
     judged = judge()
     assert ["labels"] == refused(judged)
     assert "100.0 % of a label lost at most: 'green', 0 of 30, before 30" == found(judged, "labels")
 
 
 def test_a_label_with_few_images_is_told_and_not_judged(lake, versions, judge):
-    labels = ["red"] * 400 + ["green"] * (gates.LABEL_IMAGES - 1)
-    ids = lakes.images(lake, labels)
-    lakes.say(lake, versions[0], dict(zip(ids, labels, strict=True)))
-    lakes.say(lake, versions[1], dict.fromkeys(ids, "red"))
+    red = add_images(lake, range(400), label="red")
+    green = add_images(lake, range(400, 399 + gates.LABEL_IMAGES), label="green")
+    say(lake, versions[0], red, label="red")
+    say(lake, versions[0], green, label="green")
+    say(lake, versions[1], red + green, label="red")
     judged = judge()
     assert [] == refused(judged)
     assert ("green", 1.0) == (judged.accuracy.labels[0].label, judged.accuracy.labels[0].drop)
@@ -122,9 +118,9 @@ def test_more_changes_than_asked_for_are_refused(lake, versions, judge):
 
 
 def test_changes_are_counted_on_the_sample_alone(lake, versions, judge):
-    ids = lakes.images(lake, [None] * 20 + ["red"] * 20)
+    ids = add_images(lake, range(20)) + add_images(lake, range(20, 40), label="red")
     for version in versions:
-        lakes.say(lake, version, dict.fromkeys(ids, "red"))
+        say(lake, version, ids, label="red")
     judged = judge(sample=10)
     assert (10, 10) == (judged.difference.images, judged.accuracy.total.images)
 
@@ -135,14 +131,14 @@ def test_shares_are_never_rounded_up_to_all_or_down_to_nothing():
 
 
 def test_only_what_is_missing_is_scored(lake, versions, judge):
-    ids = lakes.images(lake, ["red"] * 10)
-    lakes.say(lake, versions[0], dict.fromkeys(ids, "red"))
-    lakes.say(lake, versions[1], dict.fromkeys(ids[:4], "red"))
+    ids = add_images(lake, range(10), label="red")
+    say(lake, versions[0], ids, label="red")
+    say(lake, versions[1], ids[:4], label="red")
     asked = []
 
     def score(version, image_ids):
         asked.append((version, sorted(image_ids)))
-        lakes.say(lake, version, dict.fromkeys(image_ids, "red"))
+        say(lake, version, image_ids, label="red")
 
     assert "10 images, 6 of them scored now" == found(judge(score=score), "sample")
     assert [(versions[1], sorted(ids[4:]))] == asked
@@ -151,7 +147,7 @@ def test_only_what_is_missing_is_scored(lake, versions, judge):
 
 
 def test_a_version_that_cannot_be_scored_is_refused_with_the_reason(lake, versions, judge):
-    lakes.say(lake, versions[0], dict.fromkeys(lakes.images(lake, ["red"] * 3), "red"))
+    say(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
 
     def score(version, image_ids):
         raise RefusedError("its workers die")
@@ -163,9 +159,9 @@ def test_a_version_that_cannot_be_scored_is_refused_with_the_reason(lake, versio
 def test_images_whose_files_cannot_be_read_now_are_told_and_the_rest_compared(
     lake, versions, judge
 ):
-    ids = lakes.images(lake, ["red"] * 3)
-    lakes.say(lake, versions[0], dict.fromkeys(ids, "red"))
-    lakes.say(lake, versions[1], dict.fromkeys(ids[:2], "red"))
+    ids = add_images(lake, range(3), label="red")
+    say(lake, versions[0], ids, label="red")
+    say(lake, versions[1], ids[:2], label="red")
     judged = judge()
     assert ("noted", 2) == (states(judged)["sample"], judged.difference.images)
 
@@ -173,13 +169,13 @@ def test_images_whose_files_cannot_be_read_now_are_told_and_the_rest_compared(
 def test_a_version_that_fails_the_golden_images_is_refused_and_nothing_is_scored(
     lake, versions, judge
 ):
-    lakes.say(lake, versions[0], dict.fromkeys(lakes.images(lake, ["red"] * 3), "red"))
+    say(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
     judged = judge(golden="empty file: a label instead of an error", score=None)
     assert (["golden"], None) == (refused(judged), judged.difference)
 
 
 def test_the_first_version_is_judged_by_itself(lake, versions, judge):
-    lakes.say(lake, versions[1], dict.fromkeys(lakes.images(lake, ["red"] * 10), "red"))
+    say(lake, versions[1], add_images(lake, range(10), label="red"), label="red")
     assert ["files", "requirements", "golden"] == list(states(judge(before=False)))[:3]
     judged = judge(before=False, min_accuracy=0.9)
     assert ({}, None) == (dict.fromkeys(refused(judged)), judged.difference)
@@ -189,7 +185,7 @@ def test_the_first_version_is_judged_by_itself(lake, versions, judge):
 def test_an_accuracy_that_cannot_be_measured_is_refused_where_one_is_asked_for(
     lake, versions, judge
 ):
-    lakes.say(lake, versions[1], dict.fromkeys(lakes.images(lake, [None] * 3), "red"))
+    say(lake, versions[1], add_images(lake, range(3)), label="red")
     assert ["accuracy"] == refused(judge(before=False, min_accuracy=0.5))
     assert "skipped" == states(judge())["accuracy"]
 

@@ -2,7 +2,7 @@ import pytest
 
 from mlproject import histories, ledger
 from mlproject.errors import UserError
-from tests.rows_at_times import add, day, hold, say, tell, version
+from tests.lakes_for_tests import add, day, hold, say, tell, version
 
 POINTER = "models:/photos@champion"
 A, B, C = version(1), version(2), version(3)
@@ -80,7 +80,7 @@ def test_version_1_of_a_model_made_again_is_another_version(lake):
     old, new = version(1, "m-aaaabbbbcccc"), version(1, "m-ddddeeeeffff")
     image = hold(lake, "/a.jpg", b"a", day(1))
     for at, one, label in ((1, old, "red"), (3, new, "blue")):
-        say(lake, one, image, day(at), label=label)
+        say(lake, one, [image], day(at), label=label)
         tell(lake, POINTER, one, "serving", day(at + 1))
     page = ledger.read(lake)
     periods = histories.periods(page, POINTER)
@@ -105,9 +105,9 @@ def test_a_version_whose_number_is_its_own_is_told_by_the_number(there_and_back)
 def test_readers_see_at_each_time_what_the_serving_version_said(there_and_back, at, label):
     lake = there_and_back
     image = hold(lake, "/a.jpg", b"a", day(1))
-    say(lake, A, image, day(1.5), label="red")
-    say(lake, B, image, day(3), label="blue")
-    say(lake, C, image, day(7.5), label="green")
+    say(lake, A, [image], day(1.5), label="red")
+    say(lake, B, [image], day(3), label="blue")
+    say(lake, C, [image], day(7.5), label="green")
     page = ledger.read(lake)
     found = histories.seen(lake, page, POINTER, day(at))
     assert ([label] if label else []) == [label for label, _ in found.labels]
@@ -150,7 +150,7 @@ def test_what_is_no_time_is_told_so(words):
 @pytest.mark.parametrize("words", ["0001-01-01", "9999-12-31"])
 def test_any_time_of_the_calendar_can_be_asked_for(there_and_back, words):
     lake = there_and_back
-    say(lake, A, "0" * 64, day(1), label="red")
+    say(lake, A, ["0" * 64], day(1), label="red")
     page, at = ledger.read(lake), ledger.moment(words)
     served = words > "2026"
     assert served == bool(histories.seen(lake, page, POINTER, at).labels)
@@ -159,7 +159,7 @@ def test_any_time_of_the_calendar_can_be_asked_for(there_and_back, words):
 def test_answers_that_came_later_were_not_seen(lake):
     for path, at in (("/old.jpg", 1), ("/new.jpg", 5)):
         image = hold(lake, path, path.encode(), day(at))
-        say(lake, A, image, day(at), label="red", images_version=at)
+        say(lake, A, [image], day(at), label="red", images_version=at)
     tell(lake, POINTER, A, "serving", day(2), images=1, answered=1, errors=0)
     page = ledger.read(lake)
     assert [1, 2] == [
@@ -170,7 +170,7 @@ def test_answers_that_came_later_were_not_seen(lake):
 
 def test_what_the_ledger_had_counted_was_there_though_its_clock_was_ahead(lake):
     image = hold(lake, "/a.jpg", b"a", day(1))
-    say(lake, A, image, day(9), label="red", images_version=3)  # a clock that is a week ahead
+    say(lake, A, [image], day(9), label="red", images_version=3)  # a clock that is a week ahead
     tell(lake, POINTER, A, "serving", day(2), images=1, answered=1)
     page = ledger.read(lake)
     assert (("red", 1),) == histories.seen(lake, page, POINTER, day(2)).labels
@@ -178,7 +178,7 @@ def test_what_the_ledger_had_counted_was_there_though_its_clock_was_ahead(lake):
 
 def test_of_a_version_that_serves_with_gaps_each_answer_counts_by_its_own_time(lake):
     image = hold(lake, "/a.jpg", b"a", day(1))
-    say(lake, A, image, day(9), label="red", images_version=3)
+    say(lake, A, [image], day(9), label="red", images_version=3)
     tell(lake, POINTER, A, "serving", day(2), images=2, answered=1)
     page = ledger.read(lake)
     assert () == histories.seen(lake, page, POINTER, day(8)).labels
@@ -199,7 +199,7 @@ def test_a_ledger_written_by_a_clock_that_was_ahead_keeps_its_order(lake):
 
 def test_errors_and_labels_are_counted_apart(lake):
     for number, answer in enumerate([{"label": "red"}, {"label": "red"}, {"error": "empty"}]):
-        say(lake, A, f"{number:064}", day(1), **answer)
+        say(lake, A, [f"{number:064}"], day(1), **answer)
     tell(lake, POINTER, A, "serving", day(2))
     found = histories.seen(lake, ledger.read(lake), POINTER, None)
     assert ((("red", 2),), (("empty", 1),)) == (found.labels, found.errors)
@@ -209,8 +209,8 @@ def test_a_path_means_the_content_that_it_had_then(lake):
     first = hold(lake, "/a'b.jpg", b"first", day(1))
     second = hold(lake, "/a'b.jpg", b"second", day(3))
     note = {"path": "/a'b.jpg", "image_id": first, "size_bytes": 5}
-    add(lake, "files", state="unchanged", at=day(5), **note)
-    add(lake, "files", state="gone", at=day(7), **note)
+    add(lake, "files", note | {"state": "unchanged", "at": day(5)})
+    add(lake, "files", note | {"state": "gone", "at": day(7)})
     found = [histories.image(lake, "/a'b.jpg", day(at)) for at in (2, 4, 6, 8)]
     assert [first, second, first, first] == [one.image_id for one in found]
     assert ["ingested", "ingested", "unchanged", "gone"] == [one.state for one in found]
@@ -228,7 +228,7 @@ def test_an_image_that_came_later_is_told_so(lake):
 
 
 def test_an_erased_image_is_told_so(lake):
-    add(lake, "erased", image_id="0" * 64, size_bytes=1, at=day(4))
+    add(lake, "erased", {"image_id": "0" * 64, "size_bytes": 1, "at": day(4)})
     with pytest.raises(UserError, match="was erased at 2026-01-04"):
         histories.image(lake, "0" * 64, None)
 

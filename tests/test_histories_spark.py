@@ -16,7 +16,7 @@ from mlproject import (
 )
 from mlproject.errors import UserError
 from tests.conftest import photos
-from tests.rows_at_times import day, say, tell, version
+from tests.lakes_for_tests import day, say, tell, version
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -28,8 +28,8 @@ def test_what_readers_saw_is_the_same_with_spark_and_without(spark, lake):
     """A serves from day 2, B from day 4; an image came on day 5, and one clock was ahead."""
     first, second, pointer = version(1), version(2), POINTER
     for one, at, label in ((first, 1, "red"), (second, 9, "blue")):
-        say(lake, one, "0" * 64, day(at), label=label, images_version=3)
-    say(lake, second, "1" * 64, day(5), label="green", images_version=4)
+        say(lake, one, ["0" * 64], day(at), label=label, images_version=3)
+    say(lake, second, ["1" * 64], day(5), label="green", images_version=4)
     tell(lake, pointer, first, "serving", day(2))
     tell(lake, pointer, second, "serving", day(4))
     page = ledger.read(lake)

@@ -8,7 +8,7 @@ import pytest
 from mlproject import lakes
 from mlproject.errors import UserError
 from pipelines import history
-from tests.rows_at_times import day, hold, say, tell, version
+from tests.lakes_for_tests import day, hold, say, tell, version
 
 POINTER = "models:/photos@champion"
 LONG = f"models:/photos@{'a-long-alias-' * 12}"
@@ -22,9 +22,9 @@ def filled(tmp_path_factory):
     lake = lakes.locate_to_write(str(tmp_path_factory.mktemp("filled") / "lake"))
     images = [hold(lake, f"/{number}.jpg", b"%d" % number, day(1)) for number in range(3)]
     for place, image in enumerate(images):
-        say(lake, A, image, day(1.5), label=f"red-{place}", run_id="run-a")
-    say(lake, B, images[0], day(3), label="blue", score=0.5)
-    say(lake, B, images[1], day(3), error="empty")
+        say(lake, A, [image], day(1.5), label=f"red-{place}", score=0.75, run_id="run-a")
+    say(lake, B, [images[0]], day(3), label="blue", score=0.5)
+    say(lake, B, [images[1]], day(3), error="empty")
     for pointer in (POINTER, LONG):
         tell(lake, pointer, A, "serving", day(2), "the first version at this pointer")
         tell(lake, pointer, B, "failed", day(3), REASON, answered=4)
@@ -123,7 +123,7 @@ def test_of_an_image_without_an_answer_it_tells_so(filled, capsys):
 
 def test_many_labels_are_cut_in_the_table_and_whole_in_json(lake, capsys):
     for number in range(7):
-        say(lake, A, f"{number:064}", day(1), label=f"label-{number}")
+        say(lake, A, [f"{number:064}"], day(1), label=f"label-{number}")
     tell(lake, POINTER, A, "serving", day(2))
     assert "and 2 more" in run(lake, capsys, at="2026-01-05")
     assert 7 == len(json.loads(run(lake, capsys, at="2026-01-05", json="true"))[0]["labels"])

@@ -10,7 +10,7 @@ from mlproject import ledger, planning, registry, scoring_runs
 from mlproject.errors import RefusedError, UserError
 from mlproject.planning import Limits
 from mlproject.version_files import Files
-from tests.lakes_for_tests import add_images, add_predictions, image_id, register, scored
+from tests.lakes_for_tests import add_images, image_id, register, say, scored
 from tests.roll_outs import POINTER, Scorer, follow, point
 
 SESSION = "local[2]"
@@ -148,7 +148,7 @@ def test_the_table_fits_a_hundred_columns_and_json_says_the_same(client, lake, v
     long = register(client, name)
     registry.move(client, long, alias="champion_of_all_the_champions_so_far")
     point(client, versions[0])
-    add_predictions(lake, versions[0], map(image_id, range(4)))
+    say(lake, versions[0], map(image_id, range(4)))
     pointers = f"{POINTER},models:/{name}@champion_of_all_the_champions_so_far"
     table = said(capsys, "--lake", lake, "--pointers", pointers)
     assert max(map(len, table.splitlines())) <= 100

@@ -1,4 +1,3 @@
-import mlflow
 import pytest
 
 from mlproject import registry, version_files
@@ -9,11 +8,6 @@ from tests.versions_for_tests import register_colours
 @pytest.fixture(scope="module")
 def version(store):
     return register_colours("known")
-
-
-@pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
 
 
 def test_a_number_an_alias_a_stage_and_latest_name_the_same_version(client, version):

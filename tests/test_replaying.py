@@ -13,7 +13,7 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.histories import Answer
 from pipelines import replay as replay_verb
 from tests.conftest import photo
-from tests.rows_at_times import add, day, hold, say, tell
+from tests.lakes_for_tests import add, day, hold, say, tell
 from tests.versions_for_tests import register_colours
 
 RED, GREEN, BLUE = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9), (9, 9, 200)))
@@ -24,11 +24,6 @@ def version(store):
     return register_colours("replayed")
 
 
-@pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
-
-
 def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
     """An image with its row, and the run of the row, as scoring makes them, but for changes."""
     image_id = hold(lake, path, content, day(1))
@@ -37,7 +32,7 @@ def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
     model = mlflow.pyfunc.load_model(version.loaded_from)
     [said] = model.predict(pd.DataFrame({"content": [content]})).to_dict("records")
     row = {**said, "error": said["error"] or None, "run_id": run_id, **changes}
-    say(lake, version, image_id, day(at), **row)
+    say(lake, version, [image_id], day(at), **row)
     return row["run_id"]
 
 
@@ -137,7 +132,7 @@ def test_preprocessing_is_the_config_and_the_code_on_board(version, store, tmp_p
 def test_a_version_that_raises_answers_model_failed_and_says_what(client, lake, store):
     raising = register_colours("replayed", fault="raises")
     image_id = hold(lake, "/a.jpg", BLUE, day(1))
-    say(lake, raising, image_id, day(2), error="model_failed")
+    say(lake, raising, [image_id], day(2), error="model_failed")
     found = replay(client, lake, raising.uri)
     assert ("model_failed", ()) == (found.now.error, found.differences)
     assert "ValueError: no blue, please" in found.notes[0]
@@ -149,7 +144,7 @@ def test_an_answer_that_is_none_is_the_error_that_scoring_gives_it(
 ):
     wrong = register_colours("replayed", fault=fault)
     image_id = hold(lake, "/a.jpg", BLUE, day(1))
-    say(lake, wrong, image_id, day(2), error=error)
+    say(lake, wrong, [image_id], day(2), error=error)
     found = replay(client, lake, wrong.uri)
     assert (error, ()) == (found.now.error, found.differences)
 
@@ -244,8 +239,8 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_told
 def test_what_is_wrong_is_one_line(client, lake, version, model, image, told):
     scored(client, lake, version, RED)
     other = hold(lake, "/b.jpg", GREEN, day(1))
-    say(lake, dataclasses.replace(version, name="mine"), other, day(1), label="green")
-    add(lake, "erased", image_id="e" * 64, size_bytes=1, at=day(3))
+    say(lake, dataclasses.replace(version, name="mine"), [other], day(1), label="green")
+    add(lake, "erased", {"image_id": "e" * 64, "size_bytes": 1, "at": day(3)})
     with pytest.raises(UserError, match=told) as error:
         replay(client, lake, model, image)
     assert 1 == len(str(error.value).splitlines())
@@ -253,11 +248,11 @@ def test_what_is_wrong_is_one_line(client, lake, version, model, image, told):
 
 def test_without_the_bytes_nothing_is_replayed_but_that_they_are_gone(client, lake, version):
     image_id = hold(lake, "/gone.jpg", RED, day(1), inline=False)
-    say(lake, version, image_id, day(2), error="gone")
+    say(lake, version, [image_id], day(2), error="gone")
     assert () == replay(client, lake, version.uri, image_id).differences
     for content, said in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
         other = hold(lake, "/away.jpg", content, day(1), inline=False)
-        say(lake, version, other, day(2), **said)
+        say(lake, version, [other], day(2), **said)
         with pytest.raises(UserError, match="cannot be had now"):
             replay(client, lake, version.uri, other)
 

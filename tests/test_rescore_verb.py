@@ -6,7 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from mlproject import ingesting, ledger, registry, sources
@@ -17,11 +16,6 @@ from tests.versions_for_tests import register_colours
 pytestmark = pytest.mark.spark
 
 POINTER = "models:/rolled@champion"
-
-
-@pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
 
 
 @pytest.fixture(scope="module")

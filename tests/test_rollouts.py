@@ -1,4 +1,3 @@
-import mlflow
 import pytest
 
 from mlproject import following, ingesting, ledger, registry, rollouts, scoring, sources, tables
@@ -15,11 +14,6 @@ POINTERS = {"alias": "models:/followed@champion", "stage": "models:/followed/Pro
 @pytest.fixture(scope="module")
 def versions(store):
     return register_colours("followed"), register_colours("followed", reverse=True)
-
-
-@pytest.fixture
-def client(store):
-    return mlflow.MlflowClient()
 
 
 @pytest.fixture(params=["alias", "stage"])

@@ -9,7 +9,7 @@ import pytest
 
 from mlproject import ledger
 from pipelines import watch as verb
-from tests.lakes_for_tests import add_images, add_predictions, image_id, register
+from tests.lakes_for_tests import add_images, image_id, register, say
 from tests.roll_outs import POINTER, point
 
 PAGE = b"<!doctype html><title>Maintenance</title>"
@@ -84,7 +84,7 @@ def test_a_lost_pointer_does_not_stop_the_others_and_is_told_once(client, lake, 
     add_images(lake, range(3))
     version = register(client, "photos")
     point(client, version)
-    add_predictions(lake, version, map(image_id, range(3)))
+    say(lake, version, map(image_id, range(3)))
     watch = watching(client, lake, "--pointers", f"models:/nobody@champion,{POINTER}")
     for _ in range(2):
         watch.look()
@@ -100,7 +100,7 @@ def test_the_lag_is_the_time_since_readers_fell_behind(client, lake, capsys, sto
     watch._plans()
     assert [POINTER] == list(watch.behind)
     for version in versions:
-        add_predictions(lake, version, map(image_id, range(3)))
+        say(lake, version, map(image_id, range(3)))
     watch._tell_health(watch.look())
     assert {} == watch.behind
     assert "1 pointers, 0 behind, backlog 0 images, lag 0 s" in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_a_failed_version_does_not_delay_the_one_that_is_pointed_at_next(client,
     [tried] = watch.tries
     assert versions[0].version == tried[1].version
     point(client, versions[1])
-    add_predictions(lake, versions[1], map(image_id, range(3)))
+    say(lake, versions[1], map(image_id, range(3)))
     watch.look()
     assert versions[1].version == ledger.read(lake).serving(POINTER).version.version
 
@@ -143,7 +143,7 @@ def test_the_first_look_tells_what_a_killed_one_left_untold(client, lake):
     add_images(lake, range(3))
     version = register(client, "photos")
     point(client, version)
-    add_predictions(lake, version, map(image_id, range(3)))
+    say(lake, version, map(image_id, range(3)))
     watching(client, lake, "--pointers", POINTER).look()
     run_id = ledger.read(lake).serving(POINTER).run_id
     client.set_tag(run_id, "mlproject.state", "scoring")  # as it was before the switch
