@@ -21,6 +21,7 @@ SHARED = PROJECT.parent / "shared" / "data"
 # Spark's workers and the verbs that tests start import the package from here, as MLproject does.
 os.environ["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["SPARK_CONF_DIR"] = str(PROJECT / "tests" / "spark")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,17 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from mlproject import coverage, erasing, ingesting, labels, scoring, sources, tables, thumbnails
+from mlproject import (
+    coverage,
+    erasing,
+    ingesting,
+    labels,
+    lakes,
+    scoring,
+    sources,
+    tables,
+    thumbnails,
+)
 from mlproject.errors import UserError
 from pipelines import erase as erase_verb
 from tests.conftest import photo, photos, verb
@@ -27,20 +38,32 @@ def version(store):
     return register_colours("erased")
 
 
-@pytest.fixture
-def source(tmp_path) -> Path:
-    folder = photos(tmp_path / "source", 4, "red")
-    photos(folder, 3, "green", seed=1)
+@pytest.fixture(scope="module")
+def kept(spark, version, tmp_path_factory) -> Path:
+    """A folder with nine files of eight contents, and a lake that holds them, all scored."""
+    folder = tmp_path_factory.mktemp("kept")
+    source = photos(folder / "source", 4, "red")
+    photos(source, 3, "green", seed=1)
     for name in ("red/secret.jpg", "green/copy.jpg"):
-        (folder / name).write_bytes(SECRET)
+        (source / name).write_bytes(SECRET)
+    lake = lakes.locate_to_write(str(folder / "lake"))
+    ingest(spark, lake, source)
+    scoring.score(spark, lake, version)
+    source.rename(folder / "files")
     return folder
 
 
 @pytest.fixture
-def filled(spark, lake, source, version) -> str:
-    """A lake with nine files of eight contents, all scored."""
-    ingest(spark, lake, source)
-    scoring.score(spark, lake, version)
+def source(kept) -> Path:
+    """The files where the lake found them, as it found them."""
+    shutil.rmtree(kept / "source", ignore_errors=True)
+    return shutil.copytree(kept / "files", kept / "source")
+
+
+@pytest.fixture
+def filled(kept, lake, source) -> str:
+    """A lake of one's own, with all these files."""
+    shutil.copytree(kept / "lake", lake, dirs_exist_ok=True)
     return lake
 
 
@@ -90,12 +113,8 @@ def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
 ):
     before = sorted(Path(filled).rglob("*"))
     planned = erasing.plan(spark, filled, secret(source))
-    assert (1, 2, 1, 2 * len(SECRET)) == (
-        planned.contents,
-        planned.rows,
-        planned.elsewhere,
-        planned.size_bytes,
-    )
+    found = (planned.contents, planned.rows, planned.elsewhere, planned.size_bytes)
+    assert (1, 2, 1, 2 * len(SECRET)) == found
     assert {f"erased/{version.version}": 1} == planned.predictions
     assert [str(source / name) for name in ("green/copy.jpg", "red/secret.jpg")] == planned.examples
     assert before == sorted(Path(filled).rglob("*"))
@@ -107,14 +126,8 @@ def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, s
     with pytest.raises(UserError, match="does not know"):
         erasing.plan(spark, filled, erasing.selection(prefix=str(source / "gre")))
     row = tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
-    names = [
-        row.image_id.upper(),
-        str(source / "red/001.jpg"),
-        "",
-        str(source / "no.jpg"),
-        "f" * 64,
-    ]
-    (tmp_path / "list.txt").write_text("\r\n".join(names))
+    paths = [str(source / name) for name in ("red/001.jpg", "no.jpg")]
+    (tmp_path / "list.txt").write_text("\r\n".join([row.image_id.upper(), "", *paths, "f" * 64]))
     listed = erasing.plan(spark, filled, erasing.selection(file=str(tmp_path / "list.txt")))
     assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
 
@@ -221,8 +234,7 @@ def test_the_log_keeps_beginnings_of_paths_and_the_commit_that_deletes_names_no_
     (tmp_path / "s").mkdir()
     for name in ("a", "m", "z"):
         (tmp_path / "s" / f"{name}.jpg").write_bytes(photo((9, 9, 9), ord(name)))
-    listed = sources.listing(str(tmp_path / "s"))
-    ingesting.ingest(spark, lake, listed)
+    ingest(spark, lake, tmp_path / "s")
     log = Path(lake, "images", "_delta_log")
     hashes = tables.read(spark, lake, "images").select(F.substring("image_id", 1, 32)).collect()
     chosen = erasing.selection(prefix=str(tmp_path / "s"))

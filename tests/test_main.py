@@ -31,7 +31,9 @@ def copy(tmp_path_factory) -> Path:
 
 
 def run(copy: Path, *arguments: str, **environment: str) -> str:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHONPATH"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHONPATH", "SPARK_"))
+    }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["mlflow", "run", ".", *arguments],
@@ -148,13 +150,13 @@ def test_the_readmes_questions_to_images_say_the_same_with_and_without_spark(sai
     images = table(copy, "images")
     codes = blocks("python", "Ingest")
     assert 2 == len(codes)
-    for code in codes:
-        said = told(copy, code)
+    answers = [told(copy, code) for code in codes]
+    for answer in answers:
         for column in ("label", "error"):
             for name, count in images[column].value_counts().items():
-                assert re.search(rf"{name}[ |]+{count}\b", said), said
-        assert re.search(rf"\b{(images.width > 400).sum()}\b", said), said
-    assert re.search(r"ingested *nan *\d+", told(copy, codes[0]).lower())
+                assert re.search(rf"{name}[ |]+{count}\b", answer), answer
+        assert re.search(rf"\b{(images.width > 400).sum()}\b", answer), answer
+    assert re.search(r"ingested *nan *\d+", answers[0].lower())
 
 
 def test_the_readmes_verbs_and_errors_are_those_of_the_code():

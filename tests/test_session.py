@@ -22,7 +22,7 @@ def run(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**{k: v for k, v in os.environ.items() if k != "SPARK_CONF_DIR"}, **environment},
         capture_output=True,
         text=True,
         timeout=300,
