@@ -278,7 +278,7 @@ def watched(folder: Path, count: int) -> list[str]:
             number = int(client.create_model_version("photos", made.source).version)
             rows.append(f"| {count:,} photos to score, Spark {spark} | {followed(number):.1f} |")
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
             process.wait()
     return ["| from the move to the switch, in a watch of one second | s |", "|---|---|", *rows]
 
