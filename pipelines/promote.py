@@ -119,7 +119,7 @@ def main(arguments: argparse.Namespace) -> None:
                 approved=arguments.approve == "true",
             )
             outcome = judged.outcome(mode)
-            named = {"mlproject.pointer": pointer, "mlproject.version": version.uri}
+            named = {"mlproject.pointer": pointer, **scoring_runs.named(version)}
             mlflow.set_tags({**named, "mlproject.gate": outcome})
             if mode != OFF:
                 _log(_page(pointer, version, before, judged, outcome, spark))
@@ -226,7 +226,7 @@ def _page(
 def _log(page: gate_pages.Facts) -> None:
     """Logs the page, the changed images as a table, and the figures, to the active run."""
     judged = page.judged
-    mlflow.log_text(gate_pages.render(page), "gates.html")
+    mlflow.log_text(gate_pages.render(page), scoring_runs.GATES)
     if judged.difference is not None:
         changed = gate_tables.changed(judged.difference, page.places)
         mlflow.log_table(changed, "changed.json")

@@ -6,7 +6,7 @@ import deltalake
 import mlflow
 import pytest
 
-from mlproject import approvals, ingesting, registry, sources, version_files
+from mlproject import approvals, ingesting, ledger, registry, sources, version_files
 from mlproject.errors import RefusedError, UserError
 from pipelines import promote, rescore
 from tests.conftest import photos, verb
@@ -120,6 +120,8 @@ def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_re
     rescore.main(rescore.parser().parse_args(["--lake", served]))
     assert f": {IMAGES - SAMPLE} images scored" in capfd.readouterr().out
     assert IMAGES == answers(served, second).image_id.nunique() == len(answers(served, second))
+    rolled_out = ledger.read(served).serving(pointer(second)).run_id
+    assert ["gates.html"] == [file.path for file in client.list_artifacts(rolled_out)]
 
 
 def test_off_asks_nothing_and_moves(served, versions, client, capsys):

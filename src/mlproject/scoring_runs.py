@@ -1,6 +1,7 @@
 """The MLflow runs of roll-outs and scorings: what they tell, and how fast a version was in them."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mlproject.version_files import Files
 
 STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run at work
 REPLAYED = ("mlproject.digest", "mlproject.preprocessing", "mlproject.packages")
+GATES = "gates.html"  # what the gates found, in the run of `promote` and in that of the roll-out
 RECENT = 20  # runs among which the largest is taken for a version's rate
 
 
@@ -48,10 +50,11 @@ def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Ru
         "mlflow.parentRunId": parent.info.run_id,
         "mlproject.verb": "rollout",
         "mlproject.pointer": str(version.pointer),
-        **_named(version),
+        **named(version),
     }
     name = f"{version.pointer} = {version.version}"
     made = client.create_run(parent.info.experiment_id, tags=tags, run_name=name)
+    _bring_gates(client, version, made)
     return str(made.info.run_id)
 
 
@@ -102,7 +105,7 @@ def describe(
     framework = registered(client, version).tags.get("framework", "")
     packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
     tags = {
-        **_named(version),
+        **named(version),
         "mlproject.framework": framework,
         "mlproject.session": session,
         "mlproject.digest": files.digest,
@@ -164,8 +167,26 @@ def rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
     return None
 
 
-def _named(version: Version) -> dict[str, str]:
+def named(version: Version) -> dict[str, str]:
+    """The tags by which runs of a version are found."""
     return {"mlproject.version": version.uri, "mlproject.model_id": version.model_id}
+
+
+def _bring_gates(client: MlflowClient, version: Version, run: Run) -> None:
+    """Puts what the gates last found of a version at its pointer beside its roll-out."""
+    lost = contextlib.suppress(MlflowException, OSError)  # a page, no more
+    with lost, tempfile.TemporaryDirectory() as folder:
+        found = client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`mlproject.pointer` = '{version.pointer}' AND tags.`mlproject.gate` LIKE '%' "
+            f"AND tags.`mlproject.model_id` = '{version.model_id}'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        for promoted in found:
+            if any(file.path == GATES for file in client.list_artifacts(promoted.info.run_id)):
+                path = client.download_artifacts(promoted.info.run_id, GATES, folder)
+                client.log_artifact(run.info.run_id, path)
 
 
 @contextlib.contextmanager
