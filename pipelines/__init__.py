@@ -96,6 +96,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
+        os.write(2, b"Stopping after what is at hand (again: at once)\n")
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, stop) for number in signals]

@@ -9,7 +9,8 @@ import textwrap
 from typing import Any
 
 from mlproject import lakes, planning, session, tracking
-from mlproject.planning import SCORE, SWITCH, Missing, Plan
+from mlproject.errors import UserError
+from mlproject.planning import LOST, SCORE, SWITCH, Missing, Plan
 from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
@@ -49,7 +50,14 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.json == "true":
         told = [_facts(plan, rest) for plan, rest in zip(plans, left, strict=True)]
         print(json.dumps(told, indent=2))
-        return
+    else:
+        _print(plans, left)
+    lost = [f"{plan.pointer}: {plan.why}" for plan in plans if plan.action == LOST]
+    if wanted and lost:
+        raise UserError(lost[0])
+
+
+def _print(plans: list[Plan], left: list[int]) -> None:
     columns = ("pointer", "behind it", "readers see", "images ", "answered ", "missing ")
     print_table(
         (*columns, "MB ", "time "),
@@ -81,6 +89,7 @@ def _words(plan: Plan, left: int) -> list[str]:
     does = {
         SCORE: "score, then readers see it",
         SWITCH: "readers switch to it at once",
+        LOST: "it points at nothing",
     }
     lines = [f"{plan.pointer}: {does.get(plan.action, plan.action)}. Why: {plan.why}"]
     for missing in planning.work(plan):

@@ -165,8 +165,7 @@ class Worker:
                     print(f"{pointer}: {words}", file=sys.stderr, flush=True)
                 continue
             self.done.append(followed)
-            scored = self.scored[before:]
-            words = told(scoring.total(scored)) if scored else "nothing to score"
+            words = _done(self.scored[before:], followed)
             print(f"{pointer}: {words}\n{pointer}: {_readers(followed)}", flush=True)
             if followed.trouble:
                 print(f"{pointer}: {followed.trouble}", file=sys.stderr, flush=True)
@@ -192,10 +191,12 @@ class Worker:
         """Ends the runs of roll-outs; those that go on later are marked so."""
         for run_id in self._runs.values():
             last = self._told.get(run_id)
-            if last is None or last.state == SCORING:
-                status = "SCHEDULED" if last else "FINISHED"
-                with suppress(MlflowException, OSError):  # the server may be what went away
-                    self.client.update_run(run_id, status=status)
+            with suppress(MlflowException, OSError):  # the server may be what went away
+                if last is None:  # nothing came of it
+                    stopped = self.stopped.is_set()
+                    self.client.set_terminated(run_id, "KILLED" if stopped else "FINISHED")
+                elif last.state == SCORING:
+                    self.client.update_run(run_id, status="SCHEDULED")
         self._runs.clear()
 
     def _over(self) -> bool:
@@ -266,6 +267,13 @@ class Worker:
         if covered and covered.images:
             answered = covered.answered + done
             self.client.log_metric(run_id, "coverage", answered / covered.images, step=answered)
+
+
+def _done(scored: list[Scored], followed: Followed) -> str:
+    done = scoring.total(scored) if scored else None
+    if done and (done.images or done.unreadable):
+        return told(done)
+    return "nothing was scored" if followed.covered.missing else "nothing to score"
 
 
 def _readers(followed: Followed) -> str:

@@ -143,6 +143,16 @@ def said(capsys, *arguments):
     return capsys.readouterr().out
 
 
+def test_a_pointer_that_is_named_and_points_at_nothing_is_an_error(client, lake, versions, capsys):
+    point(client, versions[0])
+    follow(client, lake)
+    with pytest.raises(UserError, match="has no alias 'chamption'"):
+        said(capsys, "--lake", lake, "--pointers", f"models:/photos@chamption,{POINTER}")
+    assert f"{POINTER}: nothing. Why: " in capsys.readouterr().out
+    client.delete_registered_model_alias("photos", "champion")
+    assert f"{POINTER}: it points at nothing. Why: " in said(capsys, "--lake", lake)
+
+
 def test_the_table_fits_a_hundred_columns_and_json_says_the_same(client, lake, versions, capsys):
     name = "a_rather_long_name_of_a_registered_model_of_someone_s_photos"
     long = register(client, name)

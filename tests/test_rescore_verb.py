@@ -84,7 +84,7 @@ def test_bytes_and_minutes_bound_a_run_too(client, filled, versions, capsys):
     rescore(filled, "--max_bytes", "1")
     assert "1 images scored" in capsys.readouterr().out
     rescore(filled, "--max_minutes", "0.000001")
-    assert "nothing to score" in capsys.readouterr().out
+    assert "nothing was scored" in capsys.readouterr().out
     assert 7 == ledger.read(filled).of(POINTER)[-1].covered.missing
 
 
@@ -143,6 +143,7 @@ def test_sigterm_ends_after_the_wave_and_marks_the_run(client, filled, versions,
     os.kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert (130, True) == (process.returncode, "what was committed stands" in said)
+    assert 1 == said.count("Stopping after what is at hand")
     [last] = client.search_runs(
         [client.get_experiment_by_name("tests").experiment_id],
         "tags.`mlproject.verb` = 'rescore'",
