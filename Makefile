@@ -8,8 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(shell grep '^uv==' requirements.txt)
 LANE := python -m pytest -m
 # A Spark session's commits are one thread of its JVM: two sessions use two cores. A file's tests
-# stay together, as they share what is costly to make.
-TWO := -n 2 --dist loadfile
+# stay together, as they share what is costly to make, in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -24,6 +24,12 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["SPARK_CONF_DIR"] = str(PROJECT / "tests" / "spark")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that two processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def spark():
     from mlproject.session import session

@@ -18,7 +18,7 @@ from tests.conftest import photo, photos, verb
 from tests.roll_outs import require_sound
 from tests.versions_for_tests import register_colours
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 POINTER = "models:/photos@champion"
 PATIENCE_S = 240  # of a busy machine, below the interval of these watches
