@@ -30,7 +30,7 @@ import json, sys
 from deltalake import DeltaTable
 lake, pointer = sys.argv[1:]
 reads, wrong = 0, []
-while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], [], 0.2)[0]:
+while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], [], 0.5)[0]:
     ledger = DeltaTable(f"{lake}/rollouts").to_pandas().sort_values("at")
     ledger = ledger[(ledger.pointer == pointer) & (ledger.state == "serving")]
     now = ledger.iloc[-1]
@@ -83,11 +83,10 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         process, lives = rescore(), lives + 1
         if lives % 2:
             registry.move(client, dice.choice(versions), alias="champion")
-        if lives % 3 == 0:
-            images_come(2)
+        images_come(1)  # so that there is always something to do
         with contextlib.suppress(subprocess.TimeoutExpired):  # it has ended before
             # Nothing is written in the first third: Python and MLflow are loaded.
-            process.communicate(timeout=life * dice.uniform(0.3, 1.1))
+            process.communicate(timeout=life * dice.uniform(0.3, 1))
         killed += process.poll() is None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
