@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 
 STAGES = ("None", "Staging", "Production", "Archived")  # Source: MLflow, model_version_stages
 
@@ -198,5 +198,5 @@ def _try(call: Callable[[], object], failed: str) -> None:
             warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and work
             call()
     except MlflowException as error:
-        reason = str(error).splitlines()[0].removeprefix(f"{error.error_code}: ")
+        reason = first_line(error).removeprefix(f"{error.error_code}: ")
         raise UserError(f"{failed}: {reason}") from error

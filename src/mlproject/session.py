@@ -21,7 +21,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject import java
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 from mlproject.files import output_to, write_whole
 
 # What Delta asks Ivy for that Spark brings itself: 13 MB to fetch instead of 87 MB.
@@ -296,4 +296,4 @@ def _why_not(error: Exception, log: Path) -> str:
             "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
             f"(spark.jars.ivySettings), and run again. Spark's words: {log}"
         )
-    return f"Spark did not start ({str(error).splitlines()[0]}). Its words: {log}"
+    return f"Spark did not start ({first_line(error)}). Its words: {log}"

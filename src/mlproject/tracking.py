@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
@@ -63,7 +63,7 @@ def connect() -> MlflowClient:
     except MlflowException as error:
         raise UserError(
             f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']!r} does not answer "
-            f"({str(error).splitlines()[0]}). Start the server, or name another one"
+            f"({first_line(error)}). Start the server, or name another one"
         ) from error
     return client
 

@@ -23,7 +23,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from mlproject.doorbell import PATH
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 
 NAME = "mlproject-watch"
 SECRET = "MLPROJECT_WEBHOOK_SECRET"  # noqa: S105 - the variable's name, not the secret
@@ -116,7 +116,7 @@ def _hooks(client: MlflowClient) -> list[Webhook]:
 
 def _need(error: MlflowException) -> str:
     """What the server needs, in one line."""
-    reason = str(error).splitlines()[0].removeprefix(f"{error.error_code}: ")
+    reason = first_line(error).removeprefix(f"{error.error_code}: ")
     if "URL scheme" in reason:
         return (
             f"{reason} Put https before the receiver, or start the MLflow server with "
