@@ -74,14 +74,15 @@ def main(arguments: argparse.Namespace) -> None:
         os.environ.setdefault(name, value)
     client = tracking.connect()
     lake = lakes.locate_to_write(arguments.lake)
-    with tracking.run("watch", vars(arguments)) as run, stopped_by_signals() as stopped:
+    with tracking.run("watch", vars(arguments), own=True) as run, stopped_by_signals() as stopped:
         bell = threading.Event()
         watch = _Watch(arguments, client, lake, run, stopped)
         with _doorbell(arguments, client, bell), contextlib.closing(watch):
             watch.until_stopped(bell)
         print(f"Stopped after {watch.looks} looks; what was committed stands", flush=True)
         with contextlib.suppress(MlflowException, OSError):  # a server that is away now
-            mlflow.end_run("KILLED")
+            while mlflow.active_run():
+                mlflow.end_run("KILLED")
 
 
 @contextlib.contextmanager

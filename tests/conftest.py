@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,12 +108,13 @@ def photo(colour: tuple[int, int, int], seed: int = 0, size: tuple[int, int] = (
 
 
 def photos(folder: Path, count: int, label: str = "red", seed: int = 0) -> Path:
-    """`count` photos in `folder/label`; gives back `folder`."""
+    """`count` photos in `folder/label`, which have settled; gives back `folder`."""
     colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
     (folder / label).mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        content = photo(colours[label], seed * 10_000 + number)
-        (folder / label / f"{number:03}.jpg").write_bytes(content)
+        file = folder / label / f"{number:03}.jpg"
+        file.write_bytes(photo(colours[label], seed * 10_000 + number))
+        os.utime(file, (time.time() - 60,) * 2)
     return folder
 
 

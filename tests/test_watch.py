@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from mlproject import ledger, registry
 from tests import mlflow_servers
 from tests.bells import EVENT, SECRET, Bell, signed
-from tests.conftest import photo, photos, verb
+from tests.conftest import PROJECT, photo, photos, verb
 from tests.roll_outs import require_sound
 from tests.versions_for_tests import register_colours
 
@@ -27,10 +28,10 @@ PATIENCE_S = 240  # of a busy machine, below the interval of these watches
 class Watch:
     """A watch at work, and all that it said."""
 
-    def __init__(self, folder, *arguments, **environment):
-        self.process = verb("watch", *arguments, cwd=folder, **environment)
-        self.said = []
-        threading.Thread(target=self._read, daemon=True).start()
+    def __init__(self, process):
+        self.process, self.said = process, []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
@@ -38,7 +39,16 @@ class Watch:
 
     def until(self, words, count=1):
         """Waits until so many lines hold these words."""
-        wait(lambda: sum(words in line for line in self.said) >= count, self.told)
+
+        def holds():
+            ended = self.process.poll() is not None
+            if ended:  # and what it said last is read
+                self.reader.join(10)
+            found = sum(words in line for line in self.said) >= count
+            assert found or not ended, self.told()
+            return found
+
+        wait(holds, self.told)
 
     def told(self):
         return "\n".join([*self.said, f"exit status {self.process.poll()}"])
@@ -102,13 +112,13 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
     registry.move(client, versions[0], alias="champion")
     photos(tmp_path / "photos", 5, "red")
     lake, heard = str(tmp_path / "lake"), mlflow_servers.free_port()
-    with Watch(
-        tmp_path,
+    words = (
         *("--pointers", f"{POINTER},models:/nobody@champion", "--lake", lake),
         *("--source", str(tmp_path / "photos"), "--interval", "300", "--idle", "1"),
         *("--webhook", f"http://127.0.0.1:{heard}/mlflow", "--listen", f"127.0.0.1:{heard}"),
-        MLPROJECT_WEBHOOK_SECRET=SECRET,
-    ) as watch:
+    )
+    begun = verb("watch", *words, cwd=tmp_path, MLPROJECT_WEBHOOK_SECRET=SECRET)
+    with Watch(begun) as watch:
         watch.until("health:")
         assert 1 == serving(lake)
         assert any("There is no model 'nobody'" in line for line in watch.said)
@@ -145,11 +155,11 @@ def test_a_full_disk_is_told_and_readers_follow_once_there_is_room(server, tmp_p
     registry.move(client, versions[0], alias="champion")
     photos(tmp_path / "photos", 5, "red")
     lake = str(tmp_path / "lake")
-    with Watch(
-        tmp_path,
+    words = (
         *("--pointers", POINTER, "--lake", lake, "--source", str(tmp_path / "photos")),
         *("--interval", "1", "--idle", "3600"),
-    ) as watch:
+    )
+    with Watch(verb("watch", *words, cwd=tmp_path)) as watch:
         wait(lambda: serving(lake) == 1, watch.told)
 
         def room(process, size):  # a file that may not grow is all that a writer of files sees
@@ -168,6 +178,27 @@ def test_a_full_disk_is_told_and_readers_follow_once_there_is_room(server, tmp_p
         wait(lambda: serving(lake) == 2, watch.told)
         require_sound(lake)
         watch.stop()
+
+
+def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_path):
+    words = ("-P", f"lake={tmp_path}/lake", "-P", "interval=1")
+    kept = {key: word for key, word in os.environ.items() if key != "MLFLOW_EXPERIMENT_ID"}
+    begun = subprocess.Popen(
+        ["mlflow", "run", str(PROJECT), "-e", "watch", "--env-manager", "local", *words],
+        env={**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with Watch(begun) as watch:
+        watch.until("There is no table")
+        subprocess.run(["pkill", "-g", str(begun.pid), "-f", "pipelines.watch"], check=True)
+        assert 0 == begun.wait(60), watch.told()
+    runs = mlflow.search_runs(experiment_names=["tests"], output_format="list")
+    (own,) = (run for run in runs if "mlflow.parentRunId" in run.data.tags)
+    assert ("watch", "KILLED") == (own.info.run_name, own.info.status)
+    assert {"interval", "lake"} <= set(own.data.params)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def connect() -> MlflowClient:
 
 
 @contextmanager
-def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
+def run(verb: str, parameters: Mapping[str, object], *, own: bool = False) -> Iterator[Run]:
     """The MLflow run of one verb: that of `mlflow run` where it started us, else a new one.
 
     Inside another run, such as that of `main`, it is that run's child.
@@ -77,7 +77,14 @@ def run(verb: str, parameters: Mapping[str, object]) -> Iterator[Run]:
     Args:
         verb: Name of the run and value of the tag `mlproject.verb`.
         parameters: Logged, but for those that `mlflow run` has logged already.
+        own: A child of the run of `mlflow run`, whose status says KILLED for good: in its own run
+            `mlflow run` overwrites that by the exit status. Source: MLflow 3.17,
+            mlflow.projects._maybe_set_run_terminated, which compares the status with numbers.
     """
+    if own and os.environ.get("MLFLOW_RUN_ID"):
+        with run(verb, {}), run(verb, parameters) as child:
+            yield child
+        return
     with mlflow.start_run(nested=mlflow.active_run() is not None) as opened:
         mlflow.set_tag("mlproject.verb", verb)
         if MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
