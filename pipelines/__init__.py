@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError
 
 from mlproject.errors import MlprojectError, UserError, first_line
 from mlproject.frameworks import OnTold
@@ -63,10 +63,18 @@ def in_words(error: Exception) -> str:
     return _spark_words(error) or first_line(error)
 
 
+def spark_ended(error: Exception) -> bool:
+    """Whether an error tells that Spark's JVM is gone, or about to go."""
+    if isinstance(error, Py4JJavaError):
+        return "SparkContext was shut down" in str(error) or "stopped SparkContext" in str(error)
+    cut_off = isinstance(error, Py4JError) and "Trace:" not in str(error)  # no answer came
+    return cut_off or isinstance(error, ConnectionRefusedError)
+
+
 def _spark_words(error: Exception) -> str | None:
     """The root cause that Spark tells of, such as a full disk; None for another error."""
-    if isinstance(error, ConnectionRefusedError | Py4JNetworkError):
-        return "its JVM ended, as one does that has no memory left (spark.driver.memory)"
+    if spark_ended(error):
+        return "its JVM ended, as one does that is stopped or out of memory (spark.driver.memory)"
     if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
@@ -79,6 +87,8 @@ def _spark_words(error: Exception) -> str | None:
 def _be_quiet() -> None:
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # py4j prints a traceback when the JVM dies, of which `command` tells.
+    logging.getLogger().addFilter(lambda record: record.msg != "Exception while sending command.")
     # It warns of env_manager="local", which `score` checks the requirements for itself.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
     # A version has few files.

@@ -20,7 +20,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
@@ -36,6 +36,7 @@ from pipelines import (
     listed,
     rescore,
     say_wait,
+    spark_ended,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
@@ -142,8 +143,8 @@ class _Watch:
             except FAULTS as error:
                 self.failed += 1
                 self._say_once("", in_words(error))
-                if isinstance(error, Py4JNetworkError | ConnectionError):
-                    self.close()  # the JVM may have died
+                if spark_ended(error):
+                    self.close()
             else:
                 if self.failed:  # pointers are tried at once
                     self.tries.clear()
@@ -192,8 +193,8 @@ class _Watch:
             if plan.pointer in follows:  # though it may have moved again since
                 self.behind.pop(plan.pointer, None)
             return
-        if isinstance(faults[0], Py4JNetworkError | ConnectionError):
-            raise faults[0]  # the JVM, or the server, has gone
+        if spark_ended(faults[0]):
+            raise faults[0]
         if plan.action == REFUSED:
             return  # as was known: it was followed for the version that readers see
         words = in_words(faults[0]).removeprefix(f"{plan.pointer}: ")

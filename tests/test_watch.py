@@ -149,7 +149,9 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
             assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
 
 
-def test_a_full_disk_is_told_and_readers_follow_once_there_is_room(server, tmp_path):
+def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_told_and_lose_nothing(
+    server, tmp_path
+):
     client, _ = server
     versions = [register_colours("photos", reverse=reverse) for reverse in (False, True)]
     registry.move(client, versions[0], alias="champion")
@@ -176,8 +178,23 @@ def test_a_full_disk_is_told_and_readers_follow_once_there_is_room(server, tmp_p
         assert 1 == serving(lake)
         room(watch.process.pid, resource.RLIM_INFINITY)
         wait(lambda: serving(lake) == 2, watch.told)
+
+        [java] = watch.javas()  # it has died for want of memory
+        os.kill(java, signal.SIGKILL)
+        photos(tmp_path / "photos", 1, "green")
+        wait(lambda: ledger.read(lake).serving(POINTER).covered.images == 6, watch.told)
         require_sound(lake)
-        watch.stop()
+
+        registry.move(client, register_colours("photos"), alias="champion")
+        wait(lambda: ledger.read(lake).entries[-1].state == "scoring", watch.told)
+        os.killpg(watch.process.pid, signal.SIGTERM)  # Spark too, as systemd does
+        assert 0 == watch.process.wait(60), watch.told()
+        watch.until("Stopped after ")
+    assert not any("Traceback" in line for line in watch.said), watch.told()
+    require_sound(lake)
+    runs = mlflow.search_runs(experiment_names=["watched"], output_format="list")
+    (own,) = (run for run in runs if run.info.run_name == "watch")
+    assert "KILLED" == own.info.status
 
 
 def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_path):

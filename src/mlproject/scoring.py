@@ -173,15 +173,17 @@ class _Run:
         for wave in found:
             if stop():
                 break
-            appended = self.append(wave, todo, since)
+            appended = self.append(wave, todo, since, stop)
             if appended is None:
                 return tables.snapshot(self.spark, self.lake, since.table, since.filler), False
             since = appended
             on_wave(self.done, count)
         return since, True
 
-    def append(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
-        """Scores a wave in one commit; None when another scorer came first."""
+    def append(
+        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
+    ) -> Snapshot | None:
+        """Scores a wave in one commit; None when another scorer came first, or it was stopped."""
         crashes = 0
         while True:
             if self.answer is None:
@@ -195,6 +197,8 @@ class _Run:
                 self.answer = prediction_rows.guarded(self.spark, self.version, self.folder)
             except workers.CrashedError as error:
                 crashes += 1
+                if stop():  # who stops us may have stopped the workers too
+                    return None
                 if crashes == TRIES:
                     raise RefusedError(
                         f"{self.version.uri} cannot score: {TRIES} times {error}"

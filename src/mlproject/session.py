@@ -102,8 +102,7 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     try:
         yield started
     finally:
-        with contextlib.suppress(Py4JError, OSError):  # the JVM has died: what it died of is told
-            started.stop()
+        _stop(started)
         shutil.rmtree(log.parent, ignore_errors=True)
 
 
@@ -163,6 +162,16 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
         return spark.createDataFrame(table)
 
 
+def _stop(spark: SparkSession) -> None:
+    """Ends a session; after one whose JVM has died, the next one starts a JVM of its own."""
+    try:
+        spark.stop()
+    except (Py4JError, OSError):
+        spark.sparkContext.stop()  # ends what is left in this process: Java was asked before
+        SparkSession._instantiatedSession = SparkSession._activeSession = None
+        end_jvm()
+
+
 def _start(name: str, log: Path) -> SparkSession:
     home = java.home()
     if home is not None:
@@ -205,6 +214,8 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
     _require_delta(spark)
     _remember_jars(spark)
     _ship_package(spark)
+    counters: Any = spark.sparkContext._accumulatorServer
+    counters.handle_error = lambda *_: None  # of a JVM that died, which the call at hand tells
     return spark
 
 
