@@ -81,6 +81,8 @@ def _spark_words(error: Exception) -> str | None:
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     if "Python worker" in lines[0]:  # a traceback, whose last line is the error
         return lines[-1]
+    if lines[0].startswith("An error occurred while calling"):  # what comes next is Java's
+        lines = [line.removeprefix(": ") for line in lines[1:]] or lines
     return causes[-1] if causes else lines[0]
 
 

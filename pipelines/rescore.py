@@ -10,11 +10,10 @@ import time
 from contextlib import closing, suppress
 from functools import partial
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JJavaError  # a worker that crashes is no PySparkException
+from py4j.protocol import Py4JError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
 from mlproject import (
@@ -48,7 +47,8 @@ from pipelines import (
 from pipelines import parser as new_parser
 from pipelines.score import add_task_timeout, files_of, require_task_timeout, told
 
-FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JJavaError)
+# A JVM that has ended refuses connections.
+FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, ConnectionRefusedError)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,20 +172,20 @@ class Worker:
         return faults
 
     def log(self) -> None:
-        """Logs what was done to the verb's run."""
+        """Logs what was done to the verb's run; by the client, as MLflow's others ask Spark too."""
         images = sum(scored.images for scored in self.scored)
         seconds = sum(scored.seconds for scored in self.scored)
-        mlflow.log_metrics(
-            {
-                "images": images,
-                "images_per_second": images / seconds if seconds else 0,
-                "errors": sum(scored.errors for scored in self.scored),
-            }
-        )
+        metrics = {
+            "images": images,
+            "images_per_second": images / seconds if seconds else 0,
+            "errors": sum(scored.errors for scored in self.scored),
+        }
         if self.done:
-            mlflow.log_metric("coverage", min(found.covered.coverage for found in self.done))
+            metrics["coverage"] = min(found.covered.coverage for found in self.done)
             served = [f"{found.version.pointer} = {found.version.uri}" for found in self.done]
-            mlflow.set_tag("mlproject.serving", ", ".join(served))
+            self.client.set_tag(self.run.info.run_id, "mlproject.serving", ", ".join(served))
+        for key, value in metrics.items():
+            self.client.log_metric(self.run.info.run_id, key, value)
 
     def close(self) -> None:
         """Ends the runs of roll-outs; those that go on later are marked so."""

@@ -142,7 +142,10 @@ class _Watch:
                 self._tell_health(plans)
             except FAULTS as error:
                 self.failed += 1
-                self._say_once("", in_words(error))
+                words = in_words(error)
+                if self.stopped.is_set():  # Spark may have been stopped too, in any of its steps
+                    words = f"stopped amid its work, which the next watch does ({words})"
+                self._say_once("", words)
                 if spark_ended(error):
                     self.close()
             else:
@@ -193,7 +196,7 @@ class _Watch:
             if plan.pointer in follows:  # though it may have moved again since
                 self.behind.pop(plan.pointer, None)
             return
-        if spark_ended(faults[0]):
+        if self.stopped.is_set() or spark_ended(faults[0]):
             raise faults[0]
         if plan.action == REFUSED:
             return  # as was known: it was followed for the version that readers see
