@@ -6,8 +6,9 @@ Faults of single images are data (an `error` code in a table), never one of thes
 
 
 def first_line(error: Exception) -> str:
-    """The first words of an error, in one line that is never empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    """The first words of an error, in a line that is never empty; of MLflow's without its code."""
+    words = str(error).strip().removeprefix(f"{getattr(error, 'error_code', '')}: ")
+    return (words.splitlines() or [type(error).__name__])[0].strip()
 
 
 class MlprojectError(Exception):

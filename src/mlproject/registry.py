@@ -198,5 +198,4 @@ def _try(call: Callable[[], object], failed: str) -> None:
             warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and work
             call()
     except MlflowException as error:
-        reason = first_line(error).removeprefix(f"{error.error_code}: ")
-        raise UserError(f"{failed}: {reason}") from error
+        raise UserError(f"{failed}: {first_line(error)}") from error

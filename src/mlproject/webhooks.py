@@ -116,7 +116,7 @@ def _hooks(client: MlflowClient) -> list[Webhook]:
 
 def _need(error: MlflowException) -> str:
     """What the server needs, in one line."""
-    reason = first_line(error).removeprefix(f"{error.error_code}: ")
+    reason = first_line(error)
     if "URL scheme" in reason:
         return (
             f"{reason} Put https before the receiver, or start the MLflow server with "
