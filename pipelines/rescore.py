@@ -215,8 +215,10 @@ class Worker:
             self.client.set_terminated(self._runs.pop(version))
             run_id = self._run_id(version, None)
             scoring_runs.describe(self.client, run_id, version, files, kind)
+        now = ledger.read(lake).serving(str(version.pointer))
         settings = scoring.Settings(
             run_id=run_id,
+            isolate=now is not None and now.version == version,
             max_images=self.images,
             max_bytes=self.size_bytes,
             task_timeout=self.arguments.task_timeout,

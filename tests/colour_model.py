@@ -7,8 +7,10 @@ Models-from-code like those in models/, without a framework; what it answers dep
 import ctypes
 import io
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -27,6 +29,8 @@ class ColourModel(mlflow.pyfunc.PythonModel):
             raise RuntimeError("no such thing")
 
     def predict(self, context, model_input, params=None):
+        if self.fault == "always":
+            raise ValueError("no photos, please")
         answers = pd.DataFrame([self._answer(content) for content in model_input["content"]])
         if self.fault == "rows":
             return answers.iloc[:-1]
@@ -56,6 +60,8 @@ class ColourModel(mlflow.pyfunc.PythonModel):
     def _wrong(self, scores):
         if self.fault == "raises":
             raise ValueError("no blue, please")
+        if self.fault == "greedy":
+            _exhaust_memory()
         if self.fault == "crashes":
             ctypes.string_at(0)
         if self.fault == "killed":
@@ -65,6 +71,19 @@ class ColourModel(mlflow.pyfunc.PythonModel):
         if self.fault == "nan":
             return [float("nan")] * len(scores)
         return [2 * score for score in scores] if self.fault == "sum" else scores
+
+
+def _exhaust_memory():
+    """Takes all that a process with a limit may have."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))
+    try:
+        taken = []
+        while True:
+            taken.append(bytearray(2**24))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 mlflow.models.set_model(ColourModel())

@@ -35,8 +35,9 @@ def said(spark, lake, version):
 FINE = [("red", "")] * 6
 
 
-def test_a_version_that_raises_on_one_image_answers_the_others(spark, filled, store):
-    version = register_colours("raising", fault="raises")
+@pytest.mark.parametrize("fault", ["raises", "greedy"])
+def test_a_version_that_raises_on_one_image_answers_the_others(spark, filled, store, fault):
+    version = register_colours(f"raising_{fault}", fault=fault)
     scored = score(spark, filled, version)
     assert (7, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), *FINE] == said(spark, filled, version)
@@ -49,8 +50,10 @@ def test_an_answer_that_is_none_gets_a_code(spark, filled, store, fault, error):
     assert [("", error), *FINE] == said(spark, filled, version)
 
 
-@pytest.mark.parametrize("fault", ["rows", "columns"])
-def test_wrong_rows_or_columns_are_errors_of_every_image(spark, filled, store, fault):
+@pytest.mark.parametrize("fault", ["rows", "columns", "always"])
+def test_wrong_rows_or_columns_and_raising_always_are_errors_of_every_image(
+    spark, filled, store, fault
+):
     version = register_colours(f"wrong_{fault}", fault=fault)
     scored = score(spark, filled, version)
     assert (7, 7) == (scored.images, scored.errors)
@@ -72,6 +75,20 @@ def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fa
         score(spark, filled, version, task_timeout=20)
     answered = deltalake.DeltaTable(f"{filled}/predictions").to_pandas()
     assert version.model_id not in set(answered.model_id)
+
+
+def test_an_image_that_kills_workers_is_told_apart_where_the_version_is_known_to_be_well(
+    spark, filled, store
+):
+    version = register_colours("isolated", fault="crashes")
+    images = deltalake.DeltaTable(f"{filled}/images").to_pandas()
+    blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
+    with pytest.raises(RefusedError, match="2 times a worker process died"):
+        scoring.score(spark, filled, version, settings=Settings(isolate=True), only=blue)
+    assert [] == said(spark, filled, version)
+    scored = score(spark, filled, version, isolate=True)
+    assert (7, 1) == (scored.images, scored.errors)
+    assert [("", "model_failed"), *FINE] == said(spark, filled, version)
 
 
 def test_a_fault_does_not_harm_the_next_version(spark, filled, store):

@@ -19,6 +19,7 @@ FLOORS = (
     {
         *(
             "java",
+            "delta_jars",
             "session",
             "s3",
             "walking",

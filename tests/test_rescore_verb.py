@@ -135,6 +135,20 @@ def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
     assert (versions[0].version, 9) == (now.version.version, now.covered.answered)
 
 
+def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_comes_with_it(
+    spark, client, filled, tmp_path
+):
+    ill = register_colours("rolled", fault="crashes")
+    point(client, ill)
+    rescore(filled)
+    (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
+    (tmp_path / "source" / "green.jpg").write_bytes(photo((30, 200, 30), 8))
+    ingesting.ingest(spark, filled, sources.listing(str(tmp_path / "source")))
+    rescore(filled)
+    now = ledger.read(filled).serving(POINTER)
+    assert (ill.version, 10, 1) == (now.version.version, now.covered.answered, now.covered.errors)
+
+
 def test_sigterm_ends_after_the_wave_and_marks_the_run(client, filled, versions, tmp_path):
     point(client, versions[1])
     process = verb("rescore", "--lake", filled, "--pointers", POINTER, cwd=tmp_path)

@@ -131,10 +131,10 @@ def test_an_error_without_words_is_told_by_its_name(client, lake, capsys, monkey
     watch = watching(client, lake, stopped=stopped)
 
     def look():
-        stopped.set()
         raise TimeoutError
 
     monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr(watch, "_wait", lambda bell: stopped.set())
     watch.until_stopped(threading.Event())
     assert "This look failed: TimeoutError" in capsys.readouterr().err
 

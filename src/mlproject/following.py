@@ -165,7 +165,8 @@ class _Look:
             try:
                 unreadable = self._score(self.target, self._interrupted)
             except RefusedError as error:
-                self._fail(str(error))
+                if not self.work.stop():  # who stops us may have stopped the workers too
+                    self._fail(str(error))
         # The ledger first, then the pointer: who moves readers after it makes our row lose.
         self.page = self._reread()
         moved = resolve(self.client, self.pointer)

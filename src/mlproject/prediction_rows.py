@@ -83,6 +83,12 @@ def guarded(spark: SparkSession, version: Version, folder: Path) -> Column:
     return _answer(spark, version, str(folder / "guarded"))
 
 
+def failed() -> Column:
+    """The answer `model_failed` to any image, without a worker."""
+    answer = F.from_json(F.lit(f'{{"error": "{MODEL_FAILED}"}}'), ANSWER)
+    return answer.alias("answer")
+
+
 def _answer(spark: SparkSession, version: Version, uri: str) -> Column:
     with workers.of(spark, version):
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=ANSWER, env_manager="local")

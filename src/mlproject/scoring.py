@@ -19,6 +19,7 @@ from mlproject.waves import Wave, first, waves
 WAVE_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
 WAVE_BYTES_A_SLOT = 512 * 1024**2  # bytes a commit and task slot
 TRIES = 2  # of a wave whose worker died: once may be the machine's fault
+SUSPECTS = 3  # images a scoring that may be to blame for dead workers, and not the version
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Settings:
     """Bytes to read at most, and one image at least; 0 = no limit."""
     task_timeout: float = 600
     """Seconds in which some task of a wave must end, or its workers hang."""
+    isolate: bool = False
+    """Whether an image that kills the workers is found, by halving its wave, and gets the error
+    `model_failed` once the version has answered others: for versions known to be well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ def score(
         on_wave: Told the images done and the images to do, after each commit.
 
     Raises:
-        RefusedError: The version cannot be loaded, or its workers die or hang repeatedly.
+        RefusedError: The version cannot be loaded, or its workers die or hang repeatedly; where
+            images are isolated: die of more than three of them, or of all that there are.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(spark, lake, version, settings, Path(folder))
@@ -143,6 +148,7 @@ class _Run:
         self.done = self.errors = self.size_bytes = 0
         self.answer: Column | None = None
         self.guarded = False
+        self.suspects: list[Wave] = []
 
     def pending(self, since: Snapshot, only: Sequence[str] | None) -> DataFrame:
         """What is to be scored of that which is pending, within the limits."""
@@ -169,21 +175,40 @@ class _Run:
         slots = self.spark.sparkContext.defaultParallelism
         images = self.settings.wave_images or WAVE_IMAGES_A_SLOT * slots
         found = waves(todo, images, WAVE_BYTES_A_SLOT * slots)
-        count = self.done + sum(wave.images for wave in found)
+        count, self.suspects = self.done + sum(wave.images for wave in found), []
         for wave in found:
             if stop():
-                break
-            appended = self.append(wave, todo, since, stop)
+                return since, True
+            appended = self.append(wave, todo, since)
             if appended is None:
                 return tables.snapshot(self.spark, self.lake, since.table, since.filler), False
             since = appended
             on_wave(self.done, count)
+        for wave in self.suspects:
+            if self.done == self.errors:  # it has answered none: this is no fault of images
+                raise self._refused(f"{TRIES} times a worker process died")
+            since = self._append(wave, todo, since, prediction_rows.failed()) or since
         return since, True
 
-    def append(
-        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
-    ) -> Snapshot | None:
-        """Scores a wave in one commit; None when another scorer came first, or it was stopped."""
+    def append(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
+        """Scores a wave in one commit; None when another scorer came first."""
+        try:
+            return self._tried(wave, todo, since)
+        except workers.CrashedError as error:
+            hung, known = isinstance(error, workers.HungError), len(self.suspects)
+            if hung or known == SUSPECTS or not self.settings.isolate:
+                raise self._refused(f"{TRIES} times {error}") from error
+        halves = wave.halves(todo)
+        if sum(half.images for half in halves) == 1:
+            self.suspects += halves
+            return since
+        appended: Snapshot | None = since
+        for half in halves:
+            if appended is not None:
+                appended = self.append(half, todo, appended)
+        return appended
+
+    def _tried(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
         crashes = 0
         while True:
             if self.answer is None:
@@ -192,17 +217,13 @@ class _Run:
                 return self._append(wave, todo, since, self.answer)
             except workers.RaisedError as error:
                 if self.guarded:  # what raises now is not the answer to an image
-                    raise RefusedError(f"{self.version.uri} cannot score: {error}") from error
+                    raise self._refused(str(error)) from error
                 self.guarded = True
                 self.answer = prediction_rows.guarded(self.spark, self.version, self.folder)
-            except workers.CrashedError as error:
+            except workers.CrashedError:
                 crashes += 1
-                if stop():  # who stops us may have stopped the workers too
-                    return None
                 if crashes == TRIES:
-                    raise RefusedError(
-                        f"{self.version.uri} cannot score: {TRIES} times {error}"
-                    ) from error
+                    raise
 
     def _append(
         self, wave: Wave, todo: DataFrame, since: Snapshot, answer: Column
@@ -220,6 +241,9 @@ class _Run:
             self.done, self.errors = self.done + seen.rows, self.errors + seen.errors
             self.size_bytes += seen.size_bytes
         return appended
+
+    def _refused(self, why: str) -> RefusedError:
+        return RefusedError(f"{self.version.uri} cannot score: {why}")
 
     def scored(self, since: Snapshot) -> Scored:
         """What it came to."""

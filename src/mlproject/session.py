@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,9 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject import java
+from mlproject import delta_jars, java
 from mlproject.errors import UserError, first_line
-from mlproject.files import output_to, write_whole
-
-# What Delta asks Ivy for that Spark brings itself: 13 MB to fetch instead of 87 MB.
-SPARK_BRINGS = (
-    "com.fasterxml.jackson.*:*",
-    "com.github.luben:*",
-    "com.google.code.findbugs:*",
-    "commons-*:*",
-    "io.airlift:*",
-    "javax.annotation:*",
-    "org.apache.*:*",
-    "org.locationtech.jts:*",
-    "org.roaringbitmap:*",
-    "org.slf4j:*",
-    "org.xerial.snappy:*",
-)
+from mlproject.files import output_to
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -176,7 +160,7 @@ def _start(name: str, log: Path) -> SparkSession:
     home = java.home()
     if home is not None:
         os.environ["JAVA_HOME"] = str(home)
-    if "PYSPARK_GATEWAY_PORT" in os.environ or _known_jars():
+    if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
         return _start_with_jars(name, log)
     print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two Ivys that fill one cache at once leave broken jars; who waited finds them there.
@@ -195,7 +179,7 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
         defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
     if not submitted:
-        wanted |= _jars()
+        wanted |= delta_jars.settings()
         if master.startswith("local"):
             wanted |= LOCAL | {"spark.driver.memory": f"{_heap(master)}m"}
     builder = SparkSession.Builder().appName(name)
@@ -212,7 +196,7 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_why_not(error, log)) from error
     _require_delta(spark)
-    _remember_jars(spark)
+    delta_jars.remember(spark)
     _ship_package(spark)
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the call at hand tells
@@ -241,46 +225,13 @@ def _spark_defaults() -> dict[str, str]:
     return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
-def _jar_list() -> Path:
-    versions = f"{metadata.version('delta-spark')}-spark-{metadata.version('pyspark')}"
-    return java.cache_folder() / f"delta-{versions}-jars.txt"
-
-
-def _known_jars() -> list[str]:
-    """Delta's jars as Ivy fetched them last time; none when one of them lies there no more."""
-    known = _jar_list().read_text(encoding="utf-8").split("\n") if _jar_list().is_file() else []
-    return known if all(Path(jar).is_file() for jar in known) else []
-
-
-def _jars() -> dict[str, str]:
-    known = _known_jars()
-    if known:
-        return {"spark.jars": ",".join(known)}
-    return {
-        "spark.jars.packages": _delta_package(),
-        "spark.jars.excludes": ",".join(SPARK_BRINGS),
-    }
-
-
-def _delta_package() -> str:
-    spark = ".".join(metadata.version("pyspark").split(".")[:2])
-    return f"io.delta:delta-spark_{spark}_2.13:{metadata.version('delta-spark')}"
-
-
-def _remember_jars(spark: SparkSession) -> None:
-    conf = spark.sparkContext.getConf()
-    if conf.get("spark.jars.packages") == _delta_package() and conf.get("spark.jars"):
-        jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]
-        write_whole(_jar_list(), "\n".join(jars))
-
-
 def _require_delta(spark: SparkSession) -> None:
     extensions = str(spark.conf.get("spark.sql.extensions", ""))
     on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
     if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
         raise UserError(
             f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
-            f"Start it with --packages {_delta_package()} and "
+            f"Start it with --packages {delta_jars.package()} and "
             + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
         )
 

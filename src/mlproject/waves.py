@@ -1,7 +1,7 @@
 """How the images of one scoring are divided into waves, each one commit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
@@ -30,6 +30,13 @@ class Wave:
     def of(self, todo: DataFrame) -> DataFrame:
         """The pending images that it holds."""
         return todo.where(self.holds())
+
+    def halves(self, todo: DataFrame) -> list["Wave"]:
+        """Waves of about half its images each, which are counted; none that is empty."""
+        slices = 2 * self.slices
+        parts = [replace(self, slice=self.slice + more, slices=slices) for more in (0, self.slices)]
+        counted = [replace(part, images=part.of(todo).count()) for part in parts]
+        return [part for part in counted if part.images]
 
 
 def waves(todo: DataFrame, most_images: int, most_bytes: int) -> list[Wave]:

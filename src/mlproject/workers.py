@@ -39,7 +39,11 @@ class RaisedError(MlprojectError):
 
 
 class CrashedError(MlprojectError):
-    """A worker process died, was killed, or did not end any task for too long."""
+    """A worker process died or was killed."""
+
+
+class HungError(CrashedError):
+    """No task ended for too long."""
 
 
 @contextmanager
@@ -70,7 +74,7 @@ def watched(spark: SparkSession, timeout_s: float) -> Iterator[None]:
 
     Raises:
         RaisedError: Code in a worker raised; the message is the exception's last line.
-        CrashedError: A worker died, or no task ended in time.
+        CrashedError: A worker died; or, as HungError, no task ended in time.
     """
     context, hung, ended = spark.sparkContext, threading.Event(), threading.Event()
     group = f"mlproject-{uuid.uuid4()}"
@@ -83,7 +87,7 @@ def watched(spark: SparkSession, timeout_s: float) -> Iterator[None]:
     except (Py4JJavaError, PySparkException) as error:
         words = str(error)
         if hung.is_set():
-            raise CrashedError(f"no task ended in {timeout_s:g} s") from error
+            raise HungError(f"no task ended in {timeout_s:g} s") from error
         if any(crash in words for crash in CRASHES):
             raise CrashedError("a worker process died") from error
         if type(error).__name__ == "PythonException" or RAISES in words:
