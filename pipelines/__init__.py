@@ -1,6 +1,7 @@
 """The verbs: each parses its arguments, opens Spark and MLflow, calls the library, and prints."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError, Py4JJavaError
 
-from mlproject.errors import MlprojectError, UserError, first_line
+from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
 from mlproject.frameworks import OnTold
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 if TYPE_CHECKING:  # they import Spark, which not every verb needs
     from pyspark.sql import SparkSession
@@ -52,6 +55,8 @@ def command(
             print(f"{arguments.prog}: MLflow: {in_words(error)}", file=sys.stderr)
         elif _spark_words(error) is not None:
             print(f"{arguments.prog}: Spark stopped: {in_words(error)}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno in DISK:
+            print(f"{arguments.prog}: {in_words(error)}", file=sys.stderr)
         else:
             raise
         print("What was committed stands; run again when that is mended", file=sys.stderr)
@@ -65,10 +70,18 @@ def in_words(error: Exception) -> str:
 
 def spark_ended(error: Exception) -> bool:
     """Whether an error tells that Spark's JVM is gone, or about to go."""
-    if isinstance(error, Py4JJavaError):
-        return "SparkContext was shut down" in str(error) or "stopped SparkContext" in str(error)
-    cut_off = isinstance(error, Py4JError) and "Trace:" not in str(error)  # no answer came
+    text = _text(error)
+    if isinstance(error, Py4JJavaError) and text:
+        return "SparkContext was shut down" in text or "stopped SparkContext" in text
+    cut_off = isinstance(error, Py4JError) and "Trace:" not in text  # no answer came
     return cut_off or isinstance(error, ConnectionRefusedError)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except (Py4JError, OSError):  # an error of Java asks the JVM for its words
+        return ""
 
 
 def _spark_words(error: Exception) -> str | None:
@@ -77,7 +90,7 @@ def _spark_words(error: Exception) -> str | None:
         return "its JVM ended, as one does that is stopped or out of memory (spark.driver.memory)"
     if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
         return None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    lines = [line.strip() for line in _text(error).splitlines() if line.strip()] or [""]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     if "Python worker" in lines[0]:  # a traceback, whose last line is the error
         return lines[-1]
@@ -101,7 +114,10 @@ def _be_quiet() -> None:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, to end after the commit at hand; two end at once."""
+    """An event that SIGTERM and Ctrl-C set, to end after the commit at hand; two end at once.
+
+    Who stops us may stop Spark too, or the workers of a version: that is no other end.
+    """
     stopped = threading.Event()
 
     def stop(*_: object) -> None:
@@ -114,6 +130,10 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     before = [signal.signal(number, stop) for number in signals]
     try:
         yield stopped
+    except Exception as error:
+        if stopped.is_set() and (isinstance(error, RefusedError) or _spark_words(error)):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

@@ -42,13 +42,13 @@ from pipelines import (
     progress,
     require_shares,
     say_wait,
+    spark_ended,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
 from pipelines.score import add_task_timeout, files_of, require_task_timeout, told
 
-# A JVM that has ended refuses connections.
-FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, ConnectionRefusedError)
+FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, OSError)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,11 +102,12 @@ def main(arguments: argparse.Namespace) -> None:
             known = ledger.read(lake).wanted(wanted)
             with closing(Worker(arguments, client, run, spark, stopped)) as worker:
                 faults = worker.follow(lake, known)
-        worker.log()
+        with suppress(MlflowException, OSError):  # a server that is away now hides no fault
+            worker.log()
         if stopped.is_set():
             raise KeyboardInterrupt
         if faults:
-            if known == wanted and len(wanted) == 1:
+            if len(known) == 1:
                 raise faults[0]
             refused = any(isinstance(fault, RefusedError) for fault in faults)
             kind = RefusedError if refused else UserError
@@ -139,8 +140,7 @@ class Worker:
             arguments.min_coverage, arguments.max_error_rate, arguments.retry == "true"
         )
         self.images, self.size_bytes = arguments.max_images, arguments.max_bytes
-        minutes = arguments.max_minutes
-        self.until = time.monotonic() + 60 * minutes if minutes else float("inf")
+        self.until = time.monotonic() + (60 * arguments.max_minutes or float("inf"))
         self.scored: list[Scored] = []
         self.done: list[Followed] = []
         self._runs: dict[Version, str] = {}
@@ -160,6 +160,9 @@ class Worker:
                 scoring_runs.mend(self.client, ledger.read(lake), pointer)
             except FAULTS as error:
                 faults.append(error)
+                if spark_ended(error):  # the next pointer starts another
+                    self.spark.close()
+                    sessions.end_jvm()
                 if len(pointers) > 1:
                     words = in_words(error).removeprefix(f"{pointer}: ")
                     print(f"{pointer}: {words}", file=sys.stderr, flush=True)
@@ -261,7 +264,9 @@ class Worker:
     def _wrote(self, entry: Entry) -> None:
         self._told[entry.run_id] = entry
         if entry.state == SUPERSEDED:  # should it serve again, in a run of its own
-            self._runs.pop(entry.version, None)
+            left = self._runs.pop(entry.version, None)
+            if left and left not in self._told:  # nothing came of it
+                self.client.set_terminated(left)
         scoring_runs.tell(self.client, entry)
 
     def _tell_coverage(self, run_id: str, done: int) -> None:

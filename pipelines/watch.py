@@ -24,7 +24,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
-from mlproject.errors import MlprojectError, UserError
+from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.ledger import SCORING, SERVING
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from mlproject.registry import Version
@@ -49,6 +49,7 @@ LONGEST_S = 600  # between two looks, however many have failed
 LOOK_S = 300  # of scoring in a look: then others may write, and images that came are answered
 MORE_S = 2  # after such a look, in which they take the lock
 HEALTH_S = 600  # between two lines about nothing new
+SOURCE = ("", None)  # beside the pointers that are tried later
 JITTER = 0.2  # share of the interval, so that many watchers do not ask at once
 
 
@@ -81,8 +82,8 @@ def main(arguments: argparse.Namespace) -> None:
         with _doorbell(arguments, client, bell), contextlib.closing(watch):
             watch.until_stopped(bell)
         print(f"Stopped after {watch.looks} looks; what was committed stands", flush=True)
-        with contextlib.suppress(MlflowException, OSError):  # a server that is away now
-            while mlflow.active_run():
+        while mlflow.active_run():
+            with contextlib.suppress(MlflowException, OSError):  # a server that is away now
                 mlflow.end_run("KILLED")
 
 
@@ -159,12 +160,8 @@ class _Watch:
 
     def look(self) -> list[Plan]:
         """Ingests, and follows the pointers that have moved or lack answers; what is left then."""
-        if self.ingest:
-            moved, words = ingest.look(
-                self.spark, self.ingest, self.lake, self.stopped, step=self.looks
-            )
-            if moved:
-                print(words, flush=True)
+        if self.ingest and time.monotonic() >= self.tries.get(SOURCE, (0, 0.0))[1]:
+            self._take(self.ingest)
         self.more = False
         plans = self._plans()
         todo = [plan for plan in plans if self._is_due(plan)]
@@ -187,6 +184,22 @@ class _Watch:
         self.spark.close()
         session.end_jvm()
 
+    def _take(self, options: argparse.Namespace) -> None:
+        """Ingests; a source that is away is asked later and later, and holds no pointer up."""
+        try:
+            moved, words = ingest.look(
+                self.spark, options, self.lake, self.stopped, step=self.looks
+            )
+        except FAULTS as error:
+            if self.stopped.is_set() or spark_ended(error):
+                raise
+            self._put_off(SOURCE, options.source, in_words(error))
+            return
+        self.tries.pop(SOURCE, None)
+        self._say_once(options.source, "")
+        if moved:
+            print(words, flush=True)
+
     def _follow(self, worker: rescore.Worker, plan: Plan) -> None:
         """Follows one pointer; one that fails is tried again later and later."""
         faults = worker.follow(self.lake, [plan.pointer])
@@ -196,15 +209,19 @@ class _Watch:
             if plan.pointer in follows:  # though it may have moved again since
                 self.behind.pop(plan.pointer, None)
             return
-        if self.stopped.is_set() or spark_ended(faults[0]):
+        if self.stopped.is_set():
             raise faults[0]
-        if plan.action == REFUSED:
+        if plan.action == REFUSED and isinstance(faults[0], RefusedError):
             return  # as was known: it was followed for the version that readers see
         words = in_words(faults[0]).removeprefix(f"{plan.pointer}: ")
-        self._say_once(plan.pointer, words)
-        count = self.tries.get(_tried(plan), (0, 0.0))[0] + 1
-        self.tries[_tried(plan)] = (count, time.monotonic() + self._later(count))
+        self._put_off(_tried(plan), plan.pointer, words)
         self._mend()
+
+    def _put_off(self, what: tuple[str, Version | None], name: str, words: str) -> None:
+        """Tells of a fault, and when the next try of it may be."""
+        self._say_once(name, words)
+        count = self.tries.get(what, (0, 0.0))[0] + 1
+        self.tries[what] = (count, time.monotonic() + self._later(count))
 
     def _is_due(self, plan: Plan) -> bool:
         lost = plan.action in (LOST, REFUSED)
@@ -216,7 +233,7 @@ class _Watch:
     def _later(self, failed: int) -> float:
         """Seconds to the next try after so many that failed in a row."""
         interval = self.arguments.interval
-        return float(min(interval * 2**failed, max(LONGEST_S, interval)))
+        return float(min(interval * 2 ** min(failed, 30), max(LONGEST_S, interval)))
 
     def _mend(self) -> None:
         """Tells runs and registry what they have missed, as far as they can be told now."""

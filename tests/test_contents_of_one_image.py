@@ -63,6 +63,36 @@ def test_files_are_not_waited_for_once_their_server_is_away(tmp_path, monkeypatc
     assert ([2, 2, 2, 0, 0, 0, 0], 6) == (waited, counts.value["unreadable"])
 
 
+def test_a_server_that_does_not_answer_is_not_asked_for_each_file(tmp_path, monkeypatch):
+    asked = []
+
+    def away(path):
+        asked.append(path)
+        raise UserError("The server does not answer")
+
+    monkeypatch.setattr(contents, "open_path", away)
+    monkeypatch.setattr(contents, "WAITS", ())
+    monkeypatch.setattr(contents, "PATIENT_S", 0)
+    rows = [{"image_id": str(n), "size_bytes": 1, "paths": [f"s3://a/{n}"]} for n in range(4)]
+    rows += [{"image_id": "9", "size_bytes": 1, "paths": ["s3://b/9"]}]
+    counts = Counted()
+    fetch = contents._fetcher(counts, pa.schema({"image_id": pa.string()}))
+    batch = pa.RecordBatch.from_pylist(rows)
+    assert 0 == sum(found.num_rows for found in fetch(iter([batch])))
+    assert (["s3://a/0", "s3://b/9"], 5) == (asked, counts.value["unreadable"])
+
+
+def test_a_file_of_an_empty_folder_may_come_back_as_its_disk_may_be_mounted(lake, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "a.jpg").write_bytes(RED)
+    image_id = hold(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
+    assert (None, "gone") == contents.of_image(lake, image_id)
+    (disk / "a.jpg").unlink()
+    with pytest.raises(UserError, match="cannot be read now"):
+        contents.of_image(lake, image_id)
+
+
 class Counted:
     """Counts as a Spark accumulator does."""
 

@@ -1,9 +1,14 @@
 """The states of a roll-out: real tables and a real registry, rows in place of networks."""
 
-import deltalake
+import contextlib
 
-from mlproject import ledger
-from tests.lakes_for_tests import add_images, image_id, said_by, say
+import deltalake
+import pytest
+
+from mlproject import following, ledger
+from mlproject.errors import RefusedError, UserError
+from mlproject.following import Work
+from tests.lakes_for_tests import add_images, image_id, said_by, say, tell
 from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
 
 
@@ -106,3 +111,63 @@ def test_images_that_keep_coming_do_not_hold_the_next_version_up(client, lake, v
     scorer.score = while_images_come
     assert "serving" == follow(client, lake, scorer).state
     assert 2 == serving(lake)
+
+
+def test_going_back_is_not_ended_by_errors_however_many_waves_it_takes(client, lake, versions):
+    add_images(lake, range(4))
+    for version in versions[:2]:
+        point(client, version)
+        follow(client, lake)
+    add_images(lake, range(4, 40))
+    follow(client, lake)
+    point(client, versions[0])
+    bad = frozenset(map(image_id, range(4, 40)))
+    followed = follow(client, lake, Scorer(lake, bad=bad))
+    assert (36, "serving") == (followed.images, followed.state)
+
+
+@pytest.mark.parametrize("error", ["gone", "changed"])
+def test_images_whose_files_are_lost_are_no_errors_of_the_next_version(
+    client, lake, versions, error
+):
+    add_images(lake, range(10))
+    point(client, versions[0])
+    follow(client, lake)
+    say(lake, versions[1], map(image_id, range(5)), error=error)
+    point(client, versions[1])
+    follow(client, lake)
+    assert 2 == serving(lake)
+
+
+@pytest.mark.parametrize(("stopped", "state"), [(True, "scoring"), (False, "failed")])
+def test_workers_that_die_while_it_is_stopped_are_no_fault_of_the_version(
+    client, lake, versions, stopped, state
+):
+    add_images(lake, range(10))
+    point(client, versions[0])
+
+    def crash(version, stop):
+        raise RefusedError("2 times a worker process died")
+
+    work = Work(crash, lambda version, last: "run", lambda entry: None, lambda: stopped)
+    with pytest.raises(RefusedError) if state == "failed" else contextlib.nullcontext():
+        following.follow(client, lake, POINTER, work)
+    assert state == states(lake)[-1][1]
+
+
+def test_trouble_with_what_readers_see_is_told_beside_a_version_that_failed_before(
+    client, lake, versions
+):
+    add_images(lake, range(10))
+    point(client, versions[0])
+    follow(client, lake)
+    tell(lake, POINTER, versions[1], "failed", reason="too slow")
+    point(client, versions[1])
+    add_images(lake, range(10, 12))
+
+    def away(version, stop):
+        raise UserError("its files cannot be had now")
+
+    work = Work(away, lambda version, last: "run", lambda entry: None, lambda: False)
+    with pytest.raises(UserError, match=r"failed before \(too slow\).*its files cannot be had now"):
+        following.follow(client, lake, POINTER, work)

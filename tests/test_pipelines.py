@@ -1,9 +1,14 @@
-"""What the verbs share: telling of progress."""
+"""What the verbs share: telling of progress, and of errors."""
 
 import os
 import pty
 import subprocess
 import sys
+
+import pytest
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+
+from pipelines import in_words
 
 TELL = """
 from pipelines import progress
@@ -31,3 +36,30 @@ def test_progress_is_a_bar_where_a_person_looks_and_nothing_is_left_of_it():
     assert ["after"] == done.stdout.splitlines()
     assert "10/10" in seen
     assert "\x1b[2K" in seen  # the line is erased at the end
+
+
+class DeadJvmError(Py4JJavaError):
+    """An error of Java whose words are asked for when Java has gone."""
+
+    def __init__(self):
+        pass
+
+    def __str__(self):
+        raise ConnectionRefusedError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeadJvmError(),
+        ConnectionRefusedError(111, "Connection refused"),
+        Py4JNetworkError("Answer from Java side is empty"),
+        Py4JError("An error occurred while calling o226.unpersist"),
+    ],
+)
+def test_the_end_of_sparks_jvm_is_told_as_such(error):
+    assert in_words(error).startswith("its JVM ended")
+
+
+def test_an_error_of_py4j_is_told_in_its_own_words():
+    assert "no such method" == in_words(Py4JError("no such method\nTrace:\nat java"))

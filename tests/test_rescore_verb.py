@@ -113,8 +113,9 @@ def test_a_version_without_files_is_told_and_may_have_them_again(client, filled,
     location = client.get_logged_model(lost.model_id).artifact_location.removeprefix("file://")
     Path(location).rename(f"{location}.away")
     point(client, lost)
-    with pytest.raises(UserError, match="cannot be had now"):
-        rescore(filled)
+    for pointers in (POINTER, ""):  # one of the ledger is told as one that is named
+        with pytest.raises(UserError, match="cannot be had now"):
+            rescore(filled, "--pointers", pointers)
     Path(f"{location}.away").rename(location)
     rescore(filled)
     assert lost.version == ledger.read(filled).serving(POINTER).version.version
@@ -136,7 +137,7 @@ def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
 
 
 def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_comes_with_it(
-    spark, client, filled, tmp_path
+    spark, client, filled, versions, tmp_path
 ):
     ill = register_colours("rolled", fault="crashes")
     point(client, ill)
@@ -147,6 +148,16 @@ def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_co
     rescore(filled)
     now = ledger.read(filled).serving(POINTER)
     assert (ill.version, 10, 1) == (now.version.version, now.covered.answered, now.covered.errors)
+
+    (tmp_path / "source" / "other.jpg").write_bytes(photo((30, 30, 190), 9))
+    ingesting.ingest(spark, filled, sources.listing(str(tmp_path / "source")))
+    point(client, versions[0])
+    rescore(filled)  # for want of others nobody knows whose fault that one is
+    now = ledger.read(filled).serving(POINTER)
+    assert (versions[0].version, 11) == (now.version.version, now.covered.answered)
+    assert not client.search_runs(
+        [client.get_experiment_by_name("tests").experiment_id], "attributes.status = 'RUNNING'"
+    )
 
 
 def test_sigterm_ends_after_the_wave_and_marks_the_run(client, filled, versions, tmp_path):

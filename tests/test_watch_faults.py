@@ -92,6 +92,24 @@ def test_a_lost_pointer_does_not_stop_the_others_and_is_told_once(client, lake, 
     assert 1 == capsys.readouterr().err.count("models:/nobody@champion: lost")
 
 
+def test_a_source_that_is_away_holds_no_pointer_up_and_is_told_once(client, lake, tmp_path, capsys):
+    add_images(lake, range(3))
+    version = register(client, "photos")
+    point(client, version)
+    say(lake, version, map(image_id, range(3)))
+    away = tmp_path / "away"
+    watch = watching(client, lake, "--pointers", POINTER, "--source", str(away))
+    for _ in range(2):
+        watch.look()
+    assert version.version == ledger.read(lake).serving(POINTER).version.version
+    assert 1 == capsys.readouterr().err.count(f"{away}: ")
+    away.mkdir()
+    watch.tries.clear()  # as time or an event does
+    with mlflow.start_run():
+        watch.look()
+    assert f"{away}: well again" in capsys.readouterr().out
+
+
 def test_the_lag_is_the_time_since_readers_fell_behind(client, lake, capsys, store):
     add_images(lake, range(3))
     versions = [register(client, "photos") for _ in range(2)]
@@ -109,6 +127,7 @@ def test_the_lag_is_the_time_since_readers_fell_behind(client, lake, capsys, sto
 def test_tries_come_later_and_later_up_to_ten_minutes(client, lake):
     watch = watching(client, lake, "--interval", "30")
     assert [30, 60, 120, 600] == [watch._later(failed) for failed in (0, 1, 2, 9)]
+    assert 600 == watch._later(100_000)
 
 
 def test_a_failed_version_does_not_delay_the_one_that_is_pointed_at_next(client, lake, capsys):

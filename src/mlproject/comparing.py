@@ -10,7 +10,6 @@ from typing import Any
 
 from mlproject import arrow_tables, coverage
 from mlproject.lakes import Snapshot
-from mlproject.onboard.errors import CHANGED, GONE
 from mlproject.registry import Version
 
 # The images that ingest could read, each once. Files with the same bytes under different labels
@@ -19,7 +18,6 @@ IMAGES = """
 SELECT image_id, CASE WHEN min(label) = max(label) THEN min(label) END AS label
 FROM images GROUP BY image_id HAVING count(error) = 0
 """
-NO_BYTES = (GONE, CHANGED)  # errors that are no version's: what was there is there no more
 ASKED = 1000  # ids in one query: with 30,000 DataFusion overflows its stack (deltalake 1.6.6)
 
 
@@ -238,7 +236,7 @@ def _both(images: Iterable[Image], after: Answers, before: Answers | None) -> li
 
 
 def _shown(answers: Answers, image: Image) -> bool:
-    return image.image_id in answers and answers[image.image_id].error not in NO_BYTES
+    return image.image_id in answers and answers[image.image_id].error not in coverage.NO_BYTES
 
 
 def _certainty(change: Change) -> float:

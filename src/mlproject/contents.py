@@ -2,9 +2,10 @@
 
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from mlproject.sources import open_path, require
 
 WAITS = (1, 4)  # seconds before a file that cannot be read is tried again
 PATIENT = 3  # unreadable files of a task after which none is waited for: their server is away
+PATIENT_S = 60  # a task's time with a server that does not answer; then its files are not asked for
+AWAY = (OSError, UserError)  # what is raised of a server that is away, or a file that is refused
 
 
 def references(images: DataFrame) -> DataFrame:
@@ -33,8 +36,8 @@ def contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:
 
     The bytes of a reference come from the table where another row of it has them. An image without
     content has an error: `gone` or `changed` when no path in `images` that held its bytes holds
-    them now. An image with a path that cannot be read now, or whose bucket is not there, is left
-    out.
+    them now. An image with a path that cannot be read now is left out, as is one whose bucket is
+    not there or whose folder is empty, like that of a disk that is not mounted.
 
     Args:
         rows: Rows of `images`.
@@ -92,7 +95,9 @@ def of_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
     for row in rows:
         try:
             found, _, held = hashed(*open_path(row["path"]))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as fault:
+            if not _is_there(_place(row["path"])):
+                raise UserError(f"File {row['path']!r} cannot be read now ({fault})") from fault
             continue
         except OSError as fault:
             raise UserError(f"File {row['path']!r} cannot be read now ({fault})") from fault
@@ -127,9 +132,9 @@ def _fetcher(
     """A function for mapInArrow: image_id, size_bytes, paths in; image_id, content, error out."""
 
     def fetch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        is_there = cache(_is_there)  # asked once a bucket and task
+        is_there = cache(_is_there)  # asked once a place and task
         asked = (row for batch in batches for row in batch.to_pylist())
-        lost = Counter[str]()  # of this task
+        lost: defaultdict[str, list[float]] = defaultdict(list)  # seconds a file, of each server
         rows = (row for ask in asked for row in _fetched(ask, is_there, counts, lost))
         yield from in_batches(rows, schema)
 
@@ -137,7 +142,10 @@ def _fetcher(
 
 
 def _fetched(
-    ask: dict[str, Any], is_there: Callable[[str], bool], counts: Any, lost: Counter[str]
+    ask: dict[str, Any],
+    is_there: Callable[[str], bool],
+    counts: Any,
+    lost: defaultdict[str, list[float]],
 ) -> Iterator[dict[str, Any]]:
     """The bytes of one image from the first path that still holds them, or why there are none."""
     row = {"image_id": ask["image_id"], "content": None, "error": GONE}
@@ -146,14 +154,18 @@ def _fetched(
         return
     is_unreadable = False
     for path in ask["paths"]:
-        try:
-            found, _, content = _read_again(path, WAITS if lost.total() < PATIENT else ())
-        except (FileNotFoundError, NotADirectoryError):
-            is_unreadable |= "://" in path and not is_there("/".join(path.split("/")[:3]))
-            continue
-        except OSError:
+        failed, began = lost[_place(path) if "://" in path else ""], time.monotonic()
+        if sum(failed) > PATIENT_S:
             is_unreadable = True
-            lost["files"] += 1
+            continue
+        try:
+            found, _, content = _read_again(path, WAITS if len(failed) < PATIENT else ())
+        except (FileNotFoundError, NotADirectoryError):
+            is_unreadable |= not is_there(_place(path))
+            continue
+        except AWAY:
+            is_unreadable = True
+            failed.append(time.monotonic() - began)
             continue
         if found == ask["image_id"]:
             yield {**row, "content": content, "error": None}
@@ -165,13 +177,22 @@ def _fetched(
         yield row
 
 
-def _is_there(bucket: str) -> bool:
-    """Whether a bucket answers: without it, each of its files looks removed."""
+def _place(path: str) -> str:
+    """The bucket of a path, or its folder."""
+    return "/".join(path.split("/")[:3]) if "://" in path else str(Path(path).parent)
+
+
+def _is_there(place: str) -> bool:
+    """Whether a bucket answers, or a folder holds anything: else each file of it looks removed."""
     try:
-        require(bucket)
-    except UserError:
+        if "://" in place:
+            require(place)
+            return True
+        # Of a folder that was removed, the one above it tells.
+        folder = next(parent for parent in (Path(place), *Path(place).parents) if parent.is_dir())
+        return any(folder.iterdir())
+    except AWAY:
         return False
-    return True
 
 
 def _read_again(path: str, waits: Sequence[float]) -> tuple[str, int, bytes | None]:
@@ -181,6 +202,6 @@ def _read_again(path: str, waits: Sequence[float]) -> tuple[str, int, bytes | No
             return hashed(*open_path(path))
         except (FileNotFoundError, NotADirectoryError):
             raise
-        except OSError:
+        except AWAY:
             time.sleep(wait)
     return hashed(*open_path(path))

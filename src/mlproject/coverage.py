@@ -6,7 +6,10 @@ from mlproject import arrow_tables
 from mlproject.arrow_tables import quoted
 from mlproject.lakes import Snapshot, no_table
 from mlproject.ledger import Covered
+from mlproject.onboard.errors import CHANGED, GONE
 from mlproject.registry import Version
+
+NO_BYTES = (GONE, CHANGED)  # errors that are no version's: what was there is there no more
 
 # Every image once, and what the version said of it.
 ANSWERED = """
@@ -53,7 +56,8 @@ class Errors:
     """What a version has lost of what was readable before it."""
 
     readable: int
-    """Images that the version before answered without an error; without one, that ingest read."""
+    """Images that the version before answered without an error; without one, that ingest read;
+    but for those whose files are gone or changed since."""
     answered: int
     """Images among them that the version has answered, an error being an answer too."""
     errors: int
@@ -66,7 +70,7 @@ class Errors:
 
 
 def errors(lake: str, version: Version, before: Version | None, images: Snapshot) -> Errors:
-    """Errors of a version on the images that could be read before it.
+    """Errors of a version on the images that could be read before it, and still can.
 
     Args:
         lake: As `lakes.locate` gives it.
@@ -81,7 +85,8 @@ def errors(lake: str, version: Version, before: Version | None, images: Snapshot
             f" WHERE {is_of(before)} AND error IS NULL)"
         )
     sql = f"""SELECT count(*) AS readable, count(answered) AS answered, count(error) AS errors
-        {ANSWERED.format(version=is_of(version))} WHERE {fine}"""
+        {ANSWERED.format(version=is_of(version))} WHERE {fine}
+        AND (error IS NULL OR error NOT IN {NO_BYTES})"""
     row = arrow_tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
     return Errors(**row)
 

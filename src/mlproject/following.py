@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlproject import coverage, ledger
 from mlproject.errors import RefusedError, UserError
 from mlproject.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Covered, Entry, Page
-from mlproject.registry import Version, resolve
+from mlproject.registry import Version, resolve, resolve_pointer
 from mlproject.scoring import Scored
 
 Stop = Callable[[], bool]
@@ -87,7 +87,7 @@ def follow(
             files of the version, cannot be read.
         RefusedError: The version has failed, now or before; the ledger says why.
     """
-    look = _Look(client, lake, _target(client, pointer), work, rules)
+    look = _Look(client, lake, resolve_pointer(client, pointer), work, rules)
     while True:
         look.begin()
         look.keep_up_to_date()
@@ -151,9 +151,11 @@ class _Look:
     def roll_out(self) -> bool:
         """Brings the target as far as it comes; whether the look has ended."""
         if self.failed:
-            raise RefusedError(
+            told = UserError if self.trouble else RefusedError  # of what readers see, if there is
+            raise told(
                 f"{self.pointer}: {self.target.uri} failed before ({self.failed.reason}). "
                 f"{self._readers()}. Point at another version, or run again with -P retry=true"
+                + (f". {self.trouble}" if self.trouble else "")
             )
         unreadable, last = 0, self.page.last(self.target)
         if self.covered.missing:
@@ -191,10 +193,7 @@ class _Look:
     def _settled(self, unreadable: int) -> bool:
         """Switches readers where that is right; False = the look goes on."""
         now, serves = self.page.serving(self.pointer), self._serves()
-        served = any(
-            entry.version == self.target and entry.state == SERVING for entry in self.page.entries
-        )
-        if not served:  # who did is gone back to, whatever it cannot read
+        if not self._has_served():  # who has is gone back to, whatever it cannot read
             before = now.version if now else None
             lost = coverage.errors(self.lake, self.target, before, self.images)
             if lost.rate > self.rules.max_error_rate:
@@ -238,15 +237,17 @@ class _Look:
         # After a wave: images that came are readers' first; errors without a remedy end it early.
         if coverage.newest_images(self.lake).version != self.images.version:
             return True
+        if self._has_served():
+            return False
         lost = coverage.errors(self.lake, self.target, now.version, self.images)
         return lost.errors > self.rules.max_error_rate * lost.readable
 
     def _fail(self, reason: str) -> None:
         """Writes down that the target has failed, and raises."""
         self.covered, _ = coverage.count(self.lake, self.target, self.images)
-        is_told = self._serves()
-        while not is_told:  # again when another row of this pointer came first
-            is_told = self._write(self._entry(self.target, FAILED, self.covered, reason))
+        while not self._serves():  # again when another row of this pointer came first
+            if self._write(self._entry(self.target, FAILED, self.covered, reason)):
+                break
         raise RefusedError(f"{self.pointer}: {self.target.uri} failed: {reason}. {self._readers()}")
 
     def _write(self, *entries: Entry) -> bool:
@@ -275,6 +276,11 @@ class _Look:
         now = self.page.serving(self.pointer)
         return now is not None and now.version == self.target
 
+    def _has_served(self) -> bool:
+        """Whether readers see the target, or have seen it."""
+        rows = self.page.of(self.pointer)
+        return any(row.version == self.target and row.state == SERVING for row in rows)
+
     def _why(self) -> str:
         now = self.page.serving(self.pointer)
         if now is None:
@@ -287,14 +293,3 @@ class _Look:
     def _readers(self) -> str:
         now = self.page.serving(self.pointer)
         return f"Readers stay on {now.version.uri}" if now else "Readers see nothing yet"
-
-
-def _target(client: MlflowClient, pointer: str) -> Version:
-    version = resolve(client, pointer)
-    if version.pointer is None:
-        raise UserError(
-            f"{pointer!r} is one version, which never moves. Name a pointer "
-            f"(models:/{version.name}@ALIAS or models:/{version.name}/STAGE), or run: "
-            f"mlflow run . -e score -P model={pointer}"
-        )
-    return version

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 
-from mlproject import approvals, arrow_tables, comparing, golden, version_files
+from mlproject import approvals, arrow_tables, comparing, coverage, golden, version_files
 from mlproject.comparing import Accuracy, Answers, Difference, Image
 from mlproject.errors import MlprojectError
 from mlproject.lakes import Snapshot
@@ -240,7 +240,7 @@ class _Judge:
             new = len(missing) - left
             words = f"{len(answers)} images, {new} of them scored now"
             words += f"; {left} cannot be read now" if left else ""
-            gone = sum(answer.error in comparing.NO_BYTES for answer in answers.values())
+            gone = sum(answer.error in coverage.NO_BYTES for answer in answers.values())
             words += f"; {gone} whose files are gone do not count" if gone else ""
             self._say("sample", NOTED if left else PASSED, words, f"{self.limits.sample} images")
         elif left:

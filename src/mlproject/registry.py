@@ -83,6 +83,22 @@ def resolve(client: MlflowClient, uri: str) -> Version:
     return _version(newest, pointer=f"models:/{name}/{stage}")
 
 
+def resolve_pointer(client: MlflowClient, pointer: str) -> Version:
+    """As `resolve`, of a URI that may name another version later.
+
+    Raises:
+        UserError: As `resolve`; or it is a version by number.
+    """
+    version = resolve(client, pointer)
+    if version.pointer is None:
+        raise UserError(
+            f"{pointer!r} is one version, which never moves. Name a pointer "
+            f"(models:/{version.name}@ALIAS or models:/{version.name}/STAGE), or run: "
+            f"mlflow run . -e score -P model={pointer}"
+        )
+    return version
+
+
 def registered(client: MlflowClient, version: Version) -> ModelVersion:
     """What the registry has of a version: its tags and status.
 

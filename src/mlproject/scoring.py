@@ -179,7 +179,7 @@ class _Run:
         for wave in found:
             if stop():
                 return since, True
-            appended = self.append(wave, todo, since)
+            appended = self.append(wave, todo, since, stop)
             if appended is None:
                 return tables.snapshot(self.spark, self.lake, since.table, since.filler), False
             since = appended
@@ -190,7 +190,9 @@ class _Run:
             since = self._append(wave, todo, since, prediction_rows.failed()) or since
         return since, True
 
-    def append(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
+    def append(
+        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
+    ) -> Snapshot | None:
         """Scores a wave in one commit; None when another scorer came first."""
         try:
             return self._tried(wave, todo, since)
@@ -204,8 +206,8 @@ class _Run:
             return since
         appended: Snapshot | None = since
         for half in halves:
-            if appended is not None:
-                appended = self.append(half, todo, appended)
+            if appended is not None and not stop():
+                appended = self.append(half, todo, appended, stop)
         return appended
 
     def _tried(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:

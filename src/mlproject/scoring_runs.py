@@ -61,8 +61,7 @@ def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Ru
 def tell(client: MlflowClient, entry: Entry) -> None:
     """Puts a row of the ledger onto its run and, as tags, onto its version in the registry."""
     version = entry.version
-    facts = {"mlproject.state": entry.state, "mlproject.coverage": f"{entry.coverage:.4f}"}
-    facts["mlproject.reason"] = entry.reason
+    facts = {"mlproject.coverage": f"{entry.coverage:.4f}", "mlproject.reason": entry.reason}
     with _absent_is_fine():
         for key, value in facts.items():
             client.set_tag(entry.run_id, key, value)
@@ -72,8 +71,10 @@ def tell(client: MlflowClient, entry: Entry) -> None:
         if entry.state in STATUS and not ended:  # who has served before ended well
             client.set_terminated(entry.run_id, STATUS[entry.state])
     with _absent_is_fine():  # a version that was deleted has no tags
-        for key, value in facts.items():
+        for key, value in {**facts, "mlproject.state": entry.state}.items():
             client.set_model_version_tag(version.name, str(version.version), key, value)
+    with _absent_is_fine():  # last, as `mend` takes it for all
+        client.set_tag(entry.run_id, "mlproject.state", entry.state)
 
 
 def mend(client: MlflowClient, page: Page, pointer: str) -> None:
