@@ -1,5 +1,6 @@
 import os
 import threading
+from datetime import datetime
 
 import mlflow
 import pytest
@@ -8,6 +9,7 @@ from pyspark.sql import functions as F
 from mlproject import ingesting, scoring, sources, tables, version_files, workers
 from mlproject.errors import UserError
 from mlproject.scoring import Settings
+from mlproject.waves import waves
 from tests.conftest import photo, photos
 from tests.versions_for_tests import register_colours
 
@@ -95,6 +97,18 @@ def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_im
     assert 12 == answers(spark, lake).select("image_id").distinct().count()
     if wave_images < 12:
         assert len(told) > 1
+
+
+def test_halving_a_wave_comes_to_each_image_once(spark):
+    rows = [(str(number), datetime(2026, 1, 1), 1000) for number in range(6)]
+    todo = spark.createDataFrame(rows, "image_id string, ingested_at timestamp, size_bytes long")
+    left, found = waves(todo, 100, 10**9), []
+    while left:
+        halves = left.pop().halves(todo)
+        if len(halves) == 1:
+            found += [row.image_id for row in halves[0].of(todo).collect()]
+        left += halves if len(halves) > 1 else []
+    assert [row[0] for row in rows] == sorted(found)
 
 
 def test_two_versions_stand_side_by_side(spark, lake, source, version):

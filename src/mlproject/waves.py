@@ -32,11 +32,12 @@ class Wave:
         return todo.where(self.holds())
 
     def halves(self, todo: DataFrame) -> list["Wave"]:
-        """Waves of about half its images each, which are counted; none that is empty."""
+        """Two waves of about half its images each, counted; one when it has but one image."""
         slices = 2 * self.slices
         parts = [replace(self, slice=self.slice + more, slices=slices) for more in (0, self.slices)]
         counted = [replace(part, images=part.of(todo).count()) for part in parts]
-        return [part for part in counted if part.images]
+        found = [part for part in counted if part.images]
+        return found[0].halves(todo) if len(found) == 1 < found[0].images else found
 
 
 def waves(todo: DataFrame, most_images: int, most_bytes: int) -> list[Wave]:
