@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
-from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
+from mlproject.errors import MlprojectError, UserError, first_line
 from mlproject.frameworks import OnTold
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -73,8 +73,9 @@ def spark_ended(error: Exception) -> bool:
     text = _text(error)
     if isinstance(error, Py4JJavaError) and text:
         return "SparkContext was shut down" in text or "stopped SparkContext" in text
-    cut_off = isinstance(error, Py4JError) and "Trace:" not in text  # no answer came
-    return cut_off or isinstance(error, ConnectionRefusedError)
+    no_answer = text.startswith("An error occurred while calling") and "Trace:" not in text
+    cut_off = isinstance(error, Py4JError) and (no_answer or not text)
+    return cut_off or isinstance(error, ConnectionRefusedError | Py4JNetworkError)
 
 
 def _text(error: Exception) -> str:
@@ -131,7 +132,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     try:
         yield stopped
     except Exception as error:
-        if stopped.is_set() and (isinstance(error, RefusedError) or _spark_words(error)):
+        if stopped.is_set() and (isinstance(error, MlprojectError) or _spark_words(error)):
             raise KeyboardInterrupt from error
         raise
     finally:

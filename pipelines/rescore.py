@@ -16,15 +16,7 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
-from mlproject import (
-    following,
-    lakes,
-    ledger,
-    registry,
-    scoring,
-    scoring_runs,
-    tracking,
-)
+from mlproject import following, lakes, ledger, registry, scoring, scoring_runs, tracking
 from mlproject import session as sessions
 from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.following import Followed, Rules, Stop, Work
@@ -107,8 +99,9 @@ def main(arguments: argparse.Namespace) -> None:
         if stopped.is_set():
             raise KeyboardInterrupt
         if faults:
-            if len(known) == 1:
-                raise faults[0]
+            others = [fault for fault in faults if not isinstance(fault, MlprojectError)]
+            if others or len(known) == 1:
+                raise (others or faults)[0]
             refused = any(isinstance(fault, RefusedError) for fault in faults)
             kind = RefusedError if refused else UserError
             raise kind("not every pointer could be followed (see above)")

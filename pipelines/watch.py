@@ -212,6 +212,7 @@ class _Watch:
         if self.stopped.is_set():
             raise faults[0]
         if plan.action == REFUSED and isinstance(faults[0], RefusedError):
+            self.tries.pop(_tried(plan), None)
             return  # as was known: it was followed for the version that readers see
         words = in_words(faults[0]).removeprefix(f"{plan.pointer}: ")
         self._put_off(_tried(plan), plan.pointer, words)
@@ -225,7 +226,7 @@ class _Watch:
 
     def _is_due(self, plan: Plan) -> bool:
         lost = plan.action in (LOST, REFUSED)
-        if lost or _tried(plan) not in self.tries:
+        if plan.action == LOST or _tried(plan) not in self.tries:
             self._say_once(plan.pointer, f"{plan.action}, {plan.why}" if lost else "")
         wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and planning.work(plan))
         return bool(wanted) and time.monotonic() >= self.tries.get(_tried(plan), (0, 0.0))[1]

@@ -89,8 +89,13 @@ def test_a_file_of_an_empty_folder_may_come_back_as_its_disk_may_be_mounted(lake
     image_id = hold(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
     assert (None, "gone") == contents.of_image(lake, image_id)
     (disk / "a.jpg").unlink()
-    with pytest.raises(UserError, match="cannot be read now"):
+    with pytest.raises(UserError, match="in an empty folder, as of a disk that is not mounted"):
         contents.of_image(lake, image_id)
+    (tmp_path / "there.jpg").write_bytes(RED)
+    hold(lake, str(tmp_path / "there.jpg"), RED, day(0), inline=False)
+    assert (RED, "") == contents.of_image(lake, image_id)
+    (tmp_path / "there.jpg").write_bytes(GREEN)
+    assert (None, "changed") == contents.of_image(lake, image_id)
 
 
 class Counted:

@@ -127,15 +127,20 @@ def test_going_back_is_not_ended_by_errors_however_many_waves_it_takes(client, l
 
 
 @pytest.mark.parametrize("error", ["gone", "changed"])
-def test_images_whose_files_are_lost_are_no_errors_of_the_next_version(
-    client, lake, versions, error
+@pytest.mark.parametrize(("count", "least"), [(5, "0.5"), (10, "1")])
+def test_images_whose_files_are_lost_are_no_fault_of_the_next_version_and_kept_for_readers(
+    client, lake, versions, error, count, least
 ):
     add_images(lake, range(10))
     point(client, versions[0])
     follow(client, lake)
-    say(lake, versions[1], map(image_id, range(5)), error=error)
+    say(lake, versions[1], map(image_id, range(count)), error=error)
     point(client, versions[1])
-    follow(client, lake)
+    with pytest.raises(UserError, match=f"of {count} of 10 .*max_error_rate={least};"):
+        follow(client, lake)
+    assert 1 == serving(lake)
+    assert (2, "failed") not in states(lake)
+    follow(client, lake, max_error_rate=float(least))
     assert 2 == serving(lake)
 
 

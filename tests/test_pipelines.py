@@ -61,5 +61,8 @@ def test_the_end_of_sparks_jvm_is_told_as_such(error):
     assert in_words(error).startswith("its JVM ended")
 
 
-def test_an_error_of_py4j_is_told_in_its_own_words():
-    assert "no such method" == in_words(Py4JError("no such method\nTrace:\nat java"))
+@pytest.mark.parametrize(
+    "words", ["no such method\nTrace:\nat java", "X does not exist in the JVM"]
+)
+def test_another_error_of_py4j_is_told_in_its_own_words(words):
+    assert words.splitlines()[0] == in_words(Py4JError(words))

@@ -91,20 +91,12 @@ def of_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
             return held, ""
     if rows and rows[0]["error"]:
         return None, rows[0]["error"]
-    error = GONE
-    for row in rows:
-        try:
-            found, _, held = hashed(*open_path(row["path"]))
-        except (FileNotFoundError, NotADirectoryError) as fault:
-            if not _is_there(_place(row["path"])):
-                raise UserError(f"File {row['path']!r} cannot be read now ({fault})") from fault
-            continue
-        except OSError as fault:
-            raise UserError(f"File {row['path']!r} cannot be read now ({fault})") from fault
-        if found == image_id:
-            return (held, "") if held is not None else (None, TOO_MANY_BYTES)
-        error = CHANGED
-    return None, error
+    content, error, fault = _from_files(
+        image_id, [row["path"] for row in rows], lambda path: hashed(*open_path(path)), _is_there
+    )
+    if fault:
+        raise UserError(f"The file of image {image_id} cannot be read now: {fault}")
+    return content, error
 
 
 def _inline(rows: DataFrame, images: DataFrame) -> DataFrame | None:
@@ -148,33 +140,62 @@ def _fetched(
     lost: defaultdict[str, list[float]],
 ) -> Iterator[dict[str, Any]]:
     """The bytes of one image from the first path that still holds them, or why there are none."""
-    row = {"image_id": ask["image_id"], "content": None, "error": GONE}
+    row = {"image_id": ask["image_id"], "content": None, "error": TOO_MANY_BYTES}
     if ask["size_bytes"] > HELD_BYTES:
-        yield {**row, "error": TOO_MANY_BYTES}
+        yield row
         return
-    is_unreadable = False
-    for path in ask["paths"]:
+
+    def read(path: str) -> tuple[str, int, bytes | None]:
         failed, began = lost[_place(path) if "://" in path else ""], time.monotonic()
         if sum(failed) > PATIENT_S:
-            is_unreadable = True
-            continue
+            raise TimeoutError
         try:
-            found, _, content = _read_again(path, WAITS if len(failed) < PATIENT else ())
+            return _read_again(path, WAITS if len(failed) < PATIENT else ())
         except (FileNotFoundError, NotADirectoryError):
-            is_unreadable |= not is_there(_place(path))
-            continue
+            raise
         except AWAY:
-            is_unreadable = True
             failed.append(time.monotonic() - began)
-            continue
-        if found == ask["image_id"]:
-            yield {**row, "content": content, "error": None}
-            return
-        row["error"] = CHANGED
-    if is_unreadable:
+            raise
+
+    content, error, fault = _from_files(ask["image_id"], ask["paths"], read, is_there)
+    if fault:
         counts.add(Counter(unreadable=1))
     else:
-        yield row
+        yield {**row, "content": content, "error": error or None}
+
+
+def _from_files(
+    image_id: str,
+    paths: Sequence[str],
+    read: Callable[[str], tuple[str, int, bytes | None]],
+    is_there: Callable[[str], bool],
+) -> tuple[bytes | None, str, str]:
+    """The bytes of an image from the first path that still holds them.
+
+    Returns:
+        The bytes; or None and the error of an image whose bytes no path holds any more; or, where
+        that cannot be told now, neither and why.
+    """
+    error, fault, empty = "", "", ""
+    for path in paths:
+        try:
+            found, _, content = read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if is_there(_place(path)):
+                error = error or GONE
+            elif "://" in path:
+                fault = fault or f"{_place(path)} does not answer"
+            else:  # of a file that was moved on, the place it came to tells
+                empty = empty or f"{path} is in an empty folder, as of a disk that is not mounted"
+            continue
+        except AWAY as away:
+            fault = fault or f"{path} ({away})"
+            continue
+        if found == image_id:
+            return content, "" if content is not None else TOO_MANY_BYTES, ""
+        error = CHANGED
+    fault = fault or ("" if error else empty)
+    return None, "" if fault else error or GONE, fault
 
 
 def _place(path: str) -> str:

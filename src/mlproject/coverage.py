@@ -56,21 +56,27 @@ class Errors:
     """What a version has lost of what was readable before it."""
 
     readable: int
-    """Images that the version before answered without an error; without one, that ingest read;
-    but for those whose files are gone or changed since."""
+    """Images that the version before answered without an error; without one, that ingest read."""
     answered: int
     """Images among them that the version has answered, an error being an answer too."""
     errors: int
-    """Images among those that got an error."""
+    """Images among those that got an error of the version's."""
+    lost: int
+    """Images among those whose files are gone or changed since."""
 
     @property
     def rate(self) -> float:
-        """Share of the answered ones that got an error, 0..1."""
-        return self.errors / self.answered if self.answered else 0.0
+        """Share of the answered ones that still have bytes that got an error, 0..1."""
+        return self.errors / max(1, self.answered - self.lost)
+
+    @property
+    def lost_rate(self) -> float:
+        """Share of the answered ones that readers would have no answer to, 0..1."""
+        return (self.errors + self.lost) / max(1, self.answered)
 
 
 def errors(lake: str, version: Version, before: Version | None, images: Snapshot) -> Errors:
-    """Errors of a version on the images that could be read before it, and still can.
+    """Errors of a version on the images that could be read before it.
 
     Args:
         lake: As `lakes.locate` gives it.
@@ -84,9 +90,10 @@ def errors(lake: str, version: Version, before: Version | None, images: Snapshot
             "every.image_id IN (SELECT image_id FROM predictions"
             f" WHERE {is_of(before)} AND error IS NULL)"
         )
-    sql = f"""SELECT count(*) AS readable, count(answered) AS answered, count(error) AS errors
-        {ANSWERED.format(version=is_of(version))} WHERE {fine}
-        AND (error IS NULL OR error NOT IN {NO_BYTES})"""
+    sql = f"""SELECT count(*) AS readable, count(answered) AS answered,
+        count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
+        count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
+        {ANSWERED.format(version=is_of(version))} WHERE {fine}"""
     row = arrow_tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
     return Errors(**row)
 

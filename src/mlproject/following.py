@@ -5,6 +5,7 @@ readers switch the pointer is read again. Whatever ends it, the rows of `predict
 stay, and the next look goes on from there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -193,7 +194,9 @@ class _Look:
     def _settled(self, unreadable: int) -> bool:
         """Switches readers where that is right; False = the look goes on."""
         now, serves = self.page.serving(self.pointer), self._serves()
-        if not self._has_served():  # who has is gone back to, whatever it cannot read
+        if not self.page.has_served(
+            self.target
+        ):  # who has is gone back to, whatever it cannot read
             before = now.version if now else None
             lost = coverage.errors(self.lake, self.target, before, self.images)
             if lost.rate > self.rules.max_error_rate:
@@ -201,11 +204,19 @@ class _Look:
                     f"errors on {lost.errors} of {lost.answered} images that were readable before"
                     f", more than max_error_rate={self.rules.max_error_rate:g}"
                 )
+            if lost.lost_rate > self.rules.max_error_rate:  # no fault of the version
+                raise UserError(
+                    f"{self.pointer}: the files of {lost.lost} of {lost.answered} images that were "
+                    "readable before are gone or changed, so readers stay where they are. Switch "
+                    f"without them: -P max_error_rate={math.ceil(lost.lost_rate * 100) / 100:g}; "
+                    "if they are back, register the version again, as its answers stay"
+                )
         if self.covered.coverage < (1 if serves else self.rules.min_coverage):
             if unreadable:
                 raise UserError(
                     f"{self.pointer}: {unreadable} images cannot be read from their files now, so "
-                    "readers stay where they are. Make the files readable and run again"
+                    "readers stay where they are. Make the files readable (an empty folder counts "
+                    "as a disk that is not mounted: remove it, if it is none) and run again"
                 )
             if not serves:
                 why = "stopped" if self.work.stop() else "a limit of the run was reached"
@@ -237,10 +248,9 @@ class _Look:
         # After a wave: images that came are readers' first; errors without a remedy end it early.
         if coverage.newest_images(self.lake).version != self.images.version:
             return True
-        if self._has_served():
-            return False
         lost = coverage.errors(self.lake, self.target, now.version, self.images)
-        return lost.errors > self.rules.max_error_rate * lost.readable
+        too_many = lost.errors > self.rules.max_error_rate * lost.readable
+        return too_many and not self.page.has_served(self.target)
 
     def _fail(self, reason: str) -> None:
         """Writes down that the target has failed, and raises."""
@@ -275,11 +285,6 @@ class _Look:
         """Whether readers see the target."""
         now = self.page.serving(self.pointer)
         return now is not None and now.version == self.target
-
-    def _has_served(self) -> bool:
-        """Whether readers see the target, or have seen it."""
-        rows = self.page.of(self.pointer)
-        return any(row.version == self.target and row.state == SERVING for row in rows)
 
     def _why(self) -> str:
         now = self.page.serving(self.pointer)

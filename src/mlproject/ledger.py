@@ -111,6 +111,11 @@ class Page:
         rows = reversed(self.of(version.pointer or ""))
         return next((entry for entry in rows if entry.version == version), None)
 
+    def has_served(self, version: Version) -> bool:
+        """Whether readers of its pointer see a version, or have seen it."""
+        rows = self.of(version.pointer or "")
+        return any(entry.version == version and entry.state == SERVING for entry in rows)
+
 
 def read(lake: str) -> Page:
     """The newest version of a lake's ledger; without rows when there is none yet.

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import mlflow
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject import workers
@@ -95,3 +95,31 @@ def _answer(spark: SparkSession, version: Version, uri: str) -> Column:
         # Not deterministic, so that the optimizer never runs it twice for two of its fields.
         answer: Column = udf.asNondeterministic()(F.struct("content"))
         return answer.alias("answer")
+
+
+class Counted:
+    """Counts the rows and errors of a frame while it is written, without another pass."""
+
+    def __init__(self, frame: DataFrame) -> None:
+        self._seen = Observation()
+        self.frame = frame.observe(
+            self._seen,
+            F.count("*").alias("rows"),
+            F.count("error").alias("errors"),
+            F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many rows it had."""
+        return int(self._seen.get["rows"])
+
+    @property
+    def errors(self) -> int:
+        """How many of them had an error."""
+        return int(self._seen.get["errors"])
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of their images."""
+        return int(self._seen.get["size_bytes"])

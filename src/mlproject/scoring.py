@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject import image_files, prediction_rows, tables, workers
@@ -111,13 +111,13 @@ def score(
             images are isolated: die of more than three of them, or of all that there are.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(spark, lake, version, settings, Path(folder))
+        run = _Run(spark, lake, version, settings, Path(folder), on_wave)
         since = tables.snapshot(spark, lake, "predictions", f"score:{version.model_id}")
         finished = False
         while not finished:
             todo = run.pending(since, only).persist()
             try:
-                since, finished = run.through(todo, since, stop, on_wave)
+                since, finished = run.through(todo, since, stop)
             finally:
                 todo.unpersist()
         return run.scored(since)
@@ -138,17 +138,24 @@ class _Run:
     """One scoring at work: what all its waves share, and what they came to."""
 
     def __init__(
-        self, spark: SparkSession, lake: str, version: Version, settings: Settings, folder: Path
+        self,
+        spark: SparkSession,
+        lake: str,
+        version: Version,
+        settings: Settings,
+        folder: Path,
+        on_wave: Callable[[int, int], None],
     ) -> None:
         self.spark, self.lake, self.version = spark, lake, version
-        self.settings, self.folder = settings, folder
+        self.settings, self.folder, self.on_wave = settings, folder, on_wave
         self.began = time.monotonic()
         self.images = tables.snapshot(spark, lake, "images")
         self.counts = image_files.counts(spark)
-        self.done = self.errors = self.size_bytes = 0
+        self.done = self.errors = self.size_bytes = self.count = 0
         self.answer: Column | None = None
         self.guarded = False
         self.suspects: list[Wave] = []
+        self.blamed = 0
 
     def pending(self, since: Snapshot, only: Sequence[str] | None) -> DataFrame:
         """What is to be scored of that which is pending, within the limits."""
@@ -165,17 +172,13 @@ class _Run:
         )
 
     def through(
-        self,
-        todo: DataFrame,
-        since: Snapshot,
-        stop: Callable[[], bool],
-        on_wave: Callable[[int, int], None],
+        self, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
     ) -> tuple[Snapshot, bool]:
         """Scores what is to be scored; whether that is the end, or another scorer came first."""
         slots = self.spark.sparkContext.defaultParallelism
         images = self.settings.wave_images or WAVE_IMAGES_A_SLOT * slots
         found = waves(todo, images, WAVE_BYTES_A_SLOT * slots)
-        count, self.suspects = self.done + sum(wave.images for wave in found), []
+        self.count, self.suspects = self.done + sum(wave.images for wave in found), []
         for wave in found:
             if stop():
                 return since, True
@@ -183,32 +186,54 @@ class _Run:
             if appended is None:
                 return tables.snapshot(self.spark, self.lake, since.table, since.filler), False
             since = appended
-            on_wave(self.done, count)
-        for wave in self.suspects:
-            if self.done == self.errors:  # it has answered none: this is no fault of images
-                raise self._refused(f"{TRIES} times a worker process died")
-            since = self._append(wave, todo, since, prediction_rows.failed()) or since
+        if self.suspects:  # the version has answered no image: this is no fault of one
+            raise self._refused(f"{TRIES} times a worker process died")
         return since, True
 
     def append(
         self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
     ) -> Snapshot | None:
-        """Scores a wave in one commit; None when another scorer came first."""
-        try:
-            return self._tried(wave, todo, since)
-        except workers.CrashedError as error:
-            hung, known = isinstance(error, workers.HungError), len(self.suspects)
-            if hung or known == SUSPECTS or not self.settings.isolate:
-                raise self._refused(f"{TRIES} times {error}") from error
-        halves = wave.halves(todo)
-        if sum(half.images for half in halves) == 1:
-            self.suspects += halves
-            return since
+        """Scores a wave in one commit, or several; None when another scorer came first."""
         appended: Snapshot | None = since
-        for half in halves:
-            if appended is not None and not stop():
-                appended = self.append(half, todo, appended, stop)
+        try:
+            appended = self._tried(wave, todo, since)
+        except workers.CrashedError as error:
+            self._require_isolation(error)
+            appended = self._halved(wave, todo, since, stop)
+        while self.suspects and appended is not None and self.done > self.errors:
+            appended = self._append(self.suspects.pop(), todo, appended, prediction_rows.failed())
+            self.blamed += 1
         return appended
+
+    def _halved(
+        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
+    ) -> Snapshot | None:
+        """Scores a wave that kills the workers in halves of halves; notes single images that do."""
+        left = wave.halves(todo)
+        while left:
+            killed: list[Wave] = []
+            for half in left:
+                if stop():
+                    return since
+                try:
+                    appended = self._tried(half, todo, since)
+                except workers.CrashedError as error:
+                    self._require_isolation(error, len(killed))
+                    killed.append(half)
+                    continue
+                if appended is None:
+                    return None
+                since = appended
+            self.suspects += [half for half in killed if half.images == 1]
+            left = [part for half in killed if half.images > 1 for part in half.halves(todo)]
+        return since
+
+    def _require_isolation(self, error: workers.CrashedError, killed: int = 0) -> None:
+        """Raises RefusedError where it is the version's fault that its workers die."""
+        hung = isinstance(error, workers.HungError)
+        known = killed + len(self.suspects) + self.blamed  # at least so many images do it
+        if hung or known == SUSPECTS or not self.settings.isolate:
+            raise self._refused(f"{TRIES} times {error}") from error
 
     def _tried(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
         crashes = 0
@@ -237,11 +262,12 @@ class _Run:
             rows = contents(rows, table, self.counts)
             rows = prediction_rows.of(rows, answer, self.version, self.settings.run_id)
             read = F.lit(self.images.version).cast("long")
-            seen = _Seen(rows.withColumn("images_version", read))
+            seen = prediction_rows.Counted(rows.withColumn("images_version", read))
             appended = tables.append(seen.frame.drop("size_bytes"), since)
         if appended is not None:
             self.done, self.errors = self.done + seen.rows, self.errors + seen.errors
             self.size_bytes += seen.size_bytes
+            self.on_wave(self.done, self.count)
         return appended
 
     def _refused(self, why: str) -> RefusedError:
@@ -258,28 +284,3 @@ class _Run:
             self.images.version,
             since.version,
         )
-
-
-class _Seen:
-    """Counts the rows and errors of a frame while it is written, without another pass."""
-
-    def __init__(self, frame: DataFrame) -> None:
-        self._seen = Observation()
-        self.frame = frame.observe(
-            self._seen,
-            F.count("*").alias("rows"),
-            F.count("error").alias("errors"),
-            F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
-        )
-
-    @property
-    def rows(self) -> int:
-        return int(self._seen.get["rows"])
-
-    @property
-    def errors(self) -> int:
-        return int(self._seen.get["errors"])
-
-    @property
-    def size_bytes(self) -> int:
-        return int(self._seen.get["size_bytes"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -113,7 +113,10 @@ def _watch(
     seen: list[tuple[int, int, int]] = []
     since = time.monotonic()
     while not ended.wait(LOOK_S):
-        now = _progress(context, group)
+        try:
+            now = _progress(context, group)
+        except (Py4JError, OSError):  # the JVM has died, as the call at hand tells
+            return
         if not now or now != seen:
             seen, since = now, time.monotonic()
         elif time.monotonic() - since > timeout_s:
