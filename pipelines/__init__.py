@@ -19,12 +19,12 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from mlproject.errors import MlprojectError, UserError, first_line
 from mlproject.frameworks import OnTold
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
 if TYPE_CHECKING:  # they import Spark, which not every verb needs
     from pyspark.sql import SparkSession
 
     from mlproject.ingesting import Done
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -164,6 +164,13 @@ class OpenSpark:
         """Ends it where it has started."""
         self._spark = None
         self._stack.close()
+
+    def end(self) -> None:
+        """Ends it with its JVM, which may have died."""
+        from mlproject.session import end_jvm
+
+        self.close()
+        end_jvm()
 
 
 def listed(words: str) -> list[str]:

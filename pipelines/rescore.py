@@ -154,8 +154,7 @@ class Worker:
             except FAULTS as error:
                 faults.append(error)
                 if spark_ended(error):  # the next pointer starts another
-                    self.spark.close()
-                    sessions.end_jvm()
+                    self.spark.end()
                 if len(pointers) > 1:
                     words = in_words(error).removeprefix(f"{pointer}: ")
                     print(f"{pointer}: {words}", file=sys.stderr, flush=True)

@@ -20,11 +20,9 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 
-from mlproject import doorbell, lakes, ledger, planning, scoring_runs, session, tracking, webhooks
-from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject import doorbell, lakes, ledger, planning, scoring_runs, tracking, webhooks
+from mlproject.errors import RefusedError, UserError
 from mlproject.ledger import SCORING, SERVING
 from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from mlproject.registry import Version
@@ -43,7 +41,7 @@ from pipelines import parser as new_parser
 
 # What may go wrong in a look and be gone in the next; requests' errors are OSErrors, and a server
 # that answers with a page instead of JSON makes ValueErrors.
-FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, OSError, ValueError)
+FAULTS = (*rescore.FAULTS, ValueError)
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 LONGEST_S = 600  # between two looks, however many have failed
 LOOK_S = 300  # of scoring in a look: then others may write, and images that came are answered
@@ -181,8 +179,7 @@ class _Watch:
 
     def close(self) -> None:
         """Lets Spark go, with its JVM."""
-        self.spark.close()
-        session.end_jvm()
+        self.spark.end()
 
     def _take(self, options: argparse.Namespace) -> None:
         """Ingests; a source that is away is asked later and later, and holds no pointer up."""

@@ -29,9 +29,6 @@ class Scorer:
     meanwhile: list = field(default_factory=list)
     asked: list = field(default_factory=list)
 
-    def work(self) -> Work:
-        return Work(self.score, lambda version, last: "run", lambda entry: None, lambda: False)
-
     def score(self, version, stop):
         self.asked.append(version.version)
         done = 0
@@ -47,13 +44,18 @@ class Scorer:
         return scored(self.lake, done)
 
 
+def work(score, *, stopped=False):
+    """What a verb does for a look, with this in place of scoring."""
+    return Work(score, lambda version, last: "run", lambda entry: None, lambda: stopped)
+
+
 def point(client, version):
     registry.move(client, version, alias="champion")
 
 
 def follow(client, lake, scorer=None, **rules):
     scorer = scorer or Scorer(lake)
-    return following.follow(client, lake, POINTER, scorer.work(), rules=Rules(**rules))
+    return following.follow(client, lake, POINTER, work(scorer.score), rules=Rules(**rules))
 
 
 def states(lake, pointer=POINTER):

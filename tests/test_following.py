@@ -7,9 +7,8 @@ import pytest
 
 from mlproject import following, ledger
 from mlproject.errors import RefusedError, UserError
-from mlproject.following import Work
 from tests.lakes_for_tests import add_images, image_id, said_by, say, tell
-from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
+from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states, work
 
 
 def test_a_version_is_scored_then_served_with_its_counts(client, lake, versions):
@@ -154,9 +153,8 @@ def test_workers_that_die_while_it_is_stopped_are_no_fault_of_the_version(
     def crash(version, stop):
         raise RefusedError("2 times a worker process died")
 
-    work = Work(crash, lambda version, last: "run", lambda entry: None, lambda: stopped)
     with pytest.raises(RefusedError) if state == "failed" else contextlib.nullcontext():
-        following.follow(client, lake, POINTER, work)
+        following.follow(client, lake, POINTER, work(crash, stopped=stopped))
     assert state == states(lake)[-1][1]
 
 
@@ -173,6 +171,5 @@ def test_trouble_with_what_readers_see_is_told_beside_a_version_that_failed_befo
     def away(version, stop):
         raise UserError("its files cannot be had now")
 
-    work = Work(away, lambda version, last: "run", lambda entry: None, lambda: False)
     with pytest.raises(UserError, match=r"failed before \(too slow\).*its files cannot be had now"):
-        following.follow(client, lake, POINTER, work)
+        following.follow(client, lake, POINTER, work(away))

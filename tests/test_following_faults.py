@@ -12,7 +12,7 @@ from mlproject import following, ledger
 from mlproject.errors import RefusedError, UserError
 from mlproject.following import Rules, Work
 from tests.lakes_for_tests import add_images, image_id, pending, register, said_by, say, scored
-from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states
+from tests.roll_outs import POINTER, Scorer, follow, point, require_sound, serving, states, work
 
 
 def test_there_and_back_between_two_looks_costs_nothing(client, lake, versions):
@@ -70,9 +70,8 @@ def test_what_failed_is_not_tried_again_until_it_is_asked_for(client, lake, vers
     def crash(version, stop):
         raise RefusedError("2 times a worker process died")
 
-    work = Work(crash, lambda version, last: "run", lambda entry: None, lambda: False)
     with pytest.raises(RefusedError, match=r"a worker process died\. Readers see nothing yet"):
-        following.follow(client, lake, POINTER, work)
+        following.follow(client, lake, POINTER, work(crash))
     scorer = Scorer(lake)
     with pytest.raises(RefusedError, match="failed before"):
         follow(client, lake, scorer)
@@ -173,9 +172,8 @@ def test_two_looks_at_once_answer_each_image_once_and_switch_once(client, lake, 
                     say(lake, version, todo)
             return scored(lake, len(todo))
 
-        work = Work(score, lambda version, last: "run", lambda entry: None, lambda: False)
         try:
-            following.follow(client, lake, POINTER, work)
+            following.follow(client, lake, POINTER, work(score))
         except Exception as error:  # noqa: BLE001 - told below
             faults.append(error)
 
@@ -239,14 +237,14 @@ def test_whatever_happens_in_whatever_order_the_ledger_is_sound_and_readers_foll
                 raise RefusedError("a worker process died")
             return False
 
-        work = Work(
+        struck = Work(
             lambda version, stop, scorer=scorer: scorer.score(version, lambda: stop() or strike()),
             lambda version, last: strike() or "run",
             strike,
             lambda: False,
         )
         with contextlib.suppress(KilledError, RefusedError, UserError):
-            following.follow(client, lake, POINTER, work, rules=Rules(retry=True))
+            following.follow(client, lake, POINTER, struck, rules=Rules(retry=True))
         require_sound(lake)
     point(client, versions[0])
     follow(client, lake, retry=True)

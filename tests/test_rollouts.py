@@ -2,8 +2,8 @@ import pytest
 
 from mlproject import following, ingesting, ledger, registry, rollouts, scoring, sources, tables
 from mlproject.errors import UserError
-from mlproject.following import Work
 from tests.conftest import photo, photos
+from tests.roll_outs import work
 from tests.versions_for_tests import register_colours
 
 pytestmark = pytest.mark.spark
@@ -42,8 +42,7 @@ def follow(spark, client, lake, pointer, before=lambda version: None):
         before(version)
         return scoring.score(spark, lake, version, stop=stop)
 
-    work = Work(score, lambda version, last: "run", lambda entry: None, lambda: False)
-    return following.follow(client, lake, pointer, work)
+    return following.follow(client, lake, pointer, work(score))
 
 
 def seen(spark, lake, pointer):

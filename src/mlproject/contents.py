@@ -23,6 +23,7 @@ from mlproject.sources import open_path, require
 WAITS = (1, 4)  # seconds before a file that cannot be read is tried again
 PATIENT = 3  # unreadable files of a task after which none is waited for: their server is away
 PATIENT_S = 60  # a task's time with a server that does not answer; then its files are not asked for
+MISSING = (FileNotFoundError, NotADirectoryError)
 AWAY = (OSError, UserError)  # what is raised of a server that is away, or a file that is refused
 
 
@@ -151,7 +152,7 @@ def _fetched(
             raise TimeoutError
         try:
             return _read_again(path, WAITS if len(failed) < PATIENT else ())
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING:
             raise
         except AWAY:
             failed.append(time.monotonic() - began)
@@ -180,7 +181,7 @@ def _from_files(
     for path in paths:
         try:
             found, _, content = read(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING:
             if is_there(_place(path)):
                 error = error or GONE
             elif "://" in path:
@@ -221,7 +222,7 @@ def _read_again(path: str, waits: Sequence[float]) -> tuple[str, int, bytes | No
     for wait in waits:
         try:
             return hashed(*open_path(path))
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING:
             raise
         except AWAY:
             time.sleep(wait)

@@ -194,9 +194,8 @@ class _Look:
     def _settled(self, unreadable: int) -> bool:
         """Switches readers where that is right; False = the look goes on."""
         now, serves = self.page.serving(self.pointer), self._serves()
-        if not self.page.has_served(
-            self.target
-        ):  # who has is gone back to, whatever it cannot read
+        # Who has served is gone back to, whatever it cannot read.
+        if not self.page.has_served(self.target):
             before = now.version if now else None
             lost = coverage.errors(self.lake, self.target, before, self.images)
             if lost.rate > self.rules.max_error_rate:

@@ -194,7 +194,6 @@ class _Run:
         self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
     ) -> Snapshot | None:
         """Scores a wave in one commit, or several; None when another scorer came first."""
-        appended: Snapshot | None = since
         try:
             appended = self._tried(wave, todo, since)
         except workers.CrashedError as error:
