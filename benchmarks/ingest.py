@@ -123,15 +123,16 @@ def bare_loop(files: list[Path], out: Path) -> None:
 def measure_spark() -> None:
     """Prints seconds of a cold ingest, of Spark's own stream, and of nothing new, as JSON."""
     began = time.monotonic()
-    from mlproject import ingesting, lakes, sources
-    from mlproject.session import session
+    from mlproject.ingestion import new_images, source_listing
+    from mlproject.integrations.spark_session import session
+    from mlproject.lake import location
 
-    lake = lakes.locate_to_write("lake")
+    lake = location.locate_to_write("lake")
     with session("benchmark") as spark:
         started = time.monotonic()
-        ingesting.ingest(spark, lake, sources.listing("photos"))
+        new_images.ingest(spark, lake, source_listing.listing("photos"))
         ended = time.monotonic()
-        ingesting.ingest(spark, lake, sources.listing("photos"))
+        new_images.ingest(spark, lake, source_listing.listing("photos"))
         again = time.monotonic() - ended
         streamed = stream(spark)
         streamed_again = stream(spark)
@@ -164,14 +165,15 @@ def measure_daft() -> None:
 
 def nothing_new(count: int) -> dict[str, float]:
     """What finding nothing new among so many files takes: seconds, and memory of the process."""
-    from mlproject import images, lakes, sources
+    from mlproject.ingestion import known_files, source_listing
+    from mlproject.lake import location
 
     folder = Path(f"files-{count}")
     walk = walked(folder)[1] if count <= REAL else math.nan
     began = time.monotonic()
-    listed = sources.listing(str(folder)) if count <= REAL else synthetic(folder, count)
+    listed = source_listing.listing(str(folder)) if count <= REAL else synthetic(folder, count)
     listing = time.monotonic() - began
-    found = images.plan(lakes.locate(f"lake-{count}"), listed)
+    found = known_files.plan(location.locate(f"lake-{count}"), listed)
     seconds = time.monotonic() - began
     assert (found.new, found.changed, found.listed) == (0, 0, count)
     return {"files": count, "walk": walk, "listing": listing, "all": seconds, "peak": peak_mb()}
@@ -184,7 +186,8 @@ def make_up(count: int) -> None:
     """
     import pyarrow as pa
 
-    from mlproject import arrow_tables, lakes, sources
+    from mlproject.ingestion import source_listing
+    from mlproject.lake import location, tables
 
     folder = Path(f"files-{count}")
     folder.mkdir()
@@ -192,15 +195,15 @@ def make_up(count: int) -> None:
         file = folder / f"{number // 1000:04}" / f"{number % 1000:03}.jpg"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"x")
-    listed = sources.listing(str(folder)) if count <= REAL else synthetic(folder, count)
+    listed = source_listing.listing(str(folder)) if count <= REAL else synthetic(folder, count)
     hashes = (hashlib.sha256(path.encode()) for path in listed.files["path"].to_pylist())
     rows = {name: listed.files[name] for name in listed.files.column_names}
     rows["image_id"] = pa.array([found.hexdigest() for found in hashes])
     rows["ingested_at"] = pa.array([datetime.now(UTC)] * count)
-    columns = lakes.SCHEMAS["images"]
+    columns = location.SCHEMAS["images"]
     whole = [rows.get(field.name, pa.nulls(count, field.type)) for field in columns]
-    since = arrow_tables.snapshot(lakes.locate_to_write(f"lake-{count}"), "images", "benchmark")
-    arrow_tables.append(pa.table(whole, names=columns.names).cast(columns), since)
+    since = tables.snapshot(location.locate_to_write(f"lake-{count}"), "images", "benchmark")
+    tables.append(pa.table(whole, names=columns.names).cast(columns), since)
     print(count)
 
 
@@ -214,13 +217,15 @@ def synthetic(folder: Path, count: int) -> Any:
     """A listing of files that are nowhere."""
     import pyarrow as pa
 
-    from mlproject import sources
+    from mlproject.ingestion import source_listing
 
     folder = folder.resolve()
     names = [f"{folder}/{number // 1000:04}/{number % 1000:03}.jpg" for number in range(count)]
     columns = {"path": names, "size_bytes": [1] * count, "modified_at": range(count)}
-    files = pa.table({**columns, "label": ["red"] * count}, schema=sources.LISTED).sort_by("path")
-    return replace(sources.listing(str(folder)), files=files)
+    files = pa.table({**columns, "label": ["red"] * count}, schema=source_listing.LISTED).sort_by(
+        "path"
+    )
+    return replace(source_listing.listing(str(folder)), files=files)
 
 
 def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> str:

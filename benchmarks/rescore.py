@@ -91,9 +91,12 @@ def measure_back(size: int) -> None:
     import mlflow
     from deltalake import DeltaTable, QueryBuilder
 
-    from mlproject import following, lakes, planning, registry, session
+    from mlproject.integrations import spark_session
+    from mlproject.lake import location
+    from mlproject.rollout import planning, reconciliation
+    from mlproject.versions import registry
 
-    lake = lakes.locate_to_write("lake")
+    lake = location.locate_to_write("lake")
     client = mlflow.MlflowClient()
     client.create_registered_model("photos")
     versions = []
@@ -105,10 +108,10 @@ def measure_back(size: int) -> None:
     def no_work(version: registry.Version, stop: Callable[[], bool]) -> None:
         raise RuntimeError("there is nothing to score")
 
-    work = following.Work(no_work, lambda *_: "", lambda _: None, lambda: False)
+    work = reconciliation.Work(no_work, lambda *_: "", lambda _: None, lambda: False)
     for version in versions:
         registry.move(client, version, alias="champion")
-        following.follow(client, lake, POINTER, work)
+        reconciliation.follow(client, lake, POINTER, work)
     registry.move(client, versions[0], alias="champion")
     began = time.monotonic()
     both = QueryBuilder()
@@ -118,10 +121,10 @@ def measure_back(size: int) -> None:
         both.execute(f"SELECT count(DISTINCT image_id) FROM ({ids}) AS ids").read_all()
     ids_s = time.monotonic() - began
     began = time.monotonic()
-    planning.plan(client, lake, [POINTER], session.kind())
+    planning.plan(client, lake, [POINTER], spark_session.kind())
     plan_s = time.monotonic() - began
     began = time.monotonic()
-    followed = following.follow(client, lake, POINTER, work)
+    followed = reconciliation.follow(client, lake, POINTER, work)
     back_s = time.monotonic() - began
     assert followed.switched
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -133,13 +136,13 @@ def make_up(lake: str, size: int, versions: list) -> None:
     import deltalake
     import pyarrow as pa
 
-    from mlproject import arrow_tables, lakes
+    from mlproject.lake import location, tables
 
     ids = pa.array([hashlib.sha256(str(number).encode()).hexdigest() for number in range(size)])
     now = datetime.now(UTC)
 
     def rows(table: str, **facts: object) -> pa.Table:
-        columns = lakes.SCHEMAS[table]
+        columns = location.SCHEMAS[table]
         facts["image_id"] = ids
         filled = [
             facts[field.name]
@@ -151,8 +154,8 @@ def make_up(lake: str, size: int, versions: list) -> None:
 
     paths = pa.array([f"/photos/{number // 1000}/{number}.jpg" for number in range(size)])
     images = rows("images", path=paths, size_bytes=110_000, ingested_at=now, modified_at=now)
-    arrow_tables.append(images, arrow_tables.snapshot(lake, "images", "ingest"))
-    arrow_tables.snapshot(lake, "predictions", "")
+    tables.append(images, tables.snapshot(lake, "images", "ingest"))
+    tables.snapshot(lake, "predictions", "")
     for version in versions:
         answers = rows(
             "predictions",
@@ -211,18 +214,20 @@ def measure_parts() -> None:
     """Prints bytes that Spark's JVM read for nothing, for 1 % and for all, as JSON."""
     from mlflow import MlflowClient
 
-    from mlproject import arrow_tables, lakes, registry, scoring
-    from mlproject.session import session
+    from mlproject.integrations import spark_session
+    from mlproject.lake import location, tables
+    from mlproject.scoring import scorer
+    from mlproject.versions import registry
 
-    client, lake = MlflowClient(), lakes.locate("lake")
+    client, lake = MlflowClient(), location.locate("lake")
     first, second = (registry.resolve(client, f"models:/photos/{number}") for number in (1, 2))
-    sizes = arrow_tables.file_sizes(f"{lake}/images")
-    old = arrow_tables.query(
+    sizes = tables.file_sizes(f"{lake}/images")
+    old = tables.query(
         lake,
         "SELECT image_id FROM images WHERE ingested_at < (SELECT max(ingested_at) FROM images)",
         ["images"],
     )["image_id"].to_pylist()
-    with session("benchmark") as spark:
+    with spark_session.session("benchmark") as spark:
         java = spark._jvm.java.lang.ProcessHandle.current().pid()
 
         def read() -> int:
@@ -231,7 +236,7 @@ def measure_parts() -> None:
 
         def measured(version: registry.Version, **options: object) -> tuple[int, float, int]:
             before, began = read(), time.monotonic()
-            scored = scoring.score(spark, lake, version, **options)
+            scored = scorer.score(spark, lake, version, **options)
             return read() - before, time.monotonic() - began, scored.images
 
         whole, whole_s, _ = measured(second)
@@ -246,7 +251,7 @@ def watched(folder: Path, count: int) -> list[str]:
     """Rows of the table of a watch."""
     import mlflow
 
-    from mlproject import ledger
+    from mlproject.rollout import ledger
 
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("photos", "champion", "1")

@@ -95,7 +95,7 @@ def child(folder: Path, *arguments: str, file: str = __file__) -> str:
 
 def bare(photos: Path) -> dict[str, float]:
     """Seconds of the bare loop: whole, and of the slower process's loop alone."""
-    from mlproject.workers import ENVIRONMENT
+    from mlproject.scoring.workers import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
     files = sorted(photos.iterdir())
@@ -123,15 +123,17 @@ def measure_spark() -> None:
     began = time.monotonic()
     from mlflow import MlflowClient
 
-    from mlproject import lakes, registry, scoring
-    from mlproject.session import session
+    from mlproject.integrations.spark_session import session
+    from mlproject.lake import location
+    from mlproject.scoring import scorer
+    from mlproject.versions import registry
 
-    client, lake = MlflowClient(), lakes.locate("lake")
+    client, lake = MlflowClient(), location.locate("lake")
     with session("benchmark") as spark:
         started = time.monotonic() - began
-        scoring.score(spark, lake, registry.resolve(client, "models:/photos/1"))
+        scorer.score(spark, lake, registry.resolve(client, "models:/photos/1"))
         cold = time.monotonic() - began
-        warm = scoring.score(spark, lake, registry.resolve(client, "models:/photos/2"))
+        warm = scorer.score(spark, lake, registry.resolve(client, "models:/photos/2"))
     print(json.dumps({"session": started, "cold": cold, "warm": warm.seconds}))
 
 

@@ -2,7 +2,7 @@
 
 MLflow runs this file when the version is logged ("models from code") and each time it is loaded.
 What it needs beside the framework travels in the version: artifacts `weights` (safetensors),
-`labels` (text, one a line) and `onboard` (a folder of code), and the model config.
+`labels` (text, one a line) and `inference` (a folder of code), and the model config.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
         self.config = dict(context.model_config)
         self.weights = Path(context.artifacts["weights"])
         self.labels = Path(context.artifacts["labels"]).read_text(encoding="utf-8").splitlines()
-        self.onboard = load_onboard(Path(context.artifacts["onboard"]))
+        self.inference = load_inference_code(Path(context.artifacts["inference"]))
         identity = json.dumps([self.config, self.labels], sort_keys=True)
-        self.key = (self.onboard.file_sha256(self.weights), identity)
+        self.key = (self.inference.file_sha256(self.weights), identity)
         # What Pillow warns of, an error code says, image by image.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         self.network()
@@ -47,7 +47,7 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
         """
         forward, threads = self.network()
         contents = [as_bytes(content) for content in model_input["content"]]
-        columns = self.onboard.predictions(
+        columns = self.inference.predictions(
             contents, forward, self.labels, self.config, threads=threads
         )
         return pd.DataFrame(columns, dtype=object).astype({"score": "float64"})
@@ -56,12 +56,12 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
         """This process's (forward, decoding threads) on the device of the running task."""
         import torch
 
-        index = self.onboard.task_device_index(torch.cuda.device_count())
+        index = self.inference.task_device_index(torch.cuda.device_count())
         device = "cpu" if index is None else f"cuda:{index}"
         # A CPU task has one core; beside an accelerator the cores decode.
         threads = 1 if index is None else min(8, os.cpu_count() or 1)
         key = (*self.key, device)
-        return self.onboard.cached(key, lambda: self.load_network(device)), threads
+        return self.inference.cached(key, lambda: self.load_network(device)), threads
 
     def load_network(self, device):
         """A function on `device`: uint8 images (N, H, W, 3) -> probabilities (N, K)."""
@@ -109,7 +109,7 @@ def as_bytes(content):
     return bytes(content) if isinstance(content, bytes | bytearray | memoryview) else None
 
 
-def load_onboard(folder):
+def load_inference_code(folder):
     """The package in `folder`, loaded under a name that holds the hash of all its files.
 
     Equal code is shared by all versions in a process, different code never is: a version cannot
@@ -118,7 +118,7 @@ def load_onboard(folder):
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    name = f"mlproject_onboard_{digest.hexdigest()}"
+    name = f"mlproject_inference_{digest.hexdigest()}"
     with _loading:
         if name not in sys.modules:
             spec = importlib.util.spec_from_file_location(

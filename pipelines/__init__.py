@@ -17,12 +17,12 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from mlproject.errors import MlprojectError, UserError, first_line
-from mlproject.frameworks import OnTold
+from mlproject.integrations.framework_process import OnTold
 
 if TYPE_CHECKING:  # they import Spark, which not every verb needs
     from pyspark.sql import SparkSession
 
-    from mlproject.ingesting import Done
+    from mlproject.ingestion.new_images import Done
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -150,7 +150,7 @@ class OpenSpark:
 
     def __call__(self) -> "SparkSession":
         """The session; a new one after it was closed."""
-        from mlproject.session import session
+        from mlproject.integrations.spark_session import session
 
         self.used_at = time.monotonic()
         if self._spark is None:
@@ -167,7 +167,7 @@ class OpenSpark:
 
     def end(self) -> None:
         """Ends it with its JVM, which may have died."""
-        from mlproject.session import end_jvm
+        from mlproject.integrations.spark_session import end_jvm
 
         self.close()
         end_jvm()

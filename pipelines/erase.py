@@ -14,9 +14,11 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from mlproject import erasing, lakes, tracking
+from mlproject.erasure import erase
 from mlproject.errors import UserError
-from mlproject.session import session
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location
 from pipelines import command, progress, say_wait
 from pipelines import parser as new_parser
 
@@ -44,18 +46,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Erases once, or tells what an erase would remove."""
-    tracking.connect()
+    mlflow_tracking.connect()
     logged = ("lake", "plan", "retention_hours")  # and never what is to be forgotten
-    with tracking.run("erase", {name: getattr(arguments, name) for name in logged}) as run:
+    with mlflow_tracking.run("erase", {name: getattr(arguments, name) for name in logged}) as run:
         _say_logged(run)
-        chosen = erasing.selection(
+        chosen = erase.selection(
             path=arguments.path,
             prefix=arguments.prefix,
             image_id=arguments.image_id,
             file=arguments.file,
         )
-        lake = lakes.locate(arguments.lake)
-        if lakes.is_local(lake) and not Path(lake).is_dir():
+        lake = location.locate(arguments.lake)
+        if location.is_local(lake) and not Path(lake).is_dir():
             raise UserError(f"There is no lake {lake!r}. Name one: -P lake=FOLDER")
         if arguments.plan == "true":
             _plan(lake, chosen)
@@ -86,9 +88,9 @@ def forgetting(run_id: str) -> str:
     return f"{delete} && {remove} {shown}"
 
 
-def _plan(lake: str, chosen: erasing.Selection) -> None:
+def _plan(lake: str, chosen: erase.Selection) -> None:
     with session("mlproject erase") as spark:
-        planned = erasing.plan(spark, lake, chosen)
+        planned = erase.plan(spark, lake, chosen)
     predictions = sum(planned.predictions.values())
     mlflow.log_metrics(
         {
@@ -113,17 +115,17 @@ def _plan(lake: str, chosen: erasing.Selection) -> None:
         print(f"  and {planned.rows - len(planned.examples)} more")
 
 
-def _erase(arguments: argparse.Namespace, chosen: erasing.Selection) -> None:
-    lake = lakes.locate_to_write(arguments.lake)
+def _erase(arguments: argparse.Namespace, chosen: erase.Selection) -> None:
+    lake = location.locate_to_write(arguments.lake)
     hours = arguments.retention_hours
-    if not lakes.is_local(lake):
+    if not location.is_local(lake):
         print("Nothing else may write this lake meanwhile: VACUUM would take it for left over")
     with (
         session("mlproject erase") as spark,
-        lakes.writing(lake, "erase", on_wait=say_wait),
+        location.writing(lake, "erase", on_wait=say_wait),
         progress("erase") as [on_step],
     ):
-        done = erasing.erase(spark, lake, chosen, retention_hours=hours, on_step=on_step)
+        done = erase.erase(spark, lake, chosen, retention_hours=hours, on_step=on_step)
     mlflow.log_metrics(
         {
             "contents": done.contents,

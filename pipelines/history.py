@@ -12,9 +12,10 @@ import textwrap
 from datetime import UTC, datetime
 from typing import Any
 
-from mlproject import histories, lakes, ledger
-from mlproject.histories import Answer, Image, Period, Seen
-from mlproject.ledger import Page
+from mlproject.lake import location
+from mlproject.rollout import history, ledger
+from mlproject.rollout.history import Answer, Image, Period, Seen
+from mlproject.rollout.ledger import Page
 from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
@@ -35,21 +36,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Prints what the ledger tells, or what readers saw at a time."""
-    lake = lakes.locate(arguments.lake)
+    lake = location.locate(arguments.lake)
     page = ledger.read(lake)
     wanted = listed(arguments.pointers)
-    pointers = histories.known(page, wanted)
+    pointers = history.known(page, wanted)
     at = ledger.moment(arguments.at) if arguments.at else None
     as_json = arguments.json == "true"
     if arguments.image:
-        image = histories.image(lake, arguments.image, at)
-        told = {one: histories.answer(lake, page, one, image, at) for one in pointers}
+        image = history.image(lake, arguments.image, at)
+        told = {one: history.answer(lake, page, one, image, at) for one in pointers}
         if as_json:
             _print_json([_answer_facts(one, image, at, *told[one]) for one in pointers])
         else:
             _print_answers(page, image, at, told)
     elif at is not None:
-        seen = [histories.seen(lake, page, one, at) for one in pointers]
+        seen = [history.seen(lake, page, one, at) for one in pointers]
         if as_json:
             _print_json([_seen_facts(one, at) for one in seen])
         else:
@@ -64,13 +65,13 @@ def main(arguments: argparse.Namespace) -> None:
 def _print_history(page: Page, pointer: str) -> None:
     _print_line(f"{pointer} (times are UTC)")
     columns = ("version", "from", "until", "for ", "answered ", "errors ", "why")
-    served = histories.periods(page, pointer)
+    served = history.periods(page, pointer)
     rows = [[*_row(page, found), found.began.reason] for found in served]
     if rows:
         print_table(columns, rows)
     else:
         print("No version has served readers yet.")
-    tried = histories.attempts(page, pointer)
+    tried = history.attempts(page, pointer)
     if tried:
         print("\nVersions that were to serve, and did not:")
         rows = [[found.last.state, *_row(page, found), found.last.reason] for found in tried]
@@ -81,7 +82,7 @@ def _print_history(page: Page, pointer: str) -> None:
 def _row(page: Page, found: Period) -> list[str]:
     covered, coverage = found.last.covered, f"{found.last.coverage:.1%}"
     return [
-        histories.name(page, found.version),
+        history.name(page, found.version),
         _clock(found.began.at),
         _clock(found.until) if found.until else "now",
         lasted(seconds(found)),
@@ -106,7 +107,7 @@ def _print_seen(page: Page, seen: list[Seen], at: datetime) -> None:
         rows.append(
             [
                 found.pointer,
-                histories.name(page, period.version),
+                history.name(page, period.version),
                 _clock(period.began.at),
                 f"{counted:,}",
                 "\n".join(labels),
@@ -127,7 +128,7 @@ def _print_answers(
     _print_line(f"image_id {image.image_id}, since {image.since:%Y-%m-%d %H:%M:%S} UTC")
     rows = []
     for pointer, (period, found) in told.items():
-        version = histories.name(page, period.version) if period else "nothing"
+        version = history.name(page, period.version) if period else "nothing"
         if found is None:
             rows.append([pointer, version, "no answer" if period else "", "", "", ""])
             continue
@@ -140,8 +141,8 @@ def _print_answers(
 def _facts(page: Page, pointer: str) -> dict[str, Any]:
     return {
         "pointer": pointer,
-        "served": [_period_facts(found) for found in histories.periods(page, pointer)],
-        "attempts": [_period_facts(found) for found in histories.attempts(page, pointer)],
+        "served": [_period_facts(found) for found in history.periods(page, pointer)],
+        "attempts": [_period_facts(found) for found in history.attempts(page, pointer)],
     }
 
 

@@ -12,18 +12,10 @@ from contextlib import closing
 import mlflow
 import pyarrow as pa
 
-from mlproject import (
-    arrow_tables,
-    cleaning,
-    images,
-    ingesting,
-    labels,
-    lakes,
-    layout,
-    sources,
-    tracking,
-)
 from mlproject.errors import UserError
+from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
+from mlproject.integrations import mlflow_tracking, object_storage
+from mlproject.lake import compaction, location, tables
 from pipelines import (
     OpenSpark,
     command,
@@ -54,13 +46,17 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of `ingest`."""
     arguments = new_parser("ingest", __doc__)
     add = arguments.add_argument
-    default = ingesting.Settings()
+    default = new_images.Settings()
     add("--source", required=True, help="folder or URI of the image files")
     add("--lake", default="lake", help="folder or URI of the tables")
     add("--mode", default="once", choices=("once", "watch"), help="watch = until it is stopped")
     add("--interval", type=float, default=30, help="seconds between two looks of mode=watch")
     add("--plan", default="false", choices=("true", "false"), help="true = tell, write nothing")
-    add("--include", default=sources.SUFFIXES, help="suffixes of image files, any case; * = all")
+    add(
+        "--include",
+        default=source_listing.SUFFIXES,
+        help="suffixes of image files, any case; * = all",
+    )
     add("--settle", type=float, default=2, help="seconds a file must lie unmodified to be taken")
     add("--labels", default=labels.FOLDER, help="folder, a pattern with a group, or a CSV file")
     add(
@@ -89,23 +85,25 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Ingests once, or until it is stopped, or tells what an ingest would do."""
-    tracking.connect()
+    mlflow_tracking.connect()
     # A wrong word is told before Spark starts, and credentials in it before it is logged.
-    sources.open_source(arguments.source)
-    with tracking.run("ingest", vars(arguments)):
+    object_storage.open_source(arguments.source)
+    with mlflow_tracking.run("ingest", vars(arguments)):
         for least, name in LEAST:
             if getattr(arguments, name) < least:
                 raise UserError(f"{name}={getattr(arguments, name)} is below {least}")
         if arguments.clean_source != "keep" and arguments.on_missing == "mark":
             raise UserError("clean_source with on_missing=mark would mark what was cleaned as gone")
         if arguments.clean_source == "move":
-            cleaning.check(arguments.source, lakes.locate(arguments.lake), arguments.clean_to)
+            source_cleaning.check(
+                arguments.source, location.locate(arguments.lake), arguments.clean_to
+            )
         if not labels.is_table(arguments.labels):
             labels.pattern(arguments.labels)
         if arguments.plan == "true":
-            _plan(arguments, lakes.locate(arguments.lake))
+            _plan(arguments, location.locate(arguments.lake))
             return
-        lake = lakes.locate_to_write(arguments.lake)
+        lake = location.locate_to_write(arguments.lake)
         with stopped_by_signals() as stopped, closing(OpenSpark("ingest")) as spark:
             if arguments.mode == "watch":
                 _watch(spark, arguments, lake, stopped)
@@ -117,7 +115,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace, lake: str) -> None:
     erased = arguments.include_erased == "true"
-    planned = images.plan(lake, _listing(arguments), include_erased=erased)
+    planned = known_files.plan(lake, _listing(arguments), include_erased=erased)
     mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
     print(
         f"To read: {planned.new} new and {planned.changed} changed of {planned.listed} image "
@@ -156,17 +154,17 @@ def look(
     step: int = 0,
 ) -> tuple[bool, str]:
     """One ingest; whether anything changed, and what it came to in words."""
-    writing = lakes.writing(lake, "ingest", on_wait=say_wait, stop=stopped.is_set)
+    writing = location.writing(lake, "ingest", on_wait=say_wait, stop=stopped.is_set)
     with writing, progress_of_bytes("ingest") as on_wave:
         listed = _listing(arguments)
         given = None
         if labels.is_table(arguments.labels):
             given = labels.given(arguments.labels, listed.root)
         erased = arguments.include_erased == "true"
-        planned = images.plan(lake, listed, include_erased=erased)
+        planned = known_files.plan(lake, listed, include_erased=erased)
         began = time.monotonic()
         if planned.new or planned.changed:
-            done = ingesting.ingest(
+            done = new_images.ingest(
                 spark(),
                 lake,
                 listed,
@@ -176,10 +174,12 @@ def look(
                 stop=stopped.is_set,
             )
         else:
-            done = ingesting.nothing_new(lake, listed)
+            done = new_images.nothing_new(lake, listed)
         seconds = time.monotonic() - began
         if done.left.keys() & {"gone", "unreadable"}:
-            sources.require(listed.source)  # so look all files of a source that is gone itself
+            object_storage.require(
+                listed.source
+            )  # so look all files of a source that is gone itself
         relabelled = gone = cleaned = 0
         unmatched = doubt = why = ""
         if not stopped.is_set():
@@ -187,7 +187,7 @@ def look(
             gone, doubt = _mark(arguments, lake, listed)
             cleaned, why = _clean(spark, arguments, lake, listed)
             _compact(spark, lake, arguments.target_file_bytes)
-    version = arrow_tables.snapshot(lake, "images", "ingest").version
+    version = tables.snapshot(lake, "images", "ingest").version
     moves = {"relabelled": relabelled, "gone": gone, "cleaned": cleaned}
     moved = bool(done.rows or any(moves.values()))
     if moved or not step:  # a watch that finds nothing leaves nothing
@@ -204,8 +204,8 @@ def look(
     return moved, "\n".join([*told, *(words for words in (unmatched, doubt, why) if words), found])
 
 
-def _settings(arguments: argparse.Namespace) -> ingesting.Settings:
-    return ingesting.Settings(
+def _settings(arguments: argparse.Namespace) -> new_images.Settings:
+    return new_images.Settings(
         content=arguments.content,
         max_inline_bytes=arguments.max_inline_bytes,
         thumbnail_px=arguments.thumbnail_px,
@@ -224,41 +224,43 @@ def _relabel(spark: OpenSpark, lake: str, given: pa.Table | None) -> tuple[int, 
     return count, f"{lost} of {given.num_rows} labels are of no image in the table" if lost else ""
 
 
-def _mark(arguments: argparse.Namespace, lake: str, listed: sources.Listing) -> tuple[int, str]:
+def _mark(
+    arguments: argparse.Namespace, lake: str, listed: source_listing.Listing
+) -> tuple[int, str]:
     """Notes removed files where that is wanted: how many, or why none."""
     if arguments.on_missing == "keep":
         return 0, ""
     if not (listed.files.num_rows or listed.left.num_rows):
         return 0, "The source is empty, so no file is marked as gone: is it mounted?"
-    return ingesting.mark_missing(lake, listed), ""
+    return new_images.mark_missing(lake, listed), ""
 
 
 def _compact(spark: OpenSpark, lake: str, target_bytes: int) -> None:
     """Puts small files together; not in S3, where it would need to be alone (decision 8)."""
-    for path in (f"{lake}/images", f"{lake}/files") if lakes.is_local(lake) else ():
-        if layout.pays(path, target_bytes):
-            layout.compact(spark(), path, target_bytes)
+    for path in (f"{lake}/images", f"{lake}/files") if location.is_local(lake) else ():
+        if compaction.pays(path, target_bytes):
+            compaction.compact(spark(), path, target_bytes)
 
 
 def _clean(
-    spark: OpenSpark, arguments: argparse.Namespace, lake: str, listed: sources.Listing
+    spark: OpenSpark, arguments: argparse.Namespace, lake: str, listed: source_listing.Listing
 ) -> tuple[int, str]:
     """Cleans the source where that is wanted: how many files went, and why not all."""
     if arguments.clean_source == "keep" or not listed.files.num_rows:
         return 0, ""
-    files = cleaning.ready(spark(), lake, listed, arguments.clean_after).toArrow()
-    cleaned, why = cleaning.clean(listed.source, files, arguments.clean_to)
+    files = source_cleaning.ready(spark(), lake, listed, arguments.clean_after).toArrow()
+    cleaned, why = source_cleaning.clean(listed.source, files, arguments.clean_to)
     return cleaned, f"Some files could not be cleaned from the source, such as {why}" if why else ""
 
 
-def _listing(arguments: argparse.Namespace) -> sources.Listing:
-    listed = sources.listing(arguments.source, arguments.include, settle=arguments.settle)
+def _listing(arguments: argparse.Namespace) -> source_listing.Listing:
+    listed = source_listing.listing(arguments.source, arguments.include, settle=arguments.settle)
     if labels.is_table(arguments.labels):
         return listed
     return labels.from_paths(listed, arguments.labels)
 
 
-def _counts(planned: images.Planned, left: dict[str, int]) -> dict[str, int]:
+def _counts(planned: known_files.Planned, left: dict[str, int]) -> dict[str, int]:
     """What was found and what was left, as metrics."""
     facts = {"files": planned.listed, "new": planned.new, "changed": planned.changed}
     for name, reasons in SUMS.items():

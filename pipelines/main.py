@@ -13,9 +13,13 @@ from typing import Any
 
 import mlflow
 
-from mlproject import drawn_images, lakes, ledger, tracking, training, versions
-from mlproject.frameworks import FRAMEWORKS
-from mlproject.session import session
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.framework_process import FRAMEWORKS
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location
+from mlproject.rollout import ledger
+from mlproject.training import classifier, drawn_images
+from mlproject.versions import registration
 from pipelines import command, ingest, promote, report, rescore, train
 from pipelines import parser as new_parser
 
@@ -40,16 +44,16 @@ def main(arguments: argparse.Namespace) -> None:
     A session takes longer to start than the steps take to work, on a laptop.
     """
     began = time.monotonic()
-    tracking.connect()
+    mlflow_tracking.connect()
     name, starts = arguments.name, {f: getattr(arguments, f"{f}_weights") for f in FRAMEWORKS}
-    versions.check_name(name)
+    registration.check_name(name)
     for framework, start in starts.items():  # wrong words are told before anything costs
-        training.check(framework, start, training.defaults(start))
-    lake = lakes.locate_to_write(arguments.lake)
+        classifier.check(framework, start, classifier.defaults(start))
+    lake = location.locate_to_write(arguments.lake)
     pointer = f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
     made = {}
-    with tracking.run("main", vars(arguments)), session("mlproject main"):
+    with mlflow_tracking.run("main", vars(arguments)), session("mlproject main"):
         # The drawn images have been written to their end: no need to let them settle.
         source, settle = (arguments.source, "2") if arguments.source else (_draw(lake), "0")
         _step(ingest, source=source, lake=lake, settle=settle)
@@ -77,7 +81,7 @@ Try next:
 
 
 def _draw(lake: str) -> str:
-    beside = Path(lake).parent if lakes.is_local(lake) else Path.cwd()
+    beside = Path(lake).parent if location.is_local(lake) else Path.cwd()
     folder = beside / DRAWN
     drawn_images.draw(folder)
     return str(folder)

@@ -8,9 +8,11 @@ import json
 import textwrap
 from typing import Any
 
-from mlproject import lakes, planning, session, tracking
 from mlproject.errors import UserError
-from mlproject.planning import LOST, SCORE, SWITCH, Missing, Plan
+from mlproject.integrations import mlflow_tracking, spark_session
+from mlproject.lake import location
+from mlproject.rollout import planning
+from mlproject.rollout.planning import LOST, SCORE, SWITCH, Missing, Plan
 from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
@@ -36,13 +38,13 @@ def add_arguments(arguments: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Prints the plan of each pointer."""
-    client = tracking.connect()
+    client = mlflow_tracking.connect()
     wanted = listed(arguments.pointers)
     plans = planning.plan(
         client,
-        lakes.locate(arguments.lake),
+        location.locate(arguments.lake),
         wanted,
-        session.kind(),
+        spark_session.kind(),
         retry=arguments.retry == "true",
     )
     limits = planning.Limits(arguments.max_images, arguments.max_bytes, arguments.max_minutes)

@@ -19,27 +19,18 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlproject import (
-    approvals,
-    comparing,
-    gate_pages,
-    gate_tables,
-    gates,
-    lakes,
-    ledger,
-    pages,
-    registry,
-    scoring,
-    scoring_runs,
-    session,
-    tracking,
-    version_files,
-)
-from mlproject import golden_answers as golden
 from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
-from mlproject.frameworks import process
-from mlproject.gates import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
-from mlproject.registry import Version
+from mlproject.gates import approvals, checks, comparison, summary
+from mlproject.gates.checks import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
+from mlproject.integrations import mlflow_tracking, spark_session
+from mlproject.integrations.framework_process import process
+from mlproject.lake import location
+from mlproject.reporting import gate_page, html
+from mlproject.rollout import ledger, runs
+from mlproject.scoring import scorer
+from mlproject.versions import reference_results as golden
+from mlproject.versions import registry, version_files
+from mlproject.versions.registry import Version
 from pipelines import (
     OpenSpark,
     add_json,
@@ -96,19 +87,19 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Moves one pointer, when the gates let it."""
     limits = _limits(arguments)
-    client = tracking.connect()
-    with tracking.run("promote", vars(arguments)) as run:
+    client = mlflow_tracking.connect()
+    with mlflow_tracking.run("promote", vars(arguments)) as run:
         with ExitStack() as stack:
             if arguments.json == "true":
                 stack.enter_context(stdout_to_stderr())
             version = replace(registry.resolve(client, arguments.model), pointer=None)
             pointer = registry.pointer(version, alias=arguments.alias, stage=arguments.stage)
-            lake = lakes.locate(arguments.lake)
+            lake = location.locate(arguments.lake)
             serving = None if arguments.gate == OFF else ledger.read(lake).serving(pointer)
             before = serving.version if serving else None
             mode = arguments.gate or (BLOCK if before else OFF)
             spark = stack.enter_context(closing(OpenSpark("promote")))
-            judged = gates.judge(
+            judged = checks.judge(
                 client,
                 lake,
                 version,
@@ -119,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
                 approved=arguments.approve == "true",
             )
             outcome = judged.outcome(mode)
-            named = {"mlproject.pointer": pointer, **scoring_runs.named(version)}
+            named = {"mlproject.pointer": pointer, **runs.named(version)}
             mlflow.set_tags({**named, "mlproject.gate": outcome})
             if mode != OFF:
                 _log(_page(pointer, version, before, judged, outcome, spark))
@@ -179,19 +170,19 @@ class _Worker:
         judged = version == self.version
         # Not `files_of`, which notes the digest of a version that may not be promoted.
         files = version_files.read(version) if judged else files_of(self.client, version)
-        lake, run_id = lakes.locate_to_write(self.lake), self.run.info.run_id
+        lake, run_id = location.locate_to_write(self.lake), self.run.info.run_id
         if judged:  # the run tells of one version
-            scoring_runs.describe(self.client, run_id, version, files, session.kind())
+            runs.describe(self.client, run_id, version, files, spark_session.kind())
         with (
             stopped_by_signals() as stopped,
-            lakes.writing(lake, f"promote {version.uri}", on_wait=say_wait, stop=stopped.is_set),
+            location.writing(lake, f"promote {version.uri}", on_wait=say_wait, stop=stopped.is_set),
             progress(f"score {version.uri}") as [on_wave],
         ):
-            scored = scoring.score(
+            scored = scorer.score(
                 self.spark(),
                 lake,
                 version,
-                settings=scoring.Settings(run_id=run_id),
+                settings=scorer.Settings(run_id=run_id),
                 only=image_ids,
                 stop=stopped.is_set,
                 on_wave=on_wave,
@@ -199,7 +190,7 @@ class _Worker:
             if stopped.is_set():
                 raise KeyboardInterrupt
         if judged:
-            scoring_runs.log(self.client, run_id, scored)
+            runs.log(self.client, run_id, scored)
 
 
 def _page(
@@ -209,28 +200,28 @@ def _page(
     judged: Judged,
     outcome: str,
     spark: OpenSpark,
-) -> gate_pages.Facts:
+) -> gate_page.Facts:
     """What the gates found, with the changed images and pictures of some."""
     places, thumbnails = {}, {}
     if judged.difference and judged.difference.changes and judged.images:
         ids = [change.image.image_id for change in judged.difference.changes]
         lake = judged.images.path.removesuffix("/images")
-        places = comparing.places(lake, ids, judged.images)
-        shown = [change.image.image_id for change in gate_pages.shown(judged.difference)]
+        places = comparison.places(lake, ids, judged.images)
+        shown = [change.image.image_id for change in gate_page.shown(judged.difference)]
         chosen = {image_id: places[image_id] for image_id in shown if image_id in places}
-        thumbnails = pages.pictures(judged.images.read(spark()), chosen)
+        thumbnails = html.pictures(judged.images.read(spark()), chosen)
     made_at = time.time_ns() // 1000
-    return gate_pages.Facts(pointer, version, before, outcome, judged, places, thumbnails, made_at)
+    return gate_page.Facts(pointer, version, before, outcome, judged, places, thumbnails, made_at)
 
 
-def _log(page: gate_pages.Facts) -> None:
+def _log(page: gate_page.Facts) -> None:
     """Logs the page, the changed images as a table, and the figures, to the active run."""
     judged = page.judged
-    mlflow.log_text(gate_pages.render(page), scoring_runs.GATES)
+    mlflow.log_text(gate_page.render(page), runs.GATES)
     if judged.difference is not None:
-        changed = gate_tables.changed(judged.difference, page.places)
+        changed = summary.changed(judged.difference, page.places)
         mlflow.log_table(changed, "changed.json")
-    mlflow.log_metrics(gate_tables.figures(judged))
+    mlflow.log_metrics(summary.figures(judged))
 
 
 def _named(client: MlflowClient, pointer: str) -> str:
@@ -271,11 +262,11 @@ def _tell(
     moved = outcome != REFUSED and arguments.dry_run == "false"
     if arguments.json == "true":
         facts = {"pointer": pointer, "before": named, "version": version.uri, "moved": moved}
-        facts |= {"gate": outcome, **gate_tables.facts(judged)}
+        facts |= {"gate": outcome, **summary.facts(judged)}
         print(json.dumps(facts, indent=2))
         return
     if outcome != OFF:
-        for columns, rows in gate_tables.tables(judged):
+        for columns, rows in summary.tables(judged):
             print_table(columns, rows)
             print()
     if outcome != REFUSED:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import mlflow
 
-from mlproject import imagenet, tracking, versions, weights
 from mlproject.errors import UserError
-from mlproject.frameworks import FRAMEWORKS, process
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.framework_process import FRAMEWORKS, process
+from mlproject.versions import imagenet, registration, weights
 from pipelines import command
 from pipelines import parser as new_parser
 
@@ -33,16 +34,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Registers one version."""
-    tracking.connect()
+    mlflow_tracking.connect()
     framework, name = arguments.framework, arguments.name
-    with tracking.run("register", vars(arguments)), tempfile.TemporaryDirectory() as folder:
-        versions.check_name(name)
+    with mlflow_tracking.run("register", vars(arguments)), tempfile.TemporaryDirectory() as folder:
+        registration.check_name(name)
         labels = _labels(arguments.labels)
         with process(framework) as call:
             file = call(weights.canonical, framework, arguments.weights, Path(folder))
-            config = versions.config(framework, image_size=arguments.image_size, width=file.width)
+            config = registration.config(
+                framework, image_size=arguments.image_size, width=file.width
+            )
             tags = {"mlproject.verb": "register"}
-            made = call(versions.register, file.path, labels, config, name=name, tags=tags)
+            made = call(registration.register, file.path, labels, config, name=name, tags=tags)
         mlflow.set_tag("mlproject.version", made.uri)
     print(f"Registered {made.uri} ({framework}, {len(labels)} labels)")
 

@@ -13,11 +13,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from mlproject import lakes, replaying, tracking, workers
 from mlproject.errors import RefusedError, UserError
-from mlproject.files import output_to
-from mlproject.histories import Answer
-from mlproject.replaying import Difference, Replayed
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.local_files import output_to
+from mlproject.lake import location
+from mlproject.rollout import replaying
+from mlproject.rollout.history import Answer
+from mlproject.rollout.replaying import Difference, Replayed
+from mlproject.scoring import workers
 from pipelines import add_json, command, print_table
 from pipelines import parser as new_parser
 
@@ -43,8 +46,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Replays one row."""
     if not arguments.tolerance >= 0:
         raise UserError(f"tolerance={arguments.tolerance} is below 0")
-    client = tracking.connect()
-    lake = lakes.locate(arguments.lake)
+    client = mlflow_tracking.connect()
+    lake = location.locate(arguments.lake)
     row = replaying.find(client, lake, arguments.model, arguments.image)
     os.environ.update(workers.ENVIRONMENT)  # before a framework is imported, as in workers
     # What frameworks print at import and load is neither our answer nor an error.

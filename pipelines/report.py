@@ -9,10 +9,12 @@ from pathlib import Path
 
 import mlflow
 
-from mlproject import lakes, reports, tracking
 from mlproject.errors import UserError
-from mlproject.files import write_whole
-from mlproject.session import session
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.local_files import write_whole
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location
+from mlproject.reporting import lake_report
 from pipelines import command
 from pipelines import parser as new_parser
 
@@ -27,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes one report, and logs it to the MLflow run."""
-    tracking.connect()
+    mlflow_tracking.connect()
     out = _writable(arguments.out)
-    with tracking.run("report", vars(arguments)):
-        lake = lakes.locate(arguments.lake)
+    with mlflow_tracking.run("report", vars(arguments)):
+        lake = location.locate(arguments.lake)
         with session("mlproject report") as spark:
-            facts = reports.collect(spark, lake)
-        write_whole(out, reports.render(facts))
+            facts = lake_report.collect(spark, lake)
+        write_whole(out, lake_report.render(facts))
         mlflow.log_artifact(str(out))
         different = sum(found.different for found in facts.differences)
         mlflow.log_metrics(

@@ -16,14 +16,18 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError  # a worker that crashes is no PySparkException
 from pyspark.errors import PySparkException
 
-from mlproject import following, lakes, ledger, registry, scoring, scoring_runs, tracking
-from mlproject import session as sessions
 from mlproject.errors import MlprojectError, RefusedError, UserError
-from mlproject.following import Followed, Rules, Stop, Work
-from mlproject.ledger import SCORING, SUPERSEDED, Entry
-from mlproject.registry import Version
-from mlproject.scoring import Scored
-from mlproject.version_files import Files
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations import spark_session as sessions
+from mlproject.lake import location
+from mlproject.rollout import ledger, reconciliation, runs
+from mlproject.rollout.ledger import SCORING, SUPERSEDED, Entry
+from mlproject.rollout.reconciliation import Followed, Rules, Stop, Work
+from mlproject.scoring import scorer
+from mlproject.scoring.scorer import Scored
+from mlproject.versions import registry
+from mlproject.versions.registry import Version
+from mlproject.versions.version_files import Files
 from pipelines import (
     OpenSpark,
     add_json,
@@ -79,17 +83,17 @@ def main(arguments: argparse.Namespace) -> None:
         plan.main(arguments)
         return
     check(arguments)
-    client = tracking.connect()
+    client = mlflow_tracking.connect()
     with (
-        tracking.run("rescore", vars(arguments)) as run,
+        mlflow_tracking.run("rescore", vars(arguments)) as run,
         stopped_by_signals() as stopped,
         closing(OpenSpark("rescore")) as spark,
     ):
-        lake = lakes.locate_to_write(arguments.lake)
+        lake = location.locate_to_write(arguments.lake)
         wanted = listed(arguments.pointers)
         if len(wanted) == 1:
             registry.resolve(client, wanted[0])  # told before it waits for others
-        writing = lakes.writing(lake, "rescore", on_wait=say_wait, stop=stopped.is_set)
+        writing = location.writing(lake, "rescore", on_wait=say_wait, stop=stopped.is_set)
         with writing:
             known = ledger.read(lake).wanted(wanted)
             with closing(Worker(arguments, client, run, spark, stopped)) as worker:
@@ -149,8 +153,8 @@ class Worker:
             work = Work(partial(self._score, lake), self._run_id, self._wrote, self.stopped.is_set)
             before = len(self.scored)
             try:
-                followed = following.follow(self.client, lake, pointer, work, rules=self.rules)
-                scoring_runs.mend(self.client, ledger.read(lake), pointer)
+                followed = reconciliation.follow(self.client, lake, pointer, work, rules=self.rules)
+                runs.mend(self.client, ledger.read(lake), pointer)
             except FAULTS as error:
                 faults.append(error)
                 if spark_ended(error):  # the next pointer starts another
@@ -205,13 +209,13 @@ class Worker:
             return None
         files, kind = self._files_of(version), sessions.kind()
         run_id = self._run_id(version, None)
-        if not scoring_runs.describe(self.client, run_id, version, files, kind):
+        if not runs.describe(self.client, run_id, version, files, kind):
             # Begun with other packages: a run tells of one environment.
             self.client.set_terminated(self._runs.pop(version))
             run_id = self._run_id(version, None)
-            scoring_runs.describe(self.client, run_id, version, files, kind)
+            runs.describe(self.client, run_id, version, files, kind)
         now = ledger.read(lake).serving(str(version.pointer))
-        settings = scoring.Settings(
+        settings = scorer.Settings(
             run_id=run_id,
             isolate=now is not None and now.version == version,
             max_images=self.images,
@@ -226,7 +230,7 @@ class Worker:
                 with suppress(MlflowException, OSError):  # what is lost is a point of a curve
                     self._tell_coverage(run_id, done)
 
-            scored = scoring.score(
+            scored = scorer.score(
                 self.spark(),
                 lake,
                 version,
@@ -236,7 +240,7 @@ class Worker:
             )
         self.size_bytes -= min(self.size_bytes, scored.size_bytes)
         self.scored.append(scored)
-        scoring_runs.log(self.client, run_id, scored)
+        runs.log(self.client, run_id, scored)
         return scored
 
     def _files_of(self, version: Version) -> Files:
@@ -247,7 +251,7 @@ class Worker:
 
     def _run_id(self, version: Version, last: Entry | None) -> str:
         if version not in self._runs:
-            run_id = scoring_runs.begin(self.client, version, last, self.run)
+            run_id = runs.begin(self.client, version, last, self.run)
             self._runs[version] = run_id
             if last and last.run_id == run_id:
                 self._told[run_id] = last
@@ -259,7 +263,7 @@ class Worker:
             left = self._runs.pop(entry.version, None)
             if left and left not in self._told:  # nothing came of it
                 self.client.set_terminated(left)
-        scoring_runs.tell(self.client, entry)
+        runs.tell(self.client, entry)
 
     def _tell_coverage(self, run_id: str, done: int) -> None:
         covered = self._told[run_id].covered if run_id in self._told else None
@@ -269,7 +273,7 @@ class Worker:
 
 
 def _done(scored: list[Scored], followed: Followed) -> str:
-    done = scoring.total(scored) if scored else None
+    done = scorer.total(scored) if scored else None
     if done and (done.images or done.unreadable):
         return told(done)
     return "nothing was scored" if followed.covered.missing else "nothing to score"

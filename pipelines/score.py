@@ -8,19 +8,15 @@ import argparse
 import mlflow
 from mlflow import MlflowClient
 
-from mlproject import (
-    coverage,
-    lakes,
-    registry,
-    scoring,
-    scoring_runs,
-    tracking,
-    version_files,
-)
 from mlproject.errors import UserError
-from mlproject.registry import Version
-from mlproject.session import kind, session
-from mlproject.version_files import Files
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.spark_session import kind, session
+from mlproject.lake import location
+from mlproject.rollout import runs
+from mlproject.scoring import coverage, scorer
+from mlproject.versions import registry, version_files
+from mlproject.versions.registry import Version
+from mlproject.versions.version_files import Files
 from pipelines import command, progress, say_wait, stopped_by_signals
 from pipelines import parser as new_parser
 
@@ -42,7 +38,7 @@ def add_task_timeout(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--task_timeout",
         type=float,
-        default=scoring.Settings().task_timeout,
+        default=scorer.Settings().task_timeout,
         help="seconds without a task's end after which a version hangs",
     )
 
@@ -56,26 +52,26 @@ def require_task_timeout(arguments: argparse.Namespace) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Scores once."""
     require_task_timeout(arguments)
-    client = tracking.connect()
-    with tracking.run("score", vars(arguments)) as run, stopped_by_signals() as stopped:
+    client = mlflow_tracking.connect()
+    with mlflow_tracking.run("score", vars(arguments)) as run, stopped_by_signals() as stopped:
         version = registry.resolve(client, arguments.model)
-        lake = lakes.locate_to_write(arguments.lake)
+        lake = location.locate_to_write(arguments.lake)
         files = files_of(client, version)
-        scoring_runs.describe(client, run.info.run_id, version, files, kind())
-        settings = scoring.Settings(
+        runs.describe(client, run.info.run_id, version, files, kind())
+        settings = scorer.Settings(
             run_id=run.info.run_id,
             wave_images=arguments.wave_images,
             task_timeout=arguments.task_timeout,
         )
         with (
             session("mlproject score") as spark,
-            lakes.writing(lake, f"score {version.uri}", on_wait=say_wait, stop=stopped.is_set),
+            location.writing(lake, f"score {version.uri}", on_wait=say_wait, stop=stopped.is_set),
             progress(f"score {version.uri}") as [on_wave],
         ):
-            scored = scoring.score(
+            scored = scorer.score(
                 spark, lake, version, settings=settings, stop=stopped.is_set, on_wave=on_wave
             )
-            scoring_runs.log(client, run.info.run_id, scored)
+            runs.log(client, run.info.run_id, scored)
         covered, _ = coverage.count(lake, version, coverage.newest_images(lake))
         mlflow.log_metric("coverage", covered.coverage)
         if stopped.is_set():
@@ -92,7 +88,7 @@ def files_of(client: MlflowClient, version: Version) -> Files:
     return files
 
 
-def told(scored: scoring.Scored) -> str:
+def told(scored: scorer.Scored) -> str:
     """A scoring in words."""
     left = f"; {scored.unreadable} left, as their files cannot be read" if scored.unreadable else ""
     if not scored.images:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import mlflow
 
-from mlproject import lakes, tables, tracking, training, versions
-from mlproject.frameworks import FRAMEWORKS, process
-from mlproject.registry import Version
-from mlproject.session import session
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.framework_process import FRAMEWORKS, process
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location, spark_tables
+from mlproject.training import classifier
+from mlproject.versions import registration
+from mlproject.versions.registry import Version
 from pipelines import command, progress
 from pipelines import parser as new_parser
 
@@ -38,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> Version:
     """Trains and registers one version."""
-    tracking.connect()
-    versions.check_name(arguments.name)
-    settings = training.defaults(arguments.weights)
+    mlflow_tracking.connect()
+    registration.check_name(arguments.name)
+    settings = classifier.defaults(arguments.weights)
     settings = replace(
         settings,
         epochs=arguments.epochs or settings.epochs,
@@ -48,17 +51,17 @@ def main(arguments: argparse.Namespace) -> Version:
         fine_tune_blocks=arguments.fine_tune_blocks,
         seed=arguments.seed,
     )
-    training.check(arguments.framework, arguments.weights, settings)
-    lake = lakes.locate(arguments.lake)
+    classifier.check(arguments.framework, arguments.weights, settings)
+    lake = location.locate(arguments.lake)
     with (
-        tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
+        mlflow_tracking.run("train", {"lake": arguments.lake, "name": arguments.name}),
         tempfile.TemporaryDirectory() as folder,
         progress("decode images", "train epochs") as [on_images, on_epoch],
         process(arguments.framework, on_epoch) as call,
     ):
         with session("mlproject train") as spark:
-            images = tables.snapshot(spark, lake, "images")
-            trained = training.train(
+            images = spark_tables.snapshot(spark, lake, "images")
+            trained = classifier.train(
                 spark,
                 images,
                 arguments.framework,
@@ -69,7 +72,7 @@ def main(arguments: argparse.Namespace) -> Version:
                 on_images=on_images,
             )
         made = call(
-            versions.register,
+            registration.register,
             trained.weights,
             trained.labels,
             trained.config,

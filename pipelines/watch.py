@@ -21,11 +21,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlproject import doorbell, lakes, ledger, planning, scoring_runs, tracking, webhooks
 from mlproject.errors import RefusedError, UserError
-from mlproject.ledger import SCORING, SERVING
-from mlproject.planning import LOST, REFUSED, SCORE, SWITCH, Plan
-from mlproject.registry import Version
+from mlproject.integrations import mlflow_tracking
+from mlproject.lake import location
+from mlproject.rollout import ledger, planning, runs
+from mlproject.rollout.ledger import SCORING, SERVING
+from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, Plan
+from mlproject.versions.registry import Version
+from mlproject.watch import webhook_listener, webhook_registration
 from pipelines import (
     OpenSpark,
     command,
@@ -72,9 +75,10 @@ def main(arguments: argparse.Namespace) -> None:
             raise UserError(f"{name}={getattr(arguments, name)} is below {least}")
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    client = tracking.connect()
-    lake = lakes.locate_to_write(arguments.lake)
-    with tracking.run("watch", vars(arguments), own=True) as run, stopped_by_signals() as stopped:
+    client = mlflow_tracking.connect()
+    lake = location.locate_to_write(arguments.lake)
+    own_run = mlflow_tracking.run("watch", vars(arguments), own=True)
+    with own_run as run, stopped_by_signals() as stopped:
         bell = threading.Event()
         watch = _Watch(arguments, client, lake, run, stopped)
         with _doorbell(arguments, client, bell), contextlib.closing(watch):
@@ -96,9 +100,10 @@ def _doorbell(
     host, _, port = arguments.listen.rpartition(":")
     if not port.isdigit():
         raise UserError(f"listen={arguments.listen!r} is no HOST:PORT, such as 0.0.0.0:8321")
-    secret = webhooks.secret_of_environment()
-    with doorbell.listening(doorbell.receiver(secret, bell.set), host, int(port)) as taken:
-        found = webhooks.register(client, arguments.webhook, secret)
+    secret = webhook_registration.secret_of_environment()
+    app = webhook_listener.receiver(secret, bell.set)
+    with webhook_listener.listening(app, host, int(port)) as taken:
+        found = webhook_registration.register(client, arguments.webhook, secret)
         print(f"Webhooks of {found.url} are heard at {host}:{taken}", flush=True)
         if found.problem:
             print(f"{found.problem}. Looking every {arguments.interval:g} s", file=sys.stderr)
@@ -165,7 +170,7 @@ class _Watch:
         todo = [plan for plan in plans if self._is_due(plan)]
         if not todo or self.stopped.is_set():
             return plans
-        writing = lakes.writing(self.lake, "watch", on_wait=say_wait, stop=self.stopped.is_set)
+        writing = location.writing(self.lake, "watch", on_wait=say_wait, stop=self.stopped.is_set)
         with writing:
             worker = rescore.Worker(self.arguments, self.client, self.run, self.spark, self.stopped)
             worker.until = min(worker.until, time.monotonic() + LOOK_S)
@@ -238,7 +243,7 @@ class _Watch:
         with contextlib.suppress(*FAULTS):
             page = ledger.read(self.lake)
             for pointer in page.pointers():
-                scoring_runs.mend(self.client, page, pointer)
+                runs.mend(self.client, page, pointer)
 
     def _plans(self) -> list[Plan]:
         wanted = listed(self.arguments.pointers)

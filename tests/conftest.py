@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 pytest.register_assert_rewrite(
-    "tests.asking", "tests.roll_outs", "tests.version_checks", "tests.training_checks"
+    "tests.support.asking",
+    "tests.support.rollouts",
+    "tests.support.version_checks",
+    "tests.support.training_checks",
 )
 
 PROJECT = Path(__file__).parents[1]
@@ -33,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark():
-    from mlproject.session import session
+    from mlproject.integrations.spark_session import session
 
     with session("mlproject tests") as opened:
         yield opened
@@ -41,9 +44,9 @@ def spark():
 
 @pytest.fixture
 def lake(tmp_path: Path) -> str:
-    from mlproject import lakes
+    from mlproject.lake import location
 
-    return lakes.locate_to_write(str(tmp_path / "lake"))
+    return location.locate_to_write(str(tmp_path / "lake"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def client(store: Path):
 @pytest.fixture
 def versions(client):
     """Three versions of a model, without files."""
-    from tests.lakes_for_tests import register
+    from tests.support.lakes import register
 
     return [register(client, "photos") for _ in range(3)]
 

@@ -1,0 +1,6 @@
+"""Takes images out of every table, and out of every file of the lake.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = ["erase"]

@@ -1,0 +1,175 @@
+"""Reads image files in Spark tasks: bytes, hashes and header facts become rows of `images`."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+from pyarrow import fs
+from pyspark.accumulators import AccumulatorParam
+from pyspark.sql import SparkSession
+
+from mlproject.images.thumbnails import jpeg
+from mlproject.inference import Header, header, header_of
+from mlproject.inference.errors import TOO_MANY_BYTES
+from mlproject.integrations import s3
+
+HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
+BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
+ROW_BYTES = 1024  # bytes of a row in Python, without content
+BLOCK_BYTES = 1024**2  # bytes read at a time
+BROKEN = "broken connection"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HEADER_BYTES = 16 * 1024**2  # bytes of a file above HELD_BYTES that its header may take
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a file comes into its row."""
+
+    source: str
+    """As `Listing.source`."""
+    inline_bytes: int = HELD_BYTES
+    """The bytes of files up to this size come into the table; those of no file above HELD_BYTES."""
+    thumbnail_px: int = 0
+    """Side of the thumbnail, pixels; 0 = none."""
+
+
+class _Counters(AccumulatorParam[Counter[str]]):
+    """Adds up what tasks met; a task that Spark runs twice is counted twice."""
+
+    def zero(self, value: Counter[str]) -> Counter[str]:
+        return Counter()
+
+    def addInPlace(self, value1: Counter[str], value2: Counter[str]) -> Counter[str]:  # noqa: N802 - Spark's name
+        value1.update(value2)
+        return value1
+
+
+def counts(spark: SparkSession) -> Any:
+    """An accumulator of counts by reason."""
+    return spark.sparkContext.accumulator(Counter(), _Counters())
+
+
+def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows in batches of bounded bytes."""
+    together: list[dict[str, Any]] = []
+    held = 0
+    for row in rows:
+        together.append(row)
+        held += ROW_BYTES + len(row["content"] or b"") + len(row.get("thumbnail") or b"")
+        if held >= BATCH_BYTES:
+            yield pa.RecordBatch.from_pylist(together, schema=schema)
+            together, held = [], 0
+    yield pa.RecordBatch.from_pylist(together, schema=schema)
+
+
+def read_file(
+    filesystem: fs.FileSystem, prefix: str, file: dict[str, Any], reading: Reading
+) -> tuple[dict[str, Any] | None, str]:
+    """One file's row, without `ingested_at`; or None and why there is none yet.
+
+    Args:
+        filesystem: Where it lies.
+        prefix: What the canonical path has before the file system's own.
+        file: As a row of `sources.LISTED`.
+        reading: What comes into the row.
+    """
+    path = file["path"].removeprefix(prefix)
+    try:
+        image_id, size, content = hashed(filesystem, path)
+        if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
+            return None, "changing"
+        facts = header(content) if content is not None else _header(filesystem, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, "gone"
+    except OSError as error:
+        return None, BROKEN if s3.is_broken(error) else "unreadable"
+    inline = content is not None and size <= reading.inline_bytes
+    thumbnail = jpeg(content, reading.thumbnail_px) if content and reading.thumbnail_px else None
+    return {
+        "path": file["path"],
+        "image_id": image_id,
+        "size_bytes": size,
+        "modified_at": file["modified_at"],
+        "format": facts.format or None,
+        "width": facts.width or None,
+        "height": facts.height or None,
+        "label": file["label"],
+        "content": content if inline else None,
+        "thumbnail": thumbnail,
+        "error": facts.error or None,
+    }, ""
+
+
+def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None]:
+    """A file's sha256, its size (-1: it changed meanwhile), and its bytes up to HELD_BYTES."""
+    digest, size, blocks = hashlib.sha256(), 0, []
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        version = stream.metadata()
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+            if size <= HELD_BYTES:
+                blocks.append(block)
+            else:
+                blocks.clear()
+    # The size and each block are requests of their own: of an object that is overwritten meanwhile
+    # they are of two. Its ETag tells. Source: Arrow C++, ObjectInputFile::Init and ReadAt
+    if not isinstance(filesystem, fs.LocalFileSystem) and _version(filesystem, path) != version:
+        return "", -1, None
+    return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
+
+
+def _version(filesystem: fs.FileSystem, path: str) -> Any:
+    """What a remote file system tells of the bytes that lie at a path now."""
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        return stream.metadata()
+
+
+def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | None) -> bool:
+    """Whether a local file was written since it was listed; object stores replace objects whole."""
+    if listed is None or not isinstance(filesystem, fs.LocalFileSystem):
+        return False
+    return bool(Path(path).stat().st_mtime_ns // 1000 != (listed - EPOCH) // timedelta.resolution)
+
+
+def _header(filesystem: fs.FileSystem, path: str) -> Header:
+    """The header of a file that is too large to be held: only what Pillow asks for is read."""
+    with filesystem.open_input_file(path) as file:
+        start = _Start(file)
+        found = header_of(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
+        return found._replace(error=TOO_MANY_BYTES) if start.left < 0 else found
+
+
+class _Start(io.RawIOBase):
+    """A file that lets HEADER_BYTES be read: some of Pillow's formats ask for all bytes at once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.left = HEADER_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        self.left -= len(buffer)
+        if self.left < 0:
+            raise OSError(f"the header takes more than {HEADER_BYTES} bytes")
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,69 @@
+"""Small JPEG pictures of images, made in Spark tasks: no photo comes to the driver.
+
+Imports little on purpose: the workers that make the pictures import it too.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+from PIL import Image
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from mlproject.inference import DEFAULTS, decode
+
+PIXELS = 160  # the side of the square: 80 to 160 CSS pixels wide on screens of up to 2 dots each
+QUALITY = 80  # of 100; a photo of this size takes about 6 kB
+
+
+def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
+    """A condition on rows of `images`: one row of each chosen image.
+
+    Args:
+        chosen: image_id -> path and `ingested_at` (microseconds since 1970) of one of its rows;
+            a few hundred at most. Delta skips the files of all other times.
+    """
+    times = sorted({time for _, time in chosen.values()})
+    return (
+        F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in times])
+        & F.col("path").isin(sorted({path for path, _ in chosen.values()}))
+        & F.col("image_id").isin(sorted(chosen))
+    )
+
+
+def thumbnails(contents: DataFrame) -> dict[str, bytes]:
+    """A JPEG of the centre square of each image; none of those that cannot be decoded.
+
+    Args:
+        contents: As `contents.contents` gives it, of a few hundred images at most.
+    """
+    made = contents.select("image_id", "content").mapInArrow(shrink, "image_id string, jpeg binary")
+    return {row.image_id: bytes(row.jpeg) for row in made.collect()}
+
+
+def shrink(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow: (image_id, content) to (image_id, jpeg), without those that have none."""
+    for batch in batches:
+        made = [
+            (image_id.as_py(), jpeg(content.as_py(), PIXELS))
+            for image_id, content in zip(batch["image_id"], batch["content"], strict=True)
+        ]
+        fine = [pair for pair in made if pair[1] is not None]
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array([image_id for image_id, _ in fine], pa.string()),
+                pa.array([shrunk for _, shrunk in fine], pa.binary()),
+            ],
+            ["image_id", "jpeg"],
+        )
+
+
+def jpeg(content: bytes | None, side: int) -> bytes | None:
+    """A JPEG of an image's centre square, `side` pixels wide; None when it cannot be decoded."""
+    pixels, _ = decode(content, {**DEFAULTS, "resize": side, "crop": side})
+    if pixels is None:
+        return None
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()

@@ -1,0 +1,13 @@
+"""The listing of a source becomes rows of `images`: pending files, labels, source clean-up.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = [
+    "erased_images",
+    "known_files",
+    "labels",
+    "new_images",
+    "source_cleaning",
+    "source_listing",
+]

@@ -1,0 +1,245 @@
+"""Image files to rows of the `images` table: list the source, subtract the table, read the rest."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import SparkSession
+
+from mlproject.images import image_files
+from mlproject.images.image_files import HELD_BYTES, Reading
+from mlproject.ingestion import erased_images, file_tasks
+from mlproject.ingestion.file_tasks import Writing
+from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
+from mlproject.ingestion.source_listing import Listing
+from mlproject.integrations.object_storage import missing_files
+from mlproject.lake import tables
+from mlproject.lake.location import SCHEMAS
+
+FEW = 100  # files that are worth reading twice for the sake of no empty commit
+LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How files become rows."""
+
+    content: str = "inline"
+    """Whose bytes come into the table: `inline` = of all files, `reference` = of none, `auto` =
+    of files up to `max_inline_bytes`, and of none when they are larger than 100 MB on average.
+    Those of a file above 100 MB never do."""
+    max_inline_bytes: int = 32 * 1024**2
+    """Bytes of a file, for `auto`."""
+    thumbnail_px: int = 0
+    """Side of the thumbnails, pixels; 0 = none."""
+    max_files: int = 10_000
+    """Files in one commit: tens of seconds of work on two cores."""
+    max_bytes: int = 1024**3
+    """Bytes in one commit; a file above it has a commit of its own."""
+    include_erased: bool = False
+    """Whether contents that were erased are taken again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far an ingest has come."""
+
+    files: int
+    size_bytes: int
+    all_files: int
+    all_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What one ingest added and what it left."""
+
+    listed: int
+    """Image files in the source."""
+    rows: int
+    """Rows added."""
+    errors: int
+    """Rows added with an error: files that are no readable images."""
+    size_bytes: int
+    """Bytes of the files that were added."""
+    left: dict[str, int]
+    """Files that gave no row, by reason: as `Listing.left`, and `unchanged` (touched, with bytes
+    that the table has), `erased` (with bytes that were erased), `changing` or
+    `gone` since they were listed, `unreadable`."""
+    table_version: int
+    """The Delta version of `images` at the end."""
+
+
+def ingest(
+    spark: SparkSession,
+    lake: str,
+    listed: Listing,
+    settings: Settings = Settings(),
+    *,
+    given: pa.Table | None = None,
+    on_wave: Callable[[Done], None] = lambda done: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Ingested:
+    """Adds a row for each listed file that is new or overwritten, wave by wave.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `lakes.locate` gives it.
+        listed: What lies in the source.
+        settings: How files become rows.
+        given: Labels that go before those of the listing, as `labels.given` reads them.
+        on_wave: Told after each commit.
+        stop: Asked before each commit; what is pending then is left for the next ingest.
+    """
+    since = tables.snapshot(lake, "images", "ingest")
+    rows = errors = size_bytes = 0
+    lost = True
+    while lost:
+        lost = False
+        counts = image_files.counts(spark)
+        todo = pending(lake, listed, include_erased=settings.include_erased, at=since)
+        reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
+        refused = {} if settings.include_erased else erased_images.refused(lake)
+        fresh, doubtful = _parted(erased_images.with_refused(todo, refused), settings)
+        found = [fresh]
+        for wave in _waves(doubtful, settings):
+            if stop():
+                break
+            new, same = _look(spark, wave, reading, counts)
+            found.append(new)
+            for state, noted in erased_images.parted(same, refused, ERASED, UNCHANGED):
+                _note(lake, noted, state)
+                counts.add(Counter({state: noted.num_rows}))
+        todo = pa.concat_tables(found)
+        done = done_bytes = 0
+        all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
+        for wave in _waves(todo, settings):
+            if stop():
+                break
+            writing = Writing(since.path, datetime.now(UTC), _of(given, wave))
+            files = file_tasks.write(spark, wave, reading, counts, writing)
+            committed = tables.commit(files, since) if files else since
+            if committed is None:
+                lost = True
+                since = tables.snapshot(lake, "images", "ingest")
+                break
+            since = committed
+            rows += sum(file.rows for file in files)
+            errors += sum(file.rows - file.statistics["nullCount"]["error"] for file in files)
+            size_bytes += sum(file.image_bytes for file in files)
+            done, done_bytes = done + wave.num_rows, done_bytes + pc.sum(wave["size_bytes"]).as_py()
+            on_wave(Done(done, done_bytes, todo.num_rows, all_bytes))
+    left = Counter(listed.left_counts()) + counts.value
+    return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
+
+
+def nothing_new(lake: str, listed: Listing) -> Ingested:
+    """What `ingest` comes to when nothing is pending; it needs no Spark.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        listed: What lies in the source.
+    """
+    version = tables.snapshot(lake, "images", "ingest").version
+    return Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
+
+
+def _of(given: pa.Table | None, wave: pa.Table) -> pa.Table | None:
+    """The labels that a wave needs: each task is sent them, and looks in all of them."""
+    if given is None or "path" not in given.column_names:
+        return given
+    return given.filter(pc.is_in(given["path"], wave["path"]))
+
+
+def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
+    if settings.content == "inline":
+        return HELD_BYTES
+    if settings.content == "reference" or (pc.mean(todo["size_bytes"]).as_py() or 0) > LARGE:
+        return -1
+    return settings.max_inline_bytes
+
+
+def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
+    """Slices of at most `max_files` files and `max_bytes` bytes, one file at the least."""
+    start = size = 0
+    for end, file_bytes in enumerate(todo["size_bytes"].to_pylist()):
+        full = end - start == settings.max_files or size + file_bytes > settings.max_bytes
+        if end > start and full:
+            yield todo.slice(start, end - start)
+            start, size = end, 0
+        size += file_bytes
+    if todo.num_rows > start:
+        yield todo.slice(start)
+
+
+def _parted(todo: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
+    """What to read into rows at once, and what to look at before.
+
+    A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
+    So the files whose path the table knows, few as a rule, and any files when there are few, are
+    read once more, before.
+    """
+    size = pc.sum(todo["size_bytes"]).as_py() or 0
+    few = todo.num_rows <= FEW and size <= settings.max_bytes
+    looked = pc.or_(todo["known"].is_valid(), few)
+    return todo.filter(pc.invert(looked)), todo.filter(looked)
+
+
+def _look(
+    spark: SparkSession, doubtful: pa.Table, reading: Reading, counts: Any
+) -> tuple[pa.Table, pa.Table]:
+    """Parts what will give rows from files whose bytes are known: touched only, or erased.
+
+    Returns:
+        What to read into rows; and the files of known bytes, with their `image_id`. What cannot be
+        read now is in neither, and stays pending.
+    """
+    found = file_tasks.look(spark, doubtful, replace(reading, thumbnail_px=0), counts)
+    ids = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+    same, new = [], []
+    for file in doubtful.select(["path", "known"]).to_pylist():
+        image_id = ids.get(file["path"])
+        same.append(image_id in (file["known"] or ()))
+        new.append(image_id is not None and not same[-1])
+    unchanged = doubtful.filter(pa.array(same, pa.bool_()))
+    unchanged = unchanged.append_column(
+        "image_id", pa.array([ids[path] for path in unchanged["path"].to_pylist()], pa.string())
+    )
+    return doubtful.filter(pa.array(new, pa.bool_())), unchanged
+
+
+def mark_missing(lake: str, listed: Listing) -> int:
+    """Notes which ingested files below a source are there no more; gives back how many.
+
+    A file that the listing left out for another reason, such as its suffix, is there.
+
+    Args:
+        lake: As `lakes.locate` gives it.
+        listed: What lies in the source.
+    """
+    known = paths(lake)
+    below = pc.starts_with(known["path"], f"{listed.root}/")
+    there = pc.is_in(known["path"], listed.files["path"])
+    doubtful = known.filter(pc.and_not(pc.and_not(below, there), pc.equal(known["state"], GONE)))
+    asked = doubtful.select(["path", "image_id"])
+    missing = missing_files(listed.source, asked["path"].to_pylist())
+    gone = asked.filter(pa.array(missing, pa.bool_()))
+    if gone.num_rows:
+        for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
+            gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
+        _note(lake, gone, GONE)
+    return int(gone.num_rows)
+
+
+def _note(lake: str, files: pa.Table, state: str) -> None:
+    """Notes in `files` what was seen."""
+    columns = SCHEMAS["files"]
+    noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
+    at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
+    rows = noted.append_column("at", at).select(columns.names).cast(columns)
+    while tables.append(rows, tables.snapshot(lake, "files", "ingest")) is None:
+        continue  # another ingest was faster: what was seen was seen all the same

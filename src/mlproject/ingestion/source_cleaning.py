@@ -1,0 +1,126 @@
+"""Takes files whose bytes are safely in the table away from the source."""
+
+import errno
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from mlproject.errors import UserError
+from mlproject.ingestion.known_files import UNCHANGED
+from mlproject.ingestion.source_listing import Listing
+from mlproject.integrations.local_files import local_path
+from mlproject.integrations.object_storage import open_source
+from mlproject.integrations.spark_session import from_arrow
+from mlproject.lake import location, spark_tables
+
+
+def check(source: str, lake: str, move_to: str) -> None:
+    """Raises UserError when files cannot be moved from a source to a folder.
+
+    Args:
+        source: As `Listing.source`.
+        lake: As `lakes.locate` gives it.
+        move_to: The folder.
+    """
+    root, _, prefix = open_source(source)
+    if prefix:
+        raise UserError("clean_source=move works on local folders: name a local source")
+    if not move_to:
+        raise UserError("clean_source=move needs a folder outside the source: -P clean_to=FOLDER")
+    if local_path(move_to).is_relative_to(Path(root).resolve()):
+        raise UserError(f"clean_to={move_to!r} lies in the source. Name a folder outside of it")
+    if location.is_local(lake) and local_path(move_to).is_relative_to(lake):
+        raise UserError(f"clean_to={move_to!r} lies in the lake. Name a folder outside of it")
+
+
+def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) -> DataFrame:
+    """The listed files that may go: a row holds their bytes, for so long, and their listing.
+
+    Args:
+        spark: A session with Delta.
+        lake: As `lakes.locate` gives it.
+        listed: What lies in the source.
+        after_days: Days since that was committed.
+
+    Returns:
+        The columns of `sources.LISTED`, by path.
+    """
+    facts = ["path", "size_bytes", "modified_at"]
+    images, files = (
+        spark_tables.rows(spark, lake, "images"),
+        spark_tables.rows(spark, lake, "files"),
+    )
+    with_bytes = images.where("content is not null").select("image_id")
+    noted = files.where(F.col("state") == UNCHANGED).select(*facts, "image_id", "at")
+    known = images.select(*facts, "image_id", F.col("ingested_at").alias("at")).union(noted)
+    due = F.current_timestamp() - F.lit(timedelta(days=after_days))
+    safe = known.where(F.col("at") <= due).join(with_bytes, "image_id", "left_semi")
+    return from_arrow(spark, listed.files).join(safe, facts, "left_semi").orderBy("path")
+
+
+def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
+    """Moves or deletes files of a source that still are as they were listed.
+
+    Args:
+        source: As `Listing.source`.
+        files: As `ready` gives them.
+        move_to: A local folder, in which files keep their place below the source; "" = delete.
+
+    Returns:
+        How many went, and why the first of those that could not go stayed ("" = all went).
+    """
+    root, filesystem, prefix = open_source(source)
+    went, why = 0, ""
+    facts = (files["path"], files["size_bytes"], files["modified_at"].cast(pa.int64()))
+    for path, size, modified_at in zip(*(column.to_pylist() for column in facts), strict=True):
+        inner = path.removeprefix(prefix)
+        is_as_listed = partial(_is_as_listed, filesystem, inner, size, modified_at)
+        try:
+            if not is_as_listed():
+                continue
+            if not move_to:
+                filesystem.delete_file(inner)
+            elif not _move(
+                Path(inner), local_path(move_to) / Path(inner).relative_to(root), is_as_listed
+            ):
+                continue
+        except OSError as error:
+            why = why or f"{path}: {error}"
+            continue
+        went += 1
+    return went, why
+
+
+def _is_as_listed(filesystem: fs.FileSystem, path: str, size: int, modified_at: int) -> bool:
+    info = filesystem.get_file_info(path)
+    is_file = info.type == fs.FileType.File
+    return is_file and (size, modified_at) == (info.size, info.mtime_ns // 1000)
+
+
+def _move(file: Path, target: Path, is_as_listed: Callable[[], bool]) -> bool:
+    """Moves a file to a free name, whole or not at all; gives back whether it went."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place, number = target, 0
+    while place.exists():
+        number += 1
+        place = target.with_name(f"{target.stem}~{number}{target.suffix}")
+    try:
+        file.rename(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = place.with_name(f"{place.name}.part")
+        shutil.copy2(file, part)
+        if not is_as_listed():  # it was overwritten while it was copied
+            part.unlink()
+            return False
+        part.rename(place)
+        file.unlink()
+    return True

@@ -1,0 +1,128 @@
+"""Where images lie: the files below a folder, or below a URI that pyarrow can open."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlproject.errors import UserError
+from mlproject.ingestion import file_walk
+from mlproject.integrations import object_storage, s3
+
+# Suffixes of image files, in any case. Formats that no version reads stand here on purpose: such
+# a file gets a row that says so.
+SUFFIXES = (
+    "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
+)
+
+# Files on their way to their real name.
+UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
+
+LISTED = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("modified_at", pa.timestamp("us", "UTC")),
+        ("label", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The image files that lie in a source now."""
+
+    source: str
+    """The source as `open_source` takes it anywhere: an absolute path, or a URI with what it takes
+    to find its server."""
+    files: pa.Table
+    """One row a file: path, size_bytes, modified_at (microseconds, UTC), label; by path."""
+    left: pa.Table
+    """What was left: path (bytes that are not UTF-8 as \\udcXX) and reason: `empty` (no bytes
+    yet), `settling` (just modified, or named .part and the like), `skipped` (hidden, no regular
+    file, another suffix), `link` (leaves the source, loops or dangles, or leads to a folder from a
+    folder that a link led to), `name` (no valid UTF-8, or
+    a folder of a bucket whose name the file system cannot open: "", "." or ".."), `unreadable` (a
+    folder), `gone` (while it was listed)."""
+    root: str
+    """What each path begins with, before a "/": the source without settings."""
+
+    def left_counts(self) -> dict[str, int]:
+        """How many files were left, by reason."""
+        return dict(Counter(self.left["reason"].to_pylist()))
+
+
+def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Listing:
+    """All image files below a folder or URI, with the label that their folder's name gives.
+
+    A file that lies directly in the source has no label. Names that begin with "." or "_" are
+    hidden, but for `_x=1`, as Spark has it. Source: Spark, HadoopFSUtils.shouldFilterOutPathName.
+
+    Args:
+        source: A local folder, or a URI of a file system that pyarrow knows.
+        include: Suffixes, comma-separated, in any case; "*" takes every file.
+        settle: Seconds since a file was modified, before it is taken. A time further than that in
+            the future counts as long ago.
+
+    Raises:
+        UserError: The source is no folder that can be listed.
+    """
+    where = s3.folder(source).uri() if object_storage.is_s3(source) else source
+    root, filesystem, prefix = object_storage.open_source(where)
+    suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
+    left: list[tuple[str, str]] = []
+    rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
+    places: dict[str, tuple[bool, str | None]] = {}  # is it hidden, and the label of its files
+    found = file_walk.remote(root, filesystem, left) if prefix else file_walk.local(root, left)
+    try:
+        for path, size, modified_at in found:
+            folder, _, name = path.rpartition("/")
+            if folder not in places:
+                parts = folder[len(root) :].split("/")
+                places[folder] = any(map(_is_hidden, parts)), parts[-1] or None
+            is_hidden, label = places[folder]
+            low = name.lower()
+            if is_hidden or _is_hidden(name):
+                left.append((path, "skipped"))
+            elif low.endswith(UNFINISHED):
+                left.append((path, "settling"))
+            elif include != "*" and not low.endswith(suffixes):
+                left.append((path, "skipped"))
+            elif not (path.isascii() or _is_utf8(path)):
+                left.append((path, "name"))
+            elif size == 0:
+                left.append((path, "empty"))
+            # A listing takes its time: a file written meanwhile is newer than its beginning.
+            elif settle and abs(time.time() - modified_at / 1e6) < settle:
+                left.append((path, "settling"))
+            else:
+                rows["path"].append(prefix + path)
+                rows["size_bytes"].append(size)
+                rows["modified_at"].append(modified_at)
+                rows["label"].append(label)
+    except OSError as error:
+        raise UserError(
+            f"Source {source!r} cannot be listed. {object_storage.advice(source, error)}"
+        ) from error
+    files = pa.table(rows, schema=LISTED).sort_by("path")
+    return Listing(where if prefix else root, files, _left(left, prefix), prefix + root)
+
+
+def _left(left: list[tuple[str, str]], prefix: str) -> pa.Table:
+    shown = [prefix + path.encode("utf-8", "backslashreplace").decode() for path, _ in left]
+    reasons = pa.array([reason for _, reason in left], pa.string())
+    return pa.table({"path": pa.array(shown, pa.string()), "reason": reasons})
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

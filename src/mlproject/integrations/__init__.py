@@ -1,0 +1,15 @@
+"""Outside systems, one module each: Spark, Java, Delta's jars, MLflow, object storage, processes.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = [
+    "delta_jars",
+    "framework_process",
+    "java",
+    "local_files",
+    "mlflow_tracking",
+    "object_storage",
+    "s3",
+    "spark_session",
+]

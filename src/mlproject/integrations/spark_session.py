@@ -1,0 +1,261 @@
+"""One Spark session with Delta: the running one where there is one, else one of our own."""
+
+import atexit
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import DataFrame, SparkSession
+
+from mlproject.errors import UserError, first_line
+from mlproject.integrations import delta_jars, java
+from mlproject.integrations.local_files import output_to
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+# Rows that carry whole images are thousands of times larger than Spark's defaults expect.
+BLOBS = {
+    # A row group is what a reader holds at once. Parquet looks at its size every 100 rows at the
+    # earliest: at 1 MB a photo that is 100 MB too late. Source: parquet-hadoop, ParquetProperties.
+    "parquet.block.size": str(16 * 1024 * 1024),
+    "parquet.page.size.row.check.min": "1",
+    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB a task
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows a batch to and from Python
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # and bytes
+    "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
+    "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
+}
+
+PARTITION_ROWS = 50_000  # rows without content
+
+LOCAL = {
+    # Python does the work here and the JVM's share is its start: seen in a run of the tests, the
+    # second compiler (C2) took 40 % of all the JVM's time on two cores. Without it the code cache
+    # shrinks to 48 MB, which a long session fills: a quarter of its time then went to sweeping.
+    # Of the collectors, the parallel one disturbs least on few cores, and takes whole photos best.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
+    "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
+    "spark.sql.shuffle.partitions": "4",  # ids only are shuffled; 200 tasks cost seconds here
+}
+
+QUIET = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.databricks.delta.snapshotPartitions": "2",  # the default of 50 costs seconds a commit
+}
+
+
+@contextlib.contextmanager
+def session(name: str = "mlproject") -> Iterator[SparkSession]:
+    """The active Spark session, left running at the end, or a new one that ends with the block.
+
+    A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
+    else runs on all cores of this machine. Settings in spark-defaults go before ours.
+
+    Args:
+        name: The application's name in Spark's own pages.
+
+    Raises:
+        UserError: No Java; Delta's jars cannot be had; or the active session has no Delta.
+    """
+    # The context, not the active session: that one is known to its own thread only.
+    if SparkContext._active_spark_context is not None:
+        foreign = SparkSession.builder.getOrCreate()
+        _require_delta(foreign)
+        _ship_package(foreign)
+        with settings(foreign, BLOBS):
+            yield foreign
+        return
+    log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
+    started = _start(name, log)
+    try:
+        yield started
+    finally:
+        _stop(started)
+        shutil.rmtree(log.parent, ignore_errors=True)
+
+
+def kind() -> str:
+    """The kind of session that `session` gives here: `local[2]`, slots counted, or its master."""
+    if SparkContext._active_spark_context is not None:
+        master = str(SparkContext._active_spark_context.master)
+    else:
+        master = os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master", "local[*]")
+    return master.replace("*", str(os.cpu_count() or 1))
+
+
+def end_jvm() -> None:
+    """Ends the JVM that pyspark keeps for this process, once errors of Spark have been told."""
+    # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
+    gateway: Any = None if SparkContext._active_spark_context else SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if process is None:  # spark-submit's, in which we run
+        return
+    with contextlib.suppress(Py4JError, OSError):
+        gateway.shutdown()
+    process.stdin.close()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    SparkContext._gateway = SparkContext._jvm = None
+
+
+@contextlib.contextmanager
+def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
+    """Sets SQL settings for a block and puts back what was there before.
+
+    Delta passes no `parquet.*` writer option on, but Spark hands each setting of a session to
+    Hadoop's configuration. Source: Spark, SessionState.newHadoopConf.
+    """
+    before = {key: spark.conf.get(key, None) for key in wanted}
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)
+
+
+def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """The rows of a table without content, such as a listing, in few partitions.
+
+    Spark makes a partition of each Arrow batch, which `BLOBS` keeps small: a listing of 100,000
+    files would be 1,563 tasks.
+    """
+    with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):
+        return spark.createDataFrame(table)
+
+
+def _stop(spark: SparkSession) -> None:
+    """Ends a session; after one whose JVM has died, the next one starts a JVM of its own."""
+    try:
+        spark.stop()
+    except (Py4JError, OSError):
+        spark.sparkContext.stop()  # ends what is left in this process: Java was asked before
+        SparkSession._instantiatedSession = SparkSession._activeSession = None
+        end_jvm()
+
+
+def _start(name: str, log: Path) -> SparkSession:
+    home = java.home()
+    if home is not None:
+        os.environ["JAVA_HOME"] = str(home)
+    if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
+        return _start_with_jars(name, log)
+    print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    # Two Ivys that fill one cache at once leave broken jars; who waited finds them there.
+    with filelock.FileLock(java.cache_folder() / "ivy.lock"):
+        return _start_with_jars(name, log)
+
+
+def _start_with_jars(name: str, log: Path) -> SparkSession:
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import what this process imports
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    defaults = _spark_defaults()
+    master = os.environ.get("SPARK_MASTER") or defaults.get("spark.master") or "local[*]"
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:  # spark-submit made the JVM, and its --conf count
+        SparkContext._ensure_initialized()
+        defaults |= dict(SparkConf().getAll())
+    wanted = {**DELTA, **BLOBS, **QUIET}
+    if not submitted:
+        wanted |= delta_jars.settings()
+        if master.startswith("local"):
+            wanted |= LOCAL | {"spark.driver.memory": f"{_heap(master)}m"}
+    builder = SparkSession.Builder().appName(name)
+    if os.environ.get("SPARK_MASTER"):
+        builder = builder.master(master)
+    for key, value in wanted.items():
+        if key in ("spark.jars", "spark.jars.packages") and key in defaults:
+            builder = builder.config(key, f"{defaults[key]},{value}")
+        elif key not in defaults:
+            builder = builder.config(key, value)
+    try:
+        with output_to(log):
+            spark = builder.getOrCreate()
+    except (PySparkRuntimeError, Py4JError) as error:
+        raise UserError(_why_not(error, log)) from error
+    _require_delta(spark)
+    delta_jars.remember(spark)
+    _ship_package(spark)
+    counters: Any = spark.sparkContext._accumulatorServer
+    counters.handle_error = lambda *_: None  # of a JVM that died, which the call at hand tells
+    return spark
+
+
+def _heap(master: str) -> int:
+    """MiB for a driver that is the executor: a row group and a batch of large photos a slot."""
+    slots = re.match(r"local\[(\d+)", master)
+    wanted = 1024 * max(2, int(slots[1]) if slots else os.cpu_count() or 1)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return min(wanted, max(2048, installed // 2))
+
+
+def _spark_defaults() -> dict[str, str]:
+    """What spark-defaults.conf sets: a session's own settings would silently override it."""
+    home = os.environ.get("SPARK_HOME")
+    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else None)
+    file = Path(folder) / "spark-defaults.conf" if folder else None
+    if file is None or not file.is_file():
+        return {}
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    pairs = (
+        line.replace("=", " ", 1).split(None, 1) for line in lines if line[:1] not in ("", "#")
+    )
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _require_delta(spark: SparkSession) -> None:
+    extensions = str(spark.conf.get("spark.sql.extensions", ""))
+    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
+        raise UserError(
+            f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
+            f"Start it with --packages {delta_jars.package()} and "
+            + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
+        )
+
+
+def _ship_package(spark: SparkSession) -> None:
+    """Sends this package to the executors: ingest and train run functions of it there."""
+    if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
+        return
+    if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
+        return
+    package = Path(__file__).parents[1]
+    folder = tempfile.mkdtemp(prefix="mlproject-package-")
+    # Executors fetch it when they first need it, as late as they like.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
+    spark.sparkContext.addPyFile(made)
+
+
+def _why_not(error: Exception, log: Path) -> str:
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    if "unresolved dependency" in said or "UNRESOLVED DEPENDENCIES" in said:
+        return (
+            "Spark could not fetch Delta's jars from Maven Central (needed once). Connect this "
+            "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
+            f"(spark.jars.ivySettings), and run again. Spark's words: {log}"
+        )
+    return f"Spark did not start ({first_line(error)}). Its words: {log}"

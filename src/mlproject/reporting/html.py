@@ -1,0 +1,63 @@
+"""HTML pages, each one file that asks nothing of any other file or server, and their pictures."""
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+from pyspark.sql import DataFrame
+
+from mlproject.images import image_files
+from mlproject.images.image_bytes import contents
+from mlproject.images.thumbnails import thumbnails, wanted
+
+
+def render(template: str, thumbnails: Mapping[str, bytes], **facts: object) -> str:
+    """A page made of one of the templates.
+
+    Args:
+        template: Its file name.
+        thumbnails: image_id -> JPEG; the template finds them in base64.
+        facts: What it tells, by the names that it uses.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"when": _when, "percent": _percent, "number": _number}
+    encoded = {key: base64.b64encode(jpeg).decode() for key, jpeg in thumbnails.items()}
+    return environment.get_template(template).render(thumbnails=encoded, **facts)
+
+
+def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[str, bytes]:
+    """A thumbnail of each chosen image that can be read and decoded.
+
+    Args:
+        images: The table of images, at one version.
+        chosen: As `thumbnails.wanted` takes it.
+    """
+    if not chosen:
+        return {}
+    counts = image_files.counts(images.sparkSession)
+    return thumbnails(contents(images.where(wanted(chosen)), images, counts))
+
+
+def _when(micros: int) -> str:
+    return f"{datetime.fromtimestamp(micros / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _percent(share: float | None) -> str:
+    """A share 0..1 with one decimal, never rounded up to all or down to nothing."""
+    if share is None or share != share:  # noqa: PLR0124 - NaN alone differs from itself
+        return "none"
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}".replace(",", " ")

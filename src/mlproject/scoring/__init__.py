@@ -1,0 +1,6 @@
+"""Images and a model version become predictions: what is pending, micro-batches, workers.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = ["coverage", "micro_batches", "prediction_rows", "scorer", "workers"]

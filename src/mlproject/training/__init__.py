@@ -1,0 +1,6 @@
+"""Labelled images become trained weights, in Keras or PyTorch.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = ["classifier", "drawn_images", "labelled_images", "learning"]

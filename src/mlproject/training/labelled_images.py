@@ -1,0 +1,209 @@
+"""Training examples out of the `images` table: which images, the split, and the decoded pixels."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mlproject import inference
+from mlproject.errors import UserError
+from mlproject.images import image_files
+from mlproject.images.image_bytes import contents
+from mlproject.integrations.framework_process import OnTold
+from mlproject.training.learning import Examples
+
+HELD_OUT = 0.2  # share of the images that is only measured on, as is usual for small sets
+TOLD = 1000  # images between two words of progress
+INGEST = "mlflow run . -e ingest -P source=FOLDER"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The images of a table that can be learnt from."""
+
+    labels: dict[str, str]
+    """Label by image_id."""
+    ambiguous: int
+    """Images left out because the same bytes came under two labels at once."""
+
+
+def labelled(images: DataFrame) -> Labelled:
+    """Every image without error that has one label; the ids alone come to the driver.
+
+    Args:
+        images: The `images` table at one version.
+
+    Raises:
+        UserError: There is no labelled image, only one label, or one image of a label.
+    """
+    usable = _usable(images).select("image_id", "label", "ingested_at")
+    # A photo that was moved to another folder has its newest label.
+    newest = usable.groupBy("image_id").agg(F.max("ingested_at").alias("ingested_at"))
+    labels_now = usable.join(newest, ["image_id", "ingested_at"]).select("image_id", "label")
+    pairs = labels_now.distinct().collect()
+    labels: dict[str, str] = {}
+    ambiguous: set[str] = set()
+    for image_id, label in sorted(pairs):
+        if labels.setdefault(image_id, label) != label:
+            ambiguous.add(image_id)
+    kept = {image_id: label for image_id, label in labels.items() if image_id not in ambiguous}
+    require_classes(kept.values())
+    return Labelled(kept, len(ambiguous))
+
+
+def require_classes(labels: Iterable[str]) -> None:
+    """Raises UserError when images with these labels cannot be learnt from and measured on."""
+    labels = list(labels)
+    if not labels:
+        raise UserError(
+            "There are no labelled images that can be read (the label is the name of an image's "
+            f"folder). Put photos in one folder a label and run: {INGEST}"
+        )
+    counts = dict(sorted(Counter(labels).items()))
+    if len(counts) == 1:
+        raise UserError(
+            f"All images have the label {labels[0]!r}, and telling labels apart takes two. "
+            f"Add a folder of other photos and run: {INGEST}"
+        )
+    single = next((label for label, count in counts.items() if count < 2), None)
+    if single is not None:
+        raise UserError(
+            f"Label {single!r} has one photo that can be read, and it takes two: one to learn "
+            f"from, one to measure on. Add photos to that folder and run: {INGEST}"
+        )
+
+
+def held_out(labels: Mapping[str, str]) -> frozenset[str]:
+    """The image_ids that are only measured on: about a fifth, some of each label but never all.
+
+    It depends on each image's own id, so that images which arrive later move no other, except
+    in a label that is so small that one had to be moved.
+
+    Args:
+        labels: Label by image_id; at least two images a label.
+    """
+    by_label: dict[str, list[str]] = {}
+    for image_id in sorted(labels, key=_draw):
+        by_label.setdefault(labels[image_id], []).append(image_id)
+    chosen: set[str] = set()
+    for ids in by_label.values():
+        below = sum(_draw(image_id) < HELD_OUT for image_id in ids)
+        chosen.update(ids[: min(max(below, 1), len(ids) - 1)])
+    return frozenset(chosen)
+
+
+def load(
+    images: DataFrame,
+    labels: Mapping[str, str],
+    config: Mapping[str, Any],
+    folder: Path,
+    on_images: OnTold = lambda done, total: None,
+) -> Examples:
+    """The images, decoded in Spark's tasks as serving decodes them.
+
+    Encoded bytes never come to the driver, and decoded ones go straight to a file in `folder`,
+    which takes image_size x image_size x 3 bytes an image and must outlive what is returned.
+
+    Args:
+        images: The `images` table at one version.
+        labels: Label by image_id, of the images wanted.
+        config: What the version preprocesses with.
+        folder: Scratch.
+        on_images: Told the images decoded and all there are, now and then.
+
+    Raises:
+        UserError: Too few images can be decoded.
+    """
+    ids = sorted(labels)
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    side = config["crop"]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _reserved(folder / "pixels", len(ids) * side * side * 3)
+    pixels = np.memmap(file, np.uint8, "r+", shape=(len(ids), side, side, 3))
+    there = np.zeros(len(ids), bool)
+    decoded_so_far = 0
+    counts = image_files.counts(images.sparkSession)
+    squares = (
+        contents(_usable(images), images, counts)
+        .select("image_id", "content")
+        .mapInArrow(_decoding(dict(config)), "image_id string, pixels binary")
+    )
+    # One partition is read while the next is decoded: memory is bounded by two partitions.
+    for image_id, square in squares.toLocalIterator(prefetchPartitions=True):
+        row = row_of.get(image_id)
+        if row is not None and not there[row]:
+            pixels[row] = np.frombuffer(square, np.uint8).reshape(side, side, 3)
+            there[row] = True
+            decoded_so_far += 1
+            if decoded_so_far % TOLD == 0:
+                on_images(decoded_so_far, len(ids))
+    decoded = {image_id: labels[image_id] for image_id in ids if there[row_of[image_id]]}
+    require_classes(decoded.values())
+    classes = sorted(set(decoded.values()))
+    chosen = held_out(decoded)
+    rows = np.flatnonzero(there)
+    measured = np.asarray([ids[row] in chosen for row in rows])
+    place = {label: number for number, label in enumerate(classes)}
+    targets = [place.get(labels[image_id], 0) for image_id in ids]
+    return Examples(
+        pixels_file=file,
+        side=side,
+        targets=np.asarray(targets, np.int64),
+        image_ids=tuple(ids),
+        labels=tuple(classes),
+        training=rows[~measured],
+        held_out=rows[measured],
+    )
+
+
+def _reserved(file: Path, size: int) -> Path:
+    """A file that has its disk space: writing to the map of one that has not kills the process."""
+    try:
+        with file.open("wb") as made:
+            os.posix_fallocate(made.fileno(), 0, size)
+    except OSError as error:
+        raise UserError(
+            f"The decoded images take {size / 1e9:.1f} GB in {str(file.parent)!r} "
+            f"({error.strerror}). Name a larger disk: export TMPDIR=FOLDER"
+        ) from error
+    return file
+
+
+def _usable(images: DataFrame) -> DataFrame:
+    return images.where("label is not null and label != '' and error is null")
+
+
+def _draw(image_id: str) -> float:
+    """A number in 0..1 that an image keeps for ever.
+
+    Hashed anew under a word of its own: the id's leading digits may serve other splits.
+    """
+    digest = hashlib.sha256(f"held-out:{image_id}".encode()).digest()
+    return float(int.from_bytes(digest[:8], "big") / 2**64)
+
+
+def _decoding(
+    config: dict[str, Any],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function of Arrow batches for Spark's workers: (image_id, content) -> (id, pixels)."""
+
+    def decoded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            ids, squares = [], []
+            for image_id, content in zip(batch.column(0), batch.column(1), strict=True):
+                square, _ = inference.decode(content.as_py(), config)
+                if square is not None:
+                    ids.append(image_id.as_py())
+                    squares.append(square.tobytes())
+            columns = [pa.array(ids, pa.string()), pa.array(squares, pa.binary())]
+            yield pa.RecordBatch.from_arrays(columns, names=["image_id", "pixels"])
+
+    return decoded

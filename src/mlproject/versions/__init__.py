@@ -1,0 +1,14 @@
+"""Weights become registered model versions: export, validation, registration, aliases, stages.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = [
+    "imagenet",
+    "reference_images",
+    "reference_results",
+    "registration",
+    "registry",
+    "version_files",
+    "weights",
+]

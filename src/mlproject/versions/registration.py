@@ -1,0 +1,238 @@
+"""Model versions: log one, try it on golden images, and only then register it."""
+
+import importlib.metadata
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+from mlproject import inference
+from mlproject.errors import RefusedError, UserError, first_line
+from mlproject.integrations.framework_process import FRAMEWORKS
+from mlproject.versions import reference_images, reference_results, weights
+from mlproject.versions.registry import Version
+
+# What each framework's version imports beside the standard library: pinned as installed.
+_REQUIREMENTS = {
+    "keras": ("mlflow", "numpy", "pandas", "pillow", "tensorflow", "keras", "h5py"),
+    "torch": ("mlflow", "numpy", "pandas", "pillow", "torch", "torchvision", "safetensors"),
+}
+
+# Mean and standard deviation of R, G, B on a scale of 0..1, as the weights were trained.
+_NORMALISATION: dict[str, dict[str, list[float]]] = {
+    # x / 127.5 - 1. Source: keras.applications.imagenet_utils, mode "tf".
+    "keras": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    # Source: torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms().
+    "torch": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+}
+
+_MODELS = Path(__file__).parents[3] / "models"
+
+# Softmax in float32, and the sum of its top: a few units of 2**-23.
+_SUM_TOLERANCE = 1e-5
+
+
+def config(
+    framework: str,
+    *,
+    image_size: int = 224,
+    width: float = 1.0,
+    top_k: int = 5,
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """The numbers that a version preprocesses and answers with; they travel inside it.
+
+    Args:
+        framework: `keras` or `torch`.
+        image_size: Pixels of the square that the network sees. 224 is the paper's; the short
+            side is resized to 256/224 of it before the crop.
+        width: Width multiplier of the network.
+        top_k: Labels in an answer, fewer when there are fewer labels.
+        batch_size: Images that are decoded and computed at a time; bounds the memory.
+
+    Raises:
+        UserError: No such framework, or a number that is no size.
+    """
+    if framework not in FRAMEWORKS:
+        known = ", ".join(repr(name) for name in FRAMEWORKS)
+        raise UserError(f"There is no framework {framework!r} (there are: {known}).")
+    # MobileNetV2 halves the image five times. Source: keras.applications, min_size=32.
+    if image_size < 32 or top_k < 1 or batch_size < 1:
+        raise UserError(
+            f"A version needs image_size >= 32, top_k >= 1 and batch_size >= 1, "
+            f"not {image_size!r}, {top_k!r} and {batch_size!r}."
+        )
+    return {
+        "framework": framework,
+        "architecture": "mobilenet_v2",
+        "width": width,
+        "resize": round(image_size * 256 / 224),
+        "crop": image_size,
+        **_NORMALISATION[framework],
+        "top_k": top_k,
+        "batch_size": batch_size,
+        **inference.DEFAULTS,
+    }
+
+
+def register(
+    weights_path: Path,
+    labels: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    tags: Mapping[str, str],
+) -> Version:
+    """The registered version: logged to the active run, tried on golden images, then registered.
+
+    The version runs here, and imports its framework: see `frameworks.process`.
+
+    Args:
+        weights_path: A canonical file (see `mlproject.weights`): `.weights.h5` or `.safetensors`.
+        labels: One for each output of the network, in its order; unique, one line each.
+        config: What `config` gives.
+        name: Name of the registered model.
+        tags: Tags of the version, beside `framework`, `image_size`, `width` and `classes`.
+
+    Raises:
+        UserError: Weights, labels, config or name do not fit each other; nothing was logged.
+        RefusedError: The version does not answer as it must; nothing was registered.
+    """
+    if mlflow.active_run() is None:
+        raise RuntimeError("register() logs to the active MLflow run, and there is none")
+    _check(weights_path, labels, config, name)
+    framework = config["framework"]
+    with tempfile.TemporaryDirectory() as folder:
+        logged = mlflow.pyfunc.log_model(
+            name=f"{framework}_mobilenet_v2",
+            python_model=str(_MODELS / f"{framework}_mobilenet_v2.py"),
+            artifacts=_artifacts(weights_path, labels, framework, Path(folder)),
+            model_config=dict(config),
+            signature=signature(),
+            input_example=pd.DataFrame({"content": [reference_images.example()]}),
+            pip_requirements=_pins(framework),
+        )
+    model_id = str(logged.model_id)
+    try:
+        _try(f"models:/{model_id}", labels, config)
+    except RefusedError:
+        mlflow.MlflowClient().delete_logged_model(model_id)
+        raise
+    facts = {"image_size": config["crop"], "width": config["width"], "classes": len(labels)}
+    registered = mlflow.register_model(
+        f"models:/{model_id}",
+        name,
+        tags={"framework": framework, **{k: str(v) for k, v in facts.items()}, **tags},
+    )
+    return Version(name, int(registered.version), model_id, pointer=None)
+
+
+def signature() -> ModelSignature:
+    """What every version takes and answers; the answers' names are `inference.COLUMNS`."""
+    types = (
+        DataType.string,
+        DataType.double,
+        Array(DataType.string),
+        Array(DataType.double),
+        DataType.string,
+    )
+    answers = [ColSpec(kind, name) for kind, name in zip(types, inference.COLUMNS, strict=True)]
+    return ModelSignature(Schema([ColSpec(DataType.binary, "content")]), Schema(answers))
+
+
+def check_name(name: str) -> None:
+    """Raises UserError when no model can be registered, or later named in a URI, by this name."""
+    # Source: mlflow.utils.validation, which says so only after the model was logged.
+    if not name.strip() or set(name) & set("/:@"):
+        raise UserError(f"Model name {name!r} must not be empty or hold '/', ':' or '@'.")
+
+
+def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
+    """Raises UserError when a version could not be made of these, before anything is logged."""
+    check_name(name)
+    suffix = weights.CANONICAL_SUFFIX[config["framework"]]
+    if not path.name.endswith(suffix):
+        raise UserError(f"Weights {str(path)!r} are not {config['framework']}'s: no {suffix} file.")
+    file = weights.read(path)
+    if len(labels) != file.classes:
+        raise UserError(
+            f"{len(labels)} labels do not fit weights {str(path)!r}, which have "
+            f"{file.classes} outputs. Give one label a line, in the order of the outputs."
+        )
+    if file.width != config["width"]:
+        raise UserError(f"Weights {str(path)!r} are of width {file.width}, not {config['width']}.")
+    odd = next((label for label in labels if not label.strip() or len(label.splitlines()) != 1), "")
+    if odd or "" in labels:
+        raise UserError(f"Label {odd!r} is empty or of several lines.")
+    if len(set(labels)) < len(labels):
+        twice = next(label for index, label in enumerate(labels) if label in labels[:index])
+        raise UserError(f"Label {twice!r} stands more than once among the labels.")
+
+
+def _artifacts(path: Path, labels: Sequence[str], framework: str, folder: Path) -> dict[str, str]:
+    """Paths of what travels in the version, laid out in `folder`."""
+    weights_copy = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
+    shutil.copyfile(path, weights_copy)
+    labels_file = folder / "labels.txt"
+    labels_file.write_text("\n".join(labels) + "\n", encoding="utf-8")
+    code = folder / "inference"
+    code.mkdir()
+    for file in Path(inference.__file__).parent.glob("*.py"):  # not __pycache__
+        shutil.copyfile(file, code / file.name)
+    return {"weights": str(weights_copy), "labels": str(labels_file), "inference": str(code)}
+
+
+def _pins(framework: str) -> list[str]:
+    """Exact requirements as installed, without the tag of a local build (2.15.0+cpu)."""
+    return [
+        f"{package}=={importlib.metadata.version(package).partition('+')[0]}"
+        for package in _REQUIREMENTS[framework]
+    ]
+
+
+def _try(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Raises RefusedError unless the logged model answers the golden images as it must."""
+    try:
+        answered = reference_results.answers(uri)
+    except Exception as error:
+        raise RefusedError(
+            f"The version does not run: {first_line(error)} Nothing was registered."
+        ) from error
+    for image, row, alone in answered:
+        fault = _fault(image, row, labels, config["top_k"]) or reference_results.differs(row, alone)
+        if fault:
+            raise RefusedError(
+                f"The version answers the golden image {image.name!r} wrongly: {fault}. "
+                "Nothing was registered."
+            )
+
+
+def _fault(
+    image: reference_images.GoldenImage, row: Mapping[str, Any], labels: Sequence[str], top_k: int
+) -> str:
+    """What is wrong with an answer, in words; "" when nothing is."""
+    scores, top = list(row["top_scores"]), list(row["top_labels"])
+    score = row["score"]
+    if row["error"] != image.error:
+        return f"error {row['error']!r} instead of {image.error!r}"
+    if image.error:
+        bare = row["label"] == "" and math.isnan(score) and not scores and not top
+        return "" if bare else "an error with an answer beside it"
+    rules = {
+        "a score is no probability": all(0 <= value <= 1 for value in scores),
+        "the scores sum to more than 1": sum(scores) <= 1 + _SUM_TOLERANCE,
+        "the scores are not in descending order": scores == sorted(scores, reverse=True),
+        "a label is none of the version's": set(top) <= set(labels),
+        "a label stands twice": len(set(top)) == len(top),
+        "the number of top labels is wrong": len(top) == len(scores) == min(top_k, len(labels)),
+        "label and score are not the first of the top": [row["label"], score]
+        == [*top[:1], *scores[:1]],
+    }
+    return next((fault for fault, kept in rules.items() if not kept), "")

@@ -1,0 +1,133 @@
+"""The files of a model version: their digest, and the packages that they ask for."""
+
+import contextlib
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from mlproject.errors import RefusedError, UserError, first_line
+from mlproject.versions.registry import Version, registered
+
+DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
+# What loading leaves beside a version's files where they lie in a folder: MLflow's note of a
+# download (source: mlflow, models_artifact_repo), and Python's bytecode.
+OF_LOADING = {"registered_model_meta", "__pycache__"}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the files of a version say."""
+
+    digest: str
+    """Hex sha256 over the names and bytes of all of them."""
+    packages: tuple[tuple[str, str, str], ...]
+    """Name, version pinned, and version here ("absent" = none), of each pinned package."""
+    preprocessing: str
+    """Hex sha256 over what turns bytes into the network's input: the model config, and the code
+    that travels as the artifact `inference` (`onboard` in older versions), where there is one."""
+
+    @property
+    def unmet(self) -> list[str]:
+        """Packages that this environment has in another version, or not at all, in words.
+
+        `spark_udf` runs a version in the workers' own environment: environments of its own cannot
+        take binary input there. Source: MLflow issue 18722.
+        """
+        return [f"{name} {pin} (here {here})" for name, pin, here in self.packages if pin != here]
+
+
+def read(version: Version) -> Files:
+    """Reads all files of a version.
+
+    Raises:
+        UserError: They cannot be had now.
+    """
+    with _downloaded(version) as folder:
+        requirements = folder / "requirements.txt"
+        lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+        return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
+
+
+def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
+    """Raises an error when a version's files are not those that were promoted.
+
+    The digest is a tag of the registered version. Where nothing has set it yet, as for an alias
+    that was moved by hand, it is set now.
+
+    Args:
+        client: The registry.
+        version: A version by name and number.
+        files: What it holds now.
+
+    Raises:
+        RefusedError: They are others.
+        UserError: The registry has no such version any more.
+    """
+    known = registered(client, version).tags.get(DIGEST)
+    if known is None:
+        client.set_model_version_tag(version.name, str(version.version), DIGEST, files.digest)
+    elif known != files.digest:
+        raise RefusedError(
+            f"The files of {version.uri} are not those that were promoted (sha256 "
+            f"{files.digest[:12]}..., then {known[:12]}...). Register them as a version of their "
+            "own: mlflow run . -e register"
+        )
+
+
+@contextlib.contextmanager
+def _downloaded(version: Version) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=folder)
+            # Of a folder that is gone MLflow downloads nothing, without a word.
+            if not (Path(folder) / "MLmodel").is_file():
+                raise FileNotFoundError("there is no file MLmodel")
+        except (MlflowException, OSError) as error:
+            reason = first_line(error)
+            raise UserError(
+                f"The files of {version.uri} cannot be had now ({reason}). Look for them in the "
+                "artifact store, or point at another version: mlflow run . -e promote"
+            ) from error
+        yield Path(folder)
+
+
+def _preprocessing(folder: Path) -> str:
+    described = folder / "MLmodel"
+    flavors = Model.load(str(described)).flavors if described.is_file() else {}
+    config = json.dumps(flavors.get("python_function", {}).get("config"), sort_keys=True)
+    artifacts = folder / "artifacts"
+    name = "inference" if (artifacts / "inference").is_dir() else "onboard"
+    code = _digest(artifacts / name)
+    return hashlib.sha256(f"{config}\0{code}".encode()).hexdigest()
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not OF_LOADING & set(Path(name).parts):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _packages(requirements: str) -> Iterator[tuple[str, str, str]]:
+    for line in requirements.splitlines():
+        pin = re.match(r"([\w.-]+)==([\w.]+)", line)
+        if pin:
+            try:
+                here = metadata.version(pin[1]).split("+")[0]
+            except metadata.PackageNotFoundError:
+                here = "absent"
+            yield pin[1], pin[2], here

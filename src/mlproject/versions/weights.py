@@ -1,0 +1,288 @@
+"""MobileNetV2 weights files: what a person gives, made into one canonical file per framework.
+
+Nothing here executes what a file contains: HDF5 and safetensors hold arrays only, `.keras`
+archives are opened for their arrays and never for their configuration, and `.pth`/`.pt` files
+are read by torch's restricted reader, which refuses pickled code.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlproject.errors import UserError
+from mlproject.versions import mobilenet_v2
+
+# What a person writes for the framework's own download.
+IMAGENET = "imagenet"
+
+KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+CANONICAL_SUFFIX = {"keras": ".weights.h5", "torch": ".safetensors"}
+
+# The array member of a `.keras` archive. Source: keras.src.saving.saving_lib.
+_KERAS_MEMBER = "model.weights.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One canonical weights file.
+
+    Attributes:
+        path: `.weights.h5` (Keras) or `.safetensors` (torch, torchvision's names).
+        classes: Outputs of the classification head.
+        width: Width multiplier of the network (`alpha`, `width_mult`); 1.0 is the paper's.
+    """
+
+    path: Path
+    classes: int
+    width: float
+
+
+def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
+    """The canonical file of a framework, made from what a person gives.
+
+    Args:
+        framework: `keras` or `torch`; it is imported, and the two never share a process.
+        spec: As in `keras_file` and `torch_file`.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: As in `keras_file` and `torch_file`.
+    """
+    return (keras_file if framework == "keras" else torch_file)(spec, folder)
+
+
+def check(framework: str, spec: str) -> None:
+    """Raises UserError when there is no weights file of the framework by that name."""
+    if spec != IMAGENET:
+        _existing(spec, KERAS_SUFFIXES if framework == "keras" else TORCH_SUFFIXES)
+
+
+def keras_file(spec: str, folder: Path) -> WeightsFile:
+    """A `.weights.h5` of `keras.applications.MobileNetV2` in `folder`, made from `spec`.
+
+    Args:
+        spec: `imagenet` (downloaded by Keras), or the path of a `.weights.h5`, `.h5` or `.keras`
+            file of a MobileNetV2 with its head. Of a `.keras` archive only the arrays are read.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: The file is absent, of another kind, or does not fit MobileNetV2, or the
+            download failed.
+    """
+    if spec == IMAGENET:
+        return _keras_download(folder)
+    source = _existing(spec, KERAS_SUFFIXES)
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.name.endswith(".keras"):
+        arrays = folder / f"{source.stem}.unpacked.weights.h5"
+        _unpack_keras(source, arrays)
+    else:
+        arrays = source
+    try:
+        classes, width = _recognise(spec, _h5_shapes(spec, arrays))
+        import keras
+
+        network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
+        try:
+            network.load_weights(arrays)
+        except (ValueError, KeyError, OSError, TypeError) as error:
+            raise UserError(_misfit(spec, _first_line(error))) from error
+        return WeightsFile(_save_keras(network, folder), classes, width)
+    finally:
+        if arrays != source:
+            arrays.unlink(missing_ok=True)
+
+
+def torch_file(spec: str, folder: Path) -> WeightsFile:
+    """A `.safetensors` of `torchvision.models.mobilenet_v2` in `folder`, made from `spec`.
+
+    Args:
+        spec: `imagenet` (downloaded by torchvision), or the path of a `.pth` or `.pt` state dict
+            (bare, or under `state_dict` or `model`) or a `.safetensors` file.
+        folder: Where the canonical file is written; made when absent.
+
+    Raises:
+        UserError: The file is absent, of another kind, holds pickled code, or does not fit
+            MobileNetV2, or the download failed.
+    """
+    state = (
+        _torch_download()
+        if spec == IMAGENET
+        else _torch_state(spec, _existing(spec, TORCH_SUFFIXES))
+    )
+    classes, width = _recognise(spec, [tuple(value.shape) for value in state.values()])
+
+    import torch
+    import torchvision
+    from safetensors.torch import save_file
+
+    network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=width)
+    wanted = network.state_dict()
+    # Batch counters steer training only; older files lack them.
+    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **state})
+    except (RuntimeError, TypeError) as error:
+        # torch lists every key over many lines: the count and one key are enough.
+        odd = sorted(set(wanted) ^ set({**counters, **state})) or ["a shape"]
+        detail = f"{len(odd)} keys differ from torchvision's, the first is {odd[0]!r}"
+        raise UserError(_misfit(spec, detail)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mobilenet_v2.safetensors"
+    tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
+    save_file({key: _float32(value, torch) for key, value in tensors.items()}, path)
+    return WeightsFile(path, classes, width)
+
+
+def read(path: Path) -> WeightsFile:
+    """What a canonical file holds, by its shapes alone; no framework is imported.
+
+    Raises:
+        UserError: The file is absent, of another kind, or does not fit MobileNetV2.
+    """
+    spec = str(path)
+    _existing(spec, tuple(CANONICAL_SUFFIX.values()))
+    shapes = _h5_shapes(spec, path) if path.suffix == ".h5" else _safetensors_shapes(spec, path)
+    return WeightsFile(path, *_recognise(spec, shapes))
+
+
+def _existing(spec: str, suffixes: tuple[str, ...]) -> Path:
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"There is no weights file {spec!r}. "
+            f"Give {IMAGENET!r} or a file that ends in {', '.join(suffixes)}."
+        )
+    if not path.name.endswith(suffixes):
+        raise UserError(
+            f"Weights file {spec!r} is of another kind: it must end in {', '.join(suffixes)}."
+        )
+    return path
+
+
+def _misfit(spec: str, detail: str) -> str:
+    return f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _recognise(spec: str, shapes: list[tuple[int, ...]]) -> tuple[int, float]:
+    try:
+        return mobilenet_v2.recognise(shapes)
+    except ValueError as error:
+        raise UserError(_misfit(spec, str(error))) from error
+
+
+def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
+    """Shape of every array of a Keras HDF5 file, the optimizer's left out."""
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes.append(tuple(node.shape))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise UserError(f"Weights {spec!r} are no readable HDF5 file.") from error
+    return shapes
+
+
+def _safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return [tuple(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise UserError(f"Weights {spec!r} are no readable safetensors file.") from error
+
+
+def _unpack_keras(source: Path, target: Path) -> None:
+    """Writes the arrays of a `.keras` archive to `target`; its configuration stays unread."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            target.write_bytes(archive.read(_KERAS_MEMBER))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise UserError(
+            f"Weights {str(source)!r} are no Keras archive: no {_KERAS_MEMBER!r} inside."
+        ) from error
+
+
+def _save_keras(network: Any, folder: Path) -> Path:
+    path = folder / "mobilenet_v2.weights.h5"
+    network.save_weights(path)
+    return path
+
+
+def _keras_download(folder: Path) -> WeightsFile:
+    import keras
+
+    try:
+        network = keras.applications.MobileNetV2(weights=IMAGENET)
+    except Exception as error:  # Keras raises a bare Exception: "URL fetch failure"
+        raise UserError(_no_download(KERAS_SUFFIXES, error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    return WeightsFile(_save_keras(network, folder), 1000, 1.0)
+
+
+def _no_download(suffixes: tuple[str, ...], error: Exception) -> str:
+    return (
+        f"The download of the ImageNet weights failed ({_first_line(error)}). "
+        f"Try again on a network, or give a file that ends in {', '.join(suffixes)}."
+    )
+
+
+def _torch_download() -> Mapping[str, Any]:
+    import torchvision
+
+    published = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
+    try:
+        state = published.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise UserError(_no_download(TORCH_SUFFIXES, error)) from error
+    return dict(state)
+
+
+def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
+    """The state dict in a file: torchvision's names, values are tensors.
+
+    Raises:
+        UserError: The file cannot be read without running code, or holds no state dict.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # torch's restricted reader raises whatever a broken file led it to
+        raise UserError(
+            f"Weights {spec!r} cannot be read as plain tensors (pickled code is never run). "
+            "Save network.state_dict() with torch.save or safetensors."
+        ) from error
+    for wrapper in ("state_dict", "model"):  # what training scripts wrap a state dict in
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise UserError(_misfit(spec, "it holds no state dict"))
+    # DataParallel prefixes every name with "module.".
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _float32(tensor: Any, torch: Any) -> Any:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor

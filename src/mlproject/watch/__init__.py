@@ -1,0 +1,6 @@
+"""The service that reconciles again and again, and the webhooks that trigger it sooner.
+
+Other packages import the modules of `__all__`; the others are private to this one.
+"""
+
+__all__ = ["webhook_listener", "webhook_registration"]

@@ -1,0 +1,166 @@
+"""MLflow's webhooks that ring the doorbell of `watch`: registered, and tried; no Spark.
+
+What MLflow's server does. Source: mlflow 3.17.2, mlflow/server/handlers.py, webhooks/delivery.py
+- Handlers of its REST API send events, from a queue in memory and ten threads to a process: a
+  killed server forgets them, and nobody sends any for a database that is used directly.
+- Each of its processes keeps the list of webhooks for 60 s (MLFLOW_WEBHOOK_CACHE_TTL): a new
+  webhook or secret may be that late. Moves of stages have no event, nor has a deleted model.
+- Without a secret it signs nothing. Secrets are encrypted with
+  MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, else with a key that every process makes up when it
+  starts. Then another process can read no webhook: listing, changing and deleting answer 500,
+  and *no* webhook of those events is delivered. So all is lost after a restart, and most at
+  once with the four workers that are MLflow's default: of 40 moves of an alias 5 were delivered.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.webhook import Webhook
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from mlproject.errors import UserError, first_line
+from mlproject.watch.webhook_listener import PATH
+
+NAME = "mlproject-watch"
+SECRET = "MLPROJECT_WEBHOOK_SECRET"  # noqa: S105 - the variable's name, not the secret
+SECRET_CHARACTERS = 16  # at least: whoever sees one delivery can guess at it offline
+
+TRIES = 12  # of two workers that answer by chance, one is missed once in 4,096
+KEY = (
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=$(python -c 'from cryptography.fernet import Fernet; "
+    "print(Fernet.generate_key().decode())')"
+)
+
+# A pointer of ours is an alias or a stage, and stages have no events.
+EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A webhook that the MLflow server has, and whether its events arrive."""
+
+    webhook_id: str
+    """MLflow's id of it."""
+    url: str
+    """Where the server sends events to."""
+    problem: str
+    """One line: why its events do not arrive, or not all. Empty when a test event did."""
+
+
+def secret_of_environment() -> str:
+    """The secret that MLflow signs with: from the environment, as MLflow records parameters.
+
+    Raises:
+        UserError: It is not set, or too short.
+    """
+    secret = os.environ.get(SECRET, "").strip()
+    if len(secret) < SECRET_CHARACTERS:
+        state = f"shorter than {SECRET_CHARACTERS} characters" if secret else "not set"
+        raise UserError(
+            f"{SECRET} is {state}. Make one, and give it to every restart of this watcher: "
+            f"export {SECRET}=$(python -c 'import secrets; print(secrets.token_hex(32))')"
+        )
+    return secret
+
+
+def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -> Registration:
+    """The server's one webhook of this name, or else of this URL: made, or brought up to date.
+
+    It then has the server send a test event, which rings too. That can take two minutes where
+    nothing answers at the URL.
+
+    Args:
+        client: The registry, behind an MLflow server.
+        url: Where the server reaches the receiver: https://HOST/mlflow.
+        secret: What the server shall sign with.
+        name: Two watchers of one server need two names.
+
+    Raises:
+        UserError: The server takes no such webhook; the message says what it needs.
+    """
+    registry = str(client._registry_uri)
+    if not re.match(r"https?://", registry):
+        # It would write the row with a key of its own, which no server can decrypt.
+        raise UserError(
+            f"{registry!r} is no MLflow server, and only a server sends webhooks. Watch without "
+            "one, or run: mlflow server --backend-store-uri ..., and set MLFLOW_TRACKING_URI"
+        )
+    wanted = {"url": url, "events": list(EVENTS), "secret": secret, "status": "ACTIVE"}
+    try:
+        hooks = _hooks(client)
+        found = [hook for hook in hooks if hook.name == name]
+        found = found or [hook for hook in hooks if hook.url == url][:1]
+        for double in found[1:]:  # two watchers began at once
+            client.delete_webhook(double.webhook_id)
+        if found:
+            hook = client.update_webhook(found[0].webhook_id, name=name, **wanted)
+        else:
+            hook = client.create_webhook(name, **wanted)
+    except MlflowException as error:
+        raise UserError(f"Webhook {url!r} cannot be registered: {_need(error)}") from error
+    return Registration(hook.webhook_id, url, _problem(client, hook))
+
+
+def _hooks(client: MlflowClient) -> list[Webhook]:
+    page = client.list_webhooks()
+    hooks = list(page)
+    while page.token:
+        page = client.list_webhooks(page_token=page.token)
+        hooks += page
+    return hooks
+
+
+def _need(error: MlflowException) -> str:
+    """What the server needs, in one line."""
+    reason = first_line(error)
+    if "URL scheme" in reason:
+        return (
+            f"{reason} Put https before the receiver, or start the MLflow server with "
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES=https,http"
+        )
+    if "non-public IP" in reason:
+        return f"{reason} Start the MLflow server with MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"
+    if "500 error responses" in reason:
+        return (
+            "the MLflow server fails to read its webhooks (500), as one does that was started "
+            f"without a key or with another. Start it with the key of before; or with a new one, "
+            f"kept for every start ({KEY}), and forget the webhooks in its database: "
+            "UPDATE webhooks SET deleted_timestamp = 1"
+        )
+    return reason
+
+
+def _read(client: MlflowClient, hook: Webhook) -> int:
+    """HTTP status of reading a webhook, by a connection of its own: any worker may answer."""
+    path = f"/api/2.0/mlflow/webhooks/{hook.webhook_id}"
+    alone = {"Connection": "close"}
+    creds = get_default_host_creds(client._registry_uri)
+    answer = http_request(creds, path, "GET", extra_headers=alone, max_retries=0, retry_codes=())
+    return int(answer.status_code)
+
+
+def _problem(client: MlflowClient, hook: Webhook) -> str:
+    """Why events do not arrive, in one line; empty when a test event does."""
+    try:
+        unread = sum(_read(client, hook) == 500 for _ in range(TRIES))
+        if unread:
+            return (
+                f"The MLflow server could read the webhook in {TRIES - unread} of {TRIES} tries: "
+                f"its workers have no key in common. Start it with one, kept for every start: {KEY}"
+            )
+        result = client.test_webhook(hook.webhook_id)
+    except MlflowException as error:
+        return f"The MLflow server cannot send to {hook.url!r}: {_need(error)}"
+    if result.response_status == 204:
+        return ""
+    said = result.error_message or f"HTTP {result.response_status} {result.response_body or ''}"
+    reason = " ".join(said.rpartition("Caused by ")[2].split())[:200].rstrip("\\\"')")
+    hint = {
+        401: "Is it another secret, or another clock?",
+        404: f"The path of the receiver is {PATH}",
+    }.get(result.response_status, "Can the MLflow server reach it?")
+    return f"A test event did not arrive at {hook.url!r} ({reason}). {hint}"

@@ -1,0 +1,84 @@
+"""What `erase` makes of the words it is given, before it opens a lake."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from mlproject.erasure import erase
+from mlproject.errors import UserError
+from pipelines import erase as erase_verb
+from tests.conftest import verb
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({}, "exactly one of .* none"),
+        ({"path": "/a", "prefix": "/b"}, "exactly one of .* path, prefix"),
+        ({"path": "a.jpg"}, "'a.jpg' is not whole"),
+        ({"prefix": "photos"}, "'photos' is not whole"),
+        ({"prefix": "/"}, "'/' names no folder or bucket"),
+        ({"prefix": "s3://"}, "'s3://' names no folder or bucket"),
+        ({"prefix": "file:///"}, "'file:///' names no folder or bucket"),
+        ({"image_id": "f" * 64 + ", " + "f" * 63}, "no sha256"),
+        ({"file": "nowhere.txt"}, "cannot be read"),
+        ({"file": "binary.txt"}, "cannot be read"),
+        ({"file": "empty.txt"}, "names nothing"),
+        ({"file": "dashes.txt"}, "Line 2 of .*'- /b.jpg'"),
+    ],
+)
+def test_a_selection_that_is_not_clear_is_refused_in_one_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("binary.txt").write_bytes(b"\xff\xd8")
+    Path("empty.txt").write_text("\n \n")
+    Path("dashes.txt").write_text("/a.jpg\n- /b.jpg\n")
+    with pytest.raises(UserError, match=told) as caught:
+        erase.selection(**words)
+    assert 1 == len(str(caught.value).splitlines())
+
+
+def test_what_mlflow_run_has_logged_itself_is_told(store, tmp_path, capsys, monkeypatch):
+    with mlflow.start_run() as run:
+        mlflow.log_param("path", "/photos/1.jpg")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with pytest.raises(UserError, match="There is no lake"):
+        words = ("--path", "/photos/1.jpg", "--lake", str(tmp_path / "nowhere"))
+        erase_verb.main(erase_verb.parser().parse_args(words))
+    assert not (tmp_path / "nowhere").exists()
+    told = capsys.readouterr().out.splitlines()[0]
+    [words] = re.findall("MLFLOW_TRACKING_URI=.*", told)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run(words, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - as it is pasted
+    with pytest.raises(MlflowException, match="not found"):
+        mlflow.get_run(run.info.run_id)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("http://mlflow:5000", "where the server's database is: mlflow gc .* http://mlflow:5000"),
+        ("http://me:secret@mlflow", 'mlflow gc .* "$MLFLOW_TRACKING_URI"'),
+        ("postgresql://me:secret@host/db", '&& mlflow gc .* "$MLFLOW_TRACKING_URI"$'),
+    ],
+)
+def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_told(
+    uri, told, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    words = erase_verb.forgetting("1")
+    assert re.search(told.replace("$M", r"\$M"), words)
+    assert "secret" not in words
+
+
+def test_a_users_error_is_one_line_and_exit_code_2(store, tmp_path):
+    process = verb("erase", "--path", "/a", "--image_id", "f" * 64, cwd=tmp_path)
+    said, _ = process.communicate(timeout=300)
+    assert (2, 1) == (process.returncode, len(said.splitlines()))
+    assert said.startswith("mlproject erase: Name exactly one of")

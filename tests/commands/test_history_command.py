@@ -1,0 +1,166 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.lake import location
+from pipelines import history
+from tests.support.lakes import day, hold, say, tell, version
+
+POINTER = "models:/photos@champion"
+LONG = f"models:/photos@{'a-long-alias-' * 12}"
+A, B = version(1), version(2)
+REASON = "errors on 3 of 5 images that were readable before, more than max_error_rate=0.05"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """At two pointers A serves from day 2 and B from day 4, after it had failed once."""
+    lake = location.locate_to_write(str(tmp_path_factory.mktemp("filled") / "lake"))
+    images = [hold(lake, f"/{number}.jpg", b"%d" % number, day(1)) for number in range(3)]
+    for place, image in enumerate(images):
+        say(lake, A, [image], day(1.5), label=f"red-{place}", score=0.75, run_id="run-a")
+    say(lake, B, [images[0]], day(3), label="blue", score=0.5)
+    say(lake, B, [images[1]], day(3), error="empty")
+    for pointer in (POINTER, LONG):
+        tell(lake, pointer, A, "serving", day(2), "the first version at this pointer")
+        tell(lake, pointer, B, "failed", day(3), REASON, answered=4)
+        tell(lake, pointer, B, "serving", day(4), f"the pointer moved from {A.uri}")
+    return lake
+
+
+def run(lake, capsys, **options):
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    history.main(history.parser().parse_args(["--lake", lake, *arguments]))
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"at": "2026-01-03"},
+        {"at": "2026-01-01"},
+        {"image": "/0.jpg"},
+        {"image": "/1.jpg", "at": "2026-01-09"},
+    ],
+)
+def test_tables_fit_100_columns_also_with_long_pointers(filled, capsys, options):
+    said = run(filled, capsys, **options)
+    assert 100 >= max(map(len, said.splitlines()))
+    assert "a-long-alias" in said
+
+
+def test_it_tells_who_served_when_and_why_and_who_failed(filled, capsys):
+    said = run(filled, capsys, pointers=POINTER)
+    words = " ".join(said.split())
+    for told in ("2026-01-02", "now", "2.0 d", "the first version", "failed", "80.0%", "errors on"):
+        assert told in words
+    assert "a-long-alias" not in said
+
+
+def test_json_tells_the_same(filled, capsys):
+    told = json.loads(run(filled, capsys, json="true"))
+    assert sorted([POINTER, LONG]) == sorted(one["pointer"] for one in told)
+    [one] = [one for one in told if one["pointer"] == POINTER]
+    first, second = one["served"]
+    assert {
+        "version": A.uri,
+        "model_id": A.model_id,
+        "state": "serving",
+        "from": day(2).isoformat(),
+        "until": day(4).isoformat(),
+        "seconds": 172800.0,
+        "coverage": 1.0,
+        "images": 5,
+        "answered": 5,
+        "errors": 1,
+        "images_version": 3,
+        "why": "the first version at this pointer",
+        "run_id": "run",
+    } == first
+    assert (B.uri, None) == (second["version"], second["until"])
+    [attempt] = one["attempts"]
+    assert ("failed", REASON, 4) == (attempt["state"], attempt["why"], attempt["answered"])
+
+
+def test_of_a_day_it_counts_what_readers_saw(filled, capsys):
+    said = run(filled, capsys, at="2026-01-03", pointers=POINTER)
+    assert "red-0 1" in said
+    assert "blue" not in said
+    [told] = json.loads(run(filled, capsys, at="2026-01-04", pointers=POINTER, json="true"))
+    assert ({"blue": 1}, {"empty": 1}, 2) == (told["labels"], told["errors"], told["answers"])
+    assert (B.uri, "2026-01-04T23:59:59.999999+00:00") == (told["version"], told["at"])
+
+
+def test_before_anything_served_readers_saw_nothing(filled, capsys):
+    assert "nothing" in run(filled, capsys, at="2026-01-01", pointers=POINTER)
+    [told] = json.loads(run(filled, capsys, at="2026-01-01", pointers=POINTER, json="true"))
+    assert (None, 0, {}) == (told["version"], told["answers"], told["labels"])
+
+
+def test_of_an_image_it_tells_the_answer_and_which_version_gave_it(filled, capsys):
+    then, now = (
+        json.loads(run(filled, capsys, image="/0.jpg", pointers=POINTER, json="true", **at))[0]
+        for at in ({"at": "2026-01-03"}, {})
+    )
+    assert (A.uri, "red-0", 0.75, "run-a") == tuple(
+        then[key] for key in ("version", "label", "score", "run_id")
+    )
+    assert day(1.5).isoformat() == then["scored_at"]
+    assert (B.uri, "blue", 0.5) == (now["version"], now["label"], now["score"])
+
+
+def test_of_an_image_without_an_answer_it_tells_so(filled, capsys):
+    assert "no answer" in run(filled, capsys, image="/2.jpg", pointers=POINTER)
+    assert "empty" in run(filled, capsys, image="/1.jpg", pointers=POINTER)
+    [told] = json.loads(run(filled, capsys, image="/2.jpg", pointers=POINTER, json="true"))
+    assert (B.uri, None, None) == (told["version"], told["label"], told["scored_at"])
+
+
+def test_many_labels_are_cut_in_the_table_and_whole_in_json(lake, capsys):
+    for number in range(7):
+        say(lake, A, [f"{number:064}"], day(1), label=f"label-{number}")
+    tell(lake, POINTER, A, "serving", day(2))
+    assert "and 2 more" in run(lake, capsys, at="2026-01-05")
+    assert 7 == len(json.loads(run(lake, capsys, at="2026-01-05", json="true"))[0]["labels"])
+
+
+def test_rows_of_the_first_release_have_no_counts(lake, capsys):
+    nothing = {"answered": 5, "images": 5, "errors": None, "run_id": None}
+    tell(lake, POINTER, A, "serving", day(2), **nothing)
+    assert "100.0%" in run(lake, capsys)
+    assert json.loads(run(lake, capsys, json="true"))[0]["served"][0]["images"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"at": "yesterday"}, "'yesterday' is no time"),
+        ({"pointers": "models:/nobody@x"}, "Nobody has followed 'models:/nobody@x'"),
+        ({"image": "/nowhere.jpg"}, "know no image '/nowhere.jpg'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(filled, capsys, options, told):
+    with pytest.raises(UserError, match=told) as error:
+        run(filled, capsys, **options)
+    assert 1 == len(str(error.value).splitlines())
+
+
+def test_a_lake_without_a_ledger_is_told_so(lake, capsys):
+    with pytest.raises(UserError, match="No pointer is followed"):
+        run(lake, capsys)
+
+
+def test_it_needs_no_tracking_server_and_leaves_none_behind(filled, tmp_path):
+    nowhere = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "pipelines.history", "--lake", filled, "--json"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=nowhere, capture_output=True, text=True, check=False
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    assert 2 == len(json.loads(done.stdout))
+    assert [] == list(tmp_path.iterdir())

@@ -1,0 +1,128 @@
+"""The verb `ingest` from outside: its parameters, its metrics, and signals."""
+
+import signal
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.lake import tables
+from pipelines import ingest as ingest_verb
+from tests.conftest import photo, photos, verb
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Three photos, an empty file, one on its way, and a hidden one."""
+    folder = photos(tmp_path / "source", 3)
+    (folder / "empty.jpg").touch()
+    (folder / "comes.jpg.part").write_bytes(photo((1, 2, 3)))
+    (folder / ".hidden.jpg").write_bytes(photo((1, 2, 3)))
+    return folder
+
+
+def metrics(source, lake, *more):
+    words = ("--source", str(source), "--lake", lake, "--settle", "0", *more)
+    ingest_verb.main(ingest_verb.parser().parse_args(words))
+    run = mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
+    return run.data.metrics
+
+
+def paths(lake):
+    return tables.query(lake, "SELECT path FROM images", ["images"])["path"].to_pylist()
+
+
+def test_a_plan_and_an_ingest_log_the_same_numbers_and_a_plan_writes_nothing(
+    spark, store, source, lake, capsys
+):
+    planned = metrics(source, lake, "--plan", "true")
+    assert "To read: 3 new and 0 changed of 3 image files" in capsys.readouterr().out
+    assert [] == [file for file in Path(lake).iterdir() if file.name[0] != "."]
+    assert (3, 3, 0) == (planned["files"], planned["new"], planned["changed"])
+    assert (2, 1) == (planned["waiting"], planned["skipped"])
+    done = metrics(source, lake)
+    assert "Ingested 3 of 3" in capsys.readouterr().out
+    assert planned.items() <= done.items()
+    assert (3, 0) == (done["images"], done["errors"])
+    (source / "red/000.jpg").write_bytes(photo((9, 9, 9), 9))
+    done = metrics(source, lake)
+    assert (0, 1, 1) == (done["new"], done["changed"], done["images"])
+
+
+def test_nothing_new_starts_no_spark(spark, store, source, lake, capsys, monkeypatch):
+    metrics(source, lake)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlproject.integrations.spark_session.session", None)
+        metrics(source, lake)
+    assert "Nothing new among 3 image files. Left: 1 empty, 1 settling, 1 skipped." in (
+        capsys.readouterr().out
+    )
+
+
+def test_removed_files_are_marked_and_ingested_files_cleaned_when_asked(
+    spark, store, source, lake, capsys
+):
+    metrics(source, lake)
+    (source / "red/000.jpg").unlink()
+    assert 1 == metrics(source, lake, "--on_missing", "mark")["gone"]
+    assert "Marked 1 files as gone" in capsys.readouterr().out
+    cleaned = metrics(source, lake, "--clean_source", "delete", "--clean_after", "0")
+    assert 2 == cleaned["cleaned"]
+    assert "Cleaned 2 files from the source" in capsys.readouterr().out
+    assert [] == list((source / "red").iterdir())
+    assert 3 == len(paths(lake))
+
+
+def test_labels_that_are_of_no_image_are_told(spark, store, source, lake, tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("path,label\nred/000.jpg,rose\nred/nowhere.jpg,rose\n")
+    words = ("--labels", str(tmp_path / "labels.csv"))
+    metrics(source, lake, *words)
+    assert "1 of 2 labels are of no image in the table" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["log", "data"])
+def test_a_lake_that_was_deleted_half_is_one_clear_line(spark, store, source, lake, what):
+    metrics(source, lake)
+    for number in range(2):  # the log's first file goes, and a later one stays
+        (source / f"{number}.jpg").write_bytes(photo((1, 2, 3), number))
+        metrics(source, lake)
+    images = Path(lake, "images")
+    log = images / "_delta_log" / f"{0:020}.json"
+    for file in images.glob("*.parquet") if what == "data" else [log]:
+        file.unlink()
+    with pytest.raises(UserError, match="cannot be read") as told:
+        metrics(source, lake)
+    assert 1 == len(str(told.value).splitlines())
+
+
+def test_two_ingests_at_once_wait_for_each_other_and_double_nothing(store, source, tmp_path):
+    words = ("--source", "source", "--settle", "0", "--max_files", "1")
+    both = [verb("ingest", *words, cwd=tmp_path) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [0, 0] == [process.returncode for process in both], said
+    assert 1 == sum("Ingested 3 of 3" in words for words in said), said
+    assert 1 == sum("Nothing new among 3" in words for words in said), said
+    found = paths(str(tmp_path / "lake"))
+    assert len(found) == len(set(found)) == 3
+
+
+@pytest.mark.parametrize("mode", ["watch", "once"])
+def test_ctrl_c_leaves_what_was_committed_and_the_next_ingest_does_the_rest(
+    spark, store, source, tmp_path, mode
+):
+    words = ("--source", "source", "--settle", "0", "--max_files", "1")
+    process = verb("ingest", *words, "--mode", mode, cwd=tmp_path)
+    for line in process.stdout:
+        if line.startswith("ingest: 1 of 3"):
+            break
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert "Traceback" not in said
+    told, code = ("Stopped after", 0) if mode == "watch" else ("stopped; what was committed", 130)
+    assert (code, True) == (process.returncode, told in said), said
+    assert 1 <= len(paths(str(tmp_path / "lake"))) <= 3
+    metrics(source, str(tmp_path / "lake"))
+    assert 3 == len(paths(str(tmp_path / "lake")))

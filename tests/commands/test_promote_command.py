@@ -1,0 +1,203 @@
+"""`promote` with gates: what it moves, what it prints, what it leaves in the registry."""
+
+import json
+
+import deltalake
+import mlflow
+import pytest
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.gates import approvals
+from mlproject.ingestion import new_images, source_listing
+from mlproject.rollout import ledger
+from mlproject.versions import registry, version_files
+from pipelines import promote, rescore
+from tests.conftest import photos, verb
+from tests.support.lakes import add_images, say, tell
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+IMAGES, SAMPLE = 40, 25
+
+
+@pytest.fixture
+def versions(client):
+    """Two versions of a model: readers see the first, the second turns colours round."""
+    first, second = register_colours("gated"), register_colours("gated", reverse=True)
+    registry.move(client, first, alias="champion")
+    return first, second
+
+
+def pointer(version):
+    return f"models:/{version.name}@champion"
+
+
+@pytest.fixture
+def served(spark, lake, versions, tmp_path):
+    """A lake of labelled photos which the first version has told right."""
+    photos(tmp_path / "source", IMAGES // 2, "red")
+    photos(tmp_path / "source", IMAGES // 2, "green", seed=1)
+    new_images.ingest(spark, lake, source_listing.listing(str(tmp_path / "source")))
+    rows = deltalake.DeltaTable(f"{lake}/images").to_pandas()
+    for label in ("red", "green"):
+        say(lake, versions[0], rows[rows.label == label].image_id, label=label)
+    tell(lake, pointer(versions[0]), versions[0], "serving")
+    return lake
+
+
+def run(lake, version, *options):
+    words = ["--model", version.uri, "--lake", lake, *options]
+    promote.main(promote.parser().parse_args(words))
+
+
+def named(client, version):
+    return registry.resolve(client, pointer(version)).uri
+
+
+def tags(client, version):
+    found = client.get_model_version(version.name, str(version.version)).tags
+    return {key for key in found if key.startswith("mlproject.")}
+
+
+def last_run():
+    return mlflow.last_active_run()
+
+
+def answers(lake, version):
+    rows = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
+    return rows[rows.model_id == version.model_id]
+
+
+def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client, capsys):
+    first, second = versions
+    with pytest.raises(RefusedError, match="refused by drop, changed"):
+        run(served, second, "--max_changed", "0.4")
+    assert (first.uri, set()) == (named(client, first), tags(client, second))
+    said = capsys.readouterr().out
+    assert all(len(line) <= 100 for line in said.splitlines())
+    assert "50.0 % of all images lost" in said
+    logged = last_run()
+    assert ("FAILED", "refused", second.uri) == (
+        logged.info.status,
+        logged.data.tags["mlproject.gate"],
+        logged.data.tags["mlproject.version"],
+    )
+    # Of the colours the model turns red and blue round, and leaves green.
+    figures = {"changed_share": 0.5, "accuracy": 0.5, "accuracy_drop": 0.5}
+    assert figures == {name: round(logged.data.metrics[name], 1) for name in figures}
+    page = mlflow.artifacts.load_text(f"{logged.info.artifact_uri}/gates.html")
+    assert "data:image/jpeg;base64," in page
+    table = mlflow.load_table("changed.json", run_ids=[logged.info.run_id])
+    assert {("red", "blue")} == set(zip(table.before, table.after, strict=True))
+
+
+def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_rest(
+    served, versions, client, capfd
+):
+    first, second = versions
+    options = ("--sample", str(SAMPLE), "--gate", "warn", "--require_approval", "true")
+    capfd.readouterr()
+    run(served, second, *options, "--approve", "true", "--dry_run", "true", "--json")
+    told = json.loads(capfd.readouterr().out)
+    assert (first.uri, set()) == (named(client, first), tags(client, second))
+    assert ("warned", False, first.uri, second.uri, SAMPLE) == (
+        told["gate"],
+        told["moved"],
+        told["before"],
+        told["version"],
+        told["changes"]["images"],
+    )
+    gates = {verdict["gate"]: verdict["verdict"] for verdict in told["gates"]}
+    assert ("passed", "refused") == (gates["approval"], gates["drop"])
+    kept = answers(served, second)
+    assert (SAMPLE, SAMPLE) == (len(kept), kept.image_id.nunique())
+    assert last_run().info.run_id == kept.run_id.unique()
+    run(served, second, *options, "--approve", "true")
+    assert SAMPLE == len(answers(served, second))
+    found = client.get_model_version(second.name, str(second.version)).tags
+    assert version_files.read(second).digest == found[version_files.DIGEST]
+    assert "warned" == last_run().data.tags["mlproject.gate"]
+    moved = f"{pointer(first)}: {first.uri} -> {second.uri}"
+    assert moved == capfd.readouterr().out.splitlines()[-1]
+    rescore.main(rescore.parser().parse_args(["--lake", served]))
+    assert f": {IMAGES - SAMPLE} images scored" in capfd.readouterr().out
+    assert IMAGES == answers(served, second).image_id.nunique() == len(answers(served, second))
+    rolled_out = ledger.read(served).serving(pointer(second)).run_id
+    assert ["gates.html"] == [file.path for file in client.list_artifacts(rolled_out)]
+
+
+def test_off_asks_nothing_and_moves(served, versions, client, capsys):
+    first, second = versions
+    run(served, second, "--gate", "off")
+    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == capsys.readouterr().out
+    assert (second.uri, 0) == (named(client, second), len(answers(served, second)))
+    assert {"mlproject.digest"} == tags(client, second)
+
+
+def test_without_a_lake_it_moves_as_ever_and_is_not_asked_anything(
+    versions, client, tmp_path, capsys
+):
+    first, second = versions
+    run(str(tmp_path / "none"), second)
+    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    assert "off" == last_run().data.tags["mlproject.gate"]
+
+
+def test_a_first_version_is_judged_where_it_is_asked_for(versions, client, tmp_path, capsys):
+    first, _ = versions
+    run(str(tmp_path / "none"), first, "--gate", "block")
+    assert "14 images answered" in capsys.readouterr().out
+    assert "passed" == last_run().data.tags["mlproject.gate"]
+
+
+def test_an_approval_says_who_and_when_and_of_which_files(versions, client, tmp_path):
+    first, second = versions
+    with pytest.raises(RefusedError, match="refused by approval"):
+        run(str(tmp_path), second, "--require_approval", "true")
+    assert (first.uri, set()) == (named(client, first), tags(client, second))
+    run(str(tmp_path), second, "--require_approval", "true", "--approve", "true")
+    assert second.uri == named(client, second)
+    found = client.get_model_version(second.name, str(second.version)).tags
+    assert {approvals.BY, approvals.AT, approvals.OF} <= set(found)
+    assert last_run().data.tags["mlflow.user"] == found[approvals.BY]
+    run(str(tmp_path), second, "--alias", "other", "--require_approval", "true")
+
+
+def test_a_version_whose_files_changed_since_it_was_promoted_is_not_promoted_again(
+    versions, client, store, tmp_path
+):
+    first, second = versions
+    run(str(tmp_path), second)
+    run(str(tmp_path), first)
+    (code,) = store.rglob(f"{second.model_id}/**/colour_model.py")
+    code.write_text(code.read_text() + "# another\n")
+    with pytest.raises(RefusedError, match="refused by files"):
+        run(str(tmp_path), second)
+    assert first.uri == named(client, first)
+
+
+@pytest.mark.parametrize("option", ["min_accuracy", "max_drop", "max_changed", "sample"])
+def test_a_limit_that_makes_no_sense_is_told(store, option):
+    with pytest.raises(UserError, match=option):
+        promote.main(promote.parser().parse_args(["--model", "models:/x/1", f"--{option}", "-1"]))
+
+
+def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, client, lake, tmp_path):
+    first, second = versions
+    ids = add_images(lake, range(9), label="red")
+    for version in versions:
+        say(lake, version, ids, label="green")
+    tell(lake, pointer(first), first, "serving")
+    process = verb("promote", "--model", second.uri, "--min_accuracy", "0.9", cwd=tmp_path)
+    said, _ = process.communicate(timeout=200)
+    assert 3 == process.returncode, said
+    lines = said.splitlines()
+    [refusal] = [line for line in lines if line.startswith("mlproject promote: ")]
+    assert [refusal] == [line for line in lines if len(line) > 100]
+    gates = [line.split()[:2] for line in lines[1:8]]
+    assert ["files", "requirements", "golden", "sample"] == [gate for gate, _ in gates[:4]]
+    assert ["accuracy", "refused"] in gates
+    assert refusal.endswith(f"stays on {first.uri}: {second.uri} is refused by accuracy")
+    assert first.uri == named(client, first)

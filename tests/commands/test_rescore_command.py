@@ -1,0 +1,181 @@
+"""The verb `rescore` on real tables, workers and runs: limits, states in MLflow, refusals."""
+
+import importlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.ingestion import new_images, source_listing
+from mlproject.rollout import ledger
+from mlproject.versions import registry
+from tests.conftest import photo, photos, verb
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+POINTER = "models:/rolled@champion"
+
+
+@pytest.fixture(scope="module")
+def versions(store):
+    return [register_colours("rolled", reverse=reverse) for reverse in (False, True)]
+
+
+@pytest.fixture
+def filled(spark, lake, tmp_path):
+    photos(tmp_path / "source", 8, "red")
+    new_images.ingest(spark, lake, source_listing.listing(str(tmp_path / "source")))
+    return lake
+
+
+def rescore(lake, *options):
+    module = importlib.import_module("pipelines.rescore")
+    words = ["--lake", lake, "--pointers", POINTER, *options]
+    module.main(module.parser().parse_args(words))
+
+
+def point(client, version):
+    registry.move(client, version, alias="champion")
+
+
+def rollout(client, lake):
+    """The run of the last row of the ledger."""
+    return client.get_run(ledger.read(lake).of(POINTER)[-1].run_id)
+
+
+def test_a_roll_out_is_one_run_over_all_that_scored_it(client, filled, versions, capsys):
+    point(client, versions[0])
+    rescore(filled, "--max_images", "3")
+    told = capsys.readouterr().out
+    assert "3 images scored" in told
+    assert "readers see nothing, as before; models:/rolled/1 has 5 images left" in told
+    begun = rollout(client, filled)
+    assert ("SCHEDULED", "scoring", "0.3750") == (
+        begun.info.status,
+        begun.data.tags["mlproject.state"],
+        begun.data.tags["mlproject.coverage"],
+    )
+    rescore(filled, "--plan", "true", "--json", "true", "--max_images", "2")
+    [planned] = json.loads(capsys.readouterr().out)
+    assert ("score", 5, 3) == (planned["action"], planned["version"]["missing"], planned["left"])
+    rescore(filled)
+    ended = rollout(client, filled)
+    assert (begun.info.run_id, "FINISHED", "serving") == (
+        ended.info.run_id,
+        ended.info.status,
+        ended.data.tags["mlproject.state"],
+    )
+    named = {key: ended.data.tags[f"mlproject.{key}"] for key in ("pointer", "version", "model_id")}
+    assert {
+        "pointer": POINTER,
+        "version": "models:/rolled/1",
+        "model_id": versions[0].model_id,
+    } == named
+    history = [point.value for point in client.get_metric_history(ended.info.run_id, "coverage")]
+    assert (0.0, 1.0) == (min(history), max(history))
+    tags = client.get_model_version("rolled", "1").tags
+    assert ("serving", "1.0000") == (tags["mlproject.state"], tags["mlproject.coverage"])
+
+
+def test_bytes_and_minutes_bound_a_run_too(client, filled, versions, capsys):
+    point(client, versions[0])
+    rescore(filled, "--max_bytes", "1")
+    assert "1 images scored" in capsys.readouterr().out
+    rescore(filled, "--max_minutes", "0.000001")
+    assert "nothing was scored" in capsys.readouterr().out
+    assert 7 == ledger.read(filled).of(POINTER)[-1].covered.missing
+
+
+def test_a_version_whose_files_changed_since_is_refused_and_readers_stay(
+    client, filled, versions, capsys
+):
+    changed = register_colours("rolled")
+    point(client, versions[0])
+    rescore(filled)
+    point(client, changed)
+    rescore(filled, "--max_images", "1")  # the first scoring notes what its files are
+    location = client.get_logged_model(changed.model_id).artifact_location
+    file = Path(location.removeprefix("file://")) / "colour_model.py"
+    file.write_text(file.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    with pytest.raises(RefusedError, match="are not those that were promoted"):
+        rescore(filled)
+    run = rollout(client, filled)
+    assert ("FAILED", "failed") == (run.info.status, run.data.tags["mlproject.state"])
+    tags = client.get_model_version("rolled", str(changed.version)).tags
+    assert "are not those that were promoted" in tags["mlproject.reason"]
+    assert versions[0].version == ledger.read(filled).serving(POINTER).version.version
+
+
+def test_a_version_without_files_is_told_and_may_have_them_again(client, filled, versions):
+    lost = register_colours("rolled")
+    location = client.get_logged_model(lost.model_id).artifact_location.removeprefix("file://")
+    Path(location).rename(f"{location}.away")
+    point(client, lost)
+    for pointers in (POINTER, ""):  # one of the ledger is told as one that is named
+        with pytest.raises(UserError, match="cannot be had now"):
+            rescore(filled, "--pointers", pointers)
+    Path(f"{location}.away").rename(location)
+    rescore(filled)
+    assert lost.version == ledger.read(filled).serving(POINTER).version.version
+
+
+def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
+    spark, client, filled, versions, tmp_path
+):
+    point(client, versions[0])
+    rescore(filled)
+    ill = register_colours("rolled", fault="killed")
+    (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
+    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    point(client, ill)
+    with pytest.raises(RefusedError, match=r"2 times a worker process died.*Readers stay on"):
+        rescore(filled)
+    now = ledger.read(filled).serving(POINTER)
+    assert (versions[0].version, 9) == (now.version.version, now.covered.answered)
+
+
+def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_comes_with_it(
+    spark, client, filled, versions, tmp_path
+):
+    ill = register_colours("rolled", fault="crashes")
+    point(client, ill)
+    rescore(filled)
+    (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
+    (tmp_path / "source" / "green.jpg").write_bytes(photo((30, 200, 30), 8))
+    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    rescore(filled)
+    now = ledger.read(filled).serving(POINTER)
+    assert (ill.version, 10, 1) == (now.version.version, now.covered.answered, now.covered.errors)
+
+    (tmp_path / "source" / "other.jpg").write_bytes(photo((30, 30, 190), 9))
+    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    point(client, versions[0])
+    rescore(filled)  # for want of others nobody knows whose fault that one is
+    now = ledger.read(filled).serving(POINTER)
+    assert (versions[0].version, 11) == (now.version.version, now.covered.answered)
+    assert not client.search_runs(
+        [client.get_experiment_by_name("tests").experiment_id], "attributes.status = 'RUNNING'"
+    )
+
+
+def test_sigterm_ends_after_the_wave_and_marks_the_run(client, filled, versions, tmp_path):
+    point(client, versions[1])
+    process = verb("rescore", "--lake", filled, "--pointers", POINTER, cwd=tmp_path)
+    while not ledger.read(filled).entries:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert (130, True) == (process.returncode, "what was committed stands" in said)
+    assert 1 == said.count("Stopping after what is at hand")
+    [last] = client.search_runs(
+        [client.get_experiment_by_name("tests").experiment_id],
+        "tags.`mlproject.verb` = 'rescore'",
+        max_results=1,
+    )
+    assert "KILLED" == last.info.status
+    rescore(filled)
+    assert versions[1].version == ledger.read(filled).serving(POINTER).version.version

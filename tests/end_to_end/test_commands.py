@@ -1,0 +1,109 @@
+"""Whole verbs, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
+
+import importlib
+from pathlib import Path
+
+import deltalake
+import mlflow
+import pytest
+
+from tests.conftest import photo, photos, verb
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("photos")
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    photos(tmp_path / "source", 30, "red")
+    return photos(tmp_path / "source", 30, "green", seed=1)
+
+
+def done(name: str, *arguments: str, cwd: Path, code: int = 0) -> str:
+    process = verb(name, *arguments, cwd=cwd)
+    said, _ = process.communicate(timeout=300)
+    assert code == process.returncode, said
+    return said
+
+
+def predictions(folder: Path):
+    return deltalake.DeltaTable(str(folder / "lake" / "predictions")).to_pandas()
+
+
+def ledger(folder: Path):
+    return deltalake.DeltaTable(str(folder / "lake" / "rollouts")).to_pandas().sort_values("at")
+
+
+def names_and_versions() -> list[tuple[str, str]]:
+    return [(found.name, found.version) for found in mlflow.MlflowClient().search_model_versions()]
+
+
+def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
+    spark, version, source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+
+    def said_by(name, *arguments):  # in this process and its Spark session
+        module = importlib.import_module(f"pipelines.{name}")
+        module.main(module.parser().parse_args(arguments))
+        return capsys.readouterr().out
+
+    other, stage = register_colours("photos", reverse=True), "models:/photos/Production"
+    assert "Ingested 60 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
+    said = said_by("promote", "--model", version.uri, "--stage", "Production")
+    assert f"{stage}: nothing -> {version.uri}\n" == said
+    said_by("rescore", "--pointers", stage)
+    # It turns the colours round, so the gates say no.
+    said = said_by("promote", "--model", other.uri, "--stage", "Production", "--gate", "warn")
+    assert f"{stage}: {version.uri} -> {other.uri}" == said.splitlines()[-1]
+    (source / "red" / "003.jpg").write_bytes(photo((9, 9, 200), 4))
+    assert "Ingested 1 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
+    # The gates have kept the answers to the others; readers switch with the one that came.
+    assert ": 1 images scored" in said_by("rescore")
+    answers = predictions(tmp_path)
+    assert not answers.duplicated(["image_id", "model_version"]).any()
+    assert {version.version: 60, other.version: 61} == dict(answers.model_version.value_counts())
+    rows = ledger(tmp_path)
+    served = rows[rows.state == "serving"].model_version
+    assert [version.version, other.version] == list(dict.fromkeys(served))
+
+
+@pytest.mark.slow
+def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
+    version, source, tmp_path
+):
+    done("ingest", "--source", "source", cwd=tmp_path)
+    both = [verb("score", "--model", version.uri, cwd=tmp_path) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [0, 0] == [process.returncode for process in both], said
+    answers = predictions(tmp_path)
+    assert (60, 60) == (len(answers), answers.image_id.nunique())
+    assert 1 == sum("nothing to score" in words for words in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("ingest", ("--source", "nowhere"), "is no folder"),
+        ("ingest", ("--source", ".", "--lake", "file/lake"), "cannot be written"),
+        ("promote", ("--model", "models:/nobody/1"), "There is no model 'nobody'"),
+        ("promote", ("--model", "models:/photos/99"), "has no version 99"),
+        ("score", ("--model", "models:/photos@nobody"), "has no alias 'nobody'"),
+        ("register", ("--framework", "torch", "--weights", "nowhere.pth"), "nowhere.pth"),
+        ("register", ("--framework", "keras", "--labels", "nowhere.txt"), "nowhere.txt"),
+        ("train", ("--framework", "keras", "--weights", "nowhere.h5"), "nowhere.h5"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, told):
+    (tmp_path / "file").write_text("no folder")
+    before = names_and_versions()
+    said = done(name, *arguments, cwd=tmp_path, code=2)
+    assert told in said
+    assert said.startswith(f"mlproject {name}: ")
+    assert 1 == len(said.splitlines())
+    assert before == names_and_versions()

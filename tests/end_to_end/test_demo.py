@@ -1,0 +1,187 @@
+"""The whole life cycle, as a newcomer starts it: `mlflow run .` in a fresh copy of the project."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import deltalake
+import mlflow
+import pytest
+
+from tests.conftest import PROJECT
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+PARTS = ("MLproject", "conda.yaml", "models", "pipelines", "src")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A copy of what runs, in a folder that has no relation to this checkout."""
+    folder = tmp_path_factory.mktemp("copy")
+    for part in PARTS:
+        if (PROJECT / part).is_dir():
+            shutil.copytree(PROJECT / part, folder / part)
+        else:
+            shutil.copy(PROJECT / part, folder / part)
+    return folder
+
+
+def run(copy: Path, *arguments: str, **environment: str) -> str:
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHONPATH", "SPARK_"))
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["mlflow", "run", ".", *arguments],
+        cwd=copy,
+        env={**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout[-5000:]
+    return done.stdout
+
+
+def table(copy: Path, name: str):
+    return deltalake.DeltaTable(str(copy / "lake" / name)).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def said(copy) -> str:
+    return run(copy, "--env-manager", "local")
+
+
+@pytest.fixture
+def client(copy) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{copy}/mlflow.db", f"sqlite:///{copy}/mlflow.db")
+
+
+def test_both_frameworks_tell_nine_in_ten_held_out_images_right(said):
+    accuracies = re.findall(r"\((keras|torch), 4 labels\) on \d+ images: ([\d.]+)% right", said)
+    assert ["keras", "torch"] == [framework for framework, _ in accuracies]
+    assert all(float(accuracy) >= 90 for _, accuracy in accuracies)
+
+
+def test_every_image_is_answered_once_by_each_version(said, copy):
+    ids = table(copy, "images").image_id.nunique()
+    answers = table(copy, "predictions")
+    assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
+    assert {1: ids, 2: ids} == dict(answers.model_version.value_counts())
+
+
+def test_a_score_stands_beside_a_label_and_an_error_beside_neither(said, copy):
+    answers = table(copy, "predictions")
+    fine = answers[answers.error.isna()]
+    assert fine.label.notna().all()
+    assert not fine.label.isin(["", "nan", "None"]).any()
+    assert fine.score.between(0, 1).all()
+    bad = answers[answers.error.notna()]
+    assert len(bad)
+    assert bad.label.isna().all()
+    assert bad.score.isna().all()
+
+
+def test_readers_see_the_version_that_the_alias_names(said, copy, client):
+    ledger = table(copy, "rollouts").sort_values("at")
+    ledger = ledger[ledger.state == "serving"]
+    assert [1, 2, 1] == list(ledger.model_version)
+    alias = client.get_model_version_by_alias("photos", "champion")
+    assert int(alias.version) == ledger.iloc[-1].model_version
+    assert "nothing to score" in said.split("== rescore")[3]
+
+
+def test_each_step_is_a_run_below_mains(said, client):
+    runs = client.search_runs(["0"])
+    main = next(run for run in runs if run.info.run_name == "main")
+    steps = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == main.info.run_id]
+    names = sorted(run.info.run_name for run in steps)
+    expected = ["ingest", *["promote"] * 3, "report", *["rescore"] * 3, *["train"] * 2]
+    assert expected == names
+    assert {"FINISHED"} == {run.info.status for run in runs}
+    rescored = [run.data.metrics for run in steps if run.info.run_name == "rescore"]
+    for metrics in rescored:
+        assert {"images", "images_per_second", "errors", "coverage"} <= set(metrics)
+
+
+def test_the_report_is_one_file_that_asks_nothing_of_the_network(said, copy):
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def blocks(language: str, section: str = "") -> list[str]:
+    """The README's blocks of code in a language, of all sections or of one."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    text = readme.split(f"## {section}\n")[1].split("\n## ")[0] if section else readme
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def told(copy: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def test_the_readmes_python_says_the_same_with_and_without_spark(said, copy):
+    labels = table(copy, "predictions")
+    labels = labels[labels.model_version == 1].label.value_counts()
+    codes = blocks("python", "Reading predictions")
+    assert 2 == len(codes)
+    for code in codes:
+        said = told(copy, code)
+        for label, count in labels.items():
+            assert re.search(rf"{label}[ |]+{count}\b", said), said
+
+
+def test_the_readmes_questions_to_images_say_the_same_with_and_without_spark(said, copy):
+    images = table(copy, "images")
+    codes = blocks("python", "Ingest")
+    assert 2 == len(codes)
+    answers = [told(copy, code) for code in codes]
+    for answer in answers:
+        for column in ("label", "error"):
+            for name, count in images[column].value_counts().items():
+                assert re.search(rf"{name}[ |]+{count}\b", answer), answer
+        assert re.search(rf"\b{(images.width > 400).sum()}\b", answer), answer
+    assert re.search(r"ingested *nan *\d+", answers[0].lower())
+
+
+def test_the_readmes_verbs_and_errors_are_those_of_the_code():
+    from mlproject.inference import ERRORS
+
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    entry_points = re.findall(r"^  (\w+):\n    parameters", read("MLproject"), re.MULTILINE)
+    assert entry_points == re.findall(r"^\| `(\w+)` \| `", readme, re.MULTILINE)
+    errors = readme.split("| error | meaning |")[1].split("\n\n")[0]
+    assert list(ERRORS) == re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE)
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def test_the_readmes_commands_for_ready_weights_run_word_for_word(shared, copy, tmp_path):
+    (block,) = [block for block in blocks("") if "-e register" in block]
+    weights = next((shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5"))
+    (copy / "photos").mkdir()
+    for path in sorted((shared / "imagenet-sample" / "images").iterdir())[:4]:
+        shutil.copy(path, copy / "photos")
+    for line in block.strip().splitlines():
+        # The download of weights needs a network: the same weights as a file stand in for it.
+        words = line.replace("weights=imagenet", f"weights={weights}").split()[3:]
+        run(copy, *words, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
+    ids = table(copy, "images").image_id.nunique()
+    assert ids == (table(copy, "predictions").model_name == "imagenet").sum()

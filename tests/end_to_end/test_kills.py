@@ -1,0 +1,114 @@
+"""The proof: rescore killed again and again, while pointers move, images come and readers read."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import deltalake
+import mlflow
+import pytest
+
+from mlproject.ingestion import new_images, source_listing
+from mlproject.rollout import ledger
+from mlproject.versions import registry
+from tests.conftest import photos, verb
+from tests.support.rollouts import require_sound, serving
+from tests.support.versions import register_colours
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+KILLS = 25
+POINTER = "models:/photos@champion"
+
+# What a reader does who has nothing but `deltalake`, again and again, in a process of its own. It
+# tells how often it read, and of every time when it saw other than one whole version.
+READER = """
+import json, sys
+from deltalake import DeltaTable
+lake, pointer = sys.argv[1:]
+reads, wrong = 0, []
+while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], [], 0.5)[0]:
+    ledger = DeltaTable(f"{lake}/rollouts").to_pandas().sort_values("at")
+    ledger = ledger[(ledger.pointer == pointer) & (ledger.state == "serving")]
+    now = ledger.iloc[-1]
+    version = [("model_name", "=", now.model_name), ("model_version", "=", str(now.model_version))]
+    said = DeltaTable(f"{lake}/predictions").to_pyarrow_table(partitions=version)
+    said = said.select(["image_id", "model_id"]).to_pandas()
+    said = said[said.model_id == now.model_id].image_id
+    images = DeltaTable(f"{lake}/images", version=int(now.images_version))
+    images = set(images.to_pyarrow_table(columns=["image_id"])["image_id"].to_pylist())
+    reads += 1
+    if not said.is_unique or images - set(said):
+        wrong.append([int(now.model_version), len(images), len(said), int(said.nunique())])
+print(json.dumps([reads, wrong]))
+"""
+
+
+def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
+    spark, lake, store, tmp_path
+):
+    client, dice = mlflow.MlflowClient(), random.Random(25)
+    versions = [register_colours("photos", reverse=bool(number % 2)) for number in range(3)]
+    source, count = tmp_path / "source", 0
+
+    def images_come(more):
+        nonlocal count
+        photos(source, more, "red", seed=count)  # other bytes under the same names: all are kept
+        count += more
+        new_images.ingest(spark, lake, source_listing.listing(str(source)))
+
+    def rescore():
+        return verb("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)
+
+    images_come(8)
+    for version in versions[:2]:  # the second one's life has all steps
+        registry.move(client, version, alias="champion")
+        images_come(2)
+        began = time.monotonic()
+        said, _ = rescore().communicate(timeout=300)
+        life = time.monotonic() - began
+        assert version.version == serving(lake), said
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, lake, POINTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    killed = lives = 0
+    while killed < KILLS:
+        assert lives < 2 * KILLS
+        process, lives = rescore(), lives + 1
+        if lives % 2:
+            registry.move(client, dice.choice(versions), alias="champion")
+        images_come(1)  # so that there is always something to do
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it has ended before
+            # Nothing is written in the first third: Python and MLflow are loaded.
+            process.communicate(timeout=life * dice.uniform(0.3, 1))
+        killed += process.poll() is None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        require_sound(lake)
+    registry.move(client, versions[2], alias="champion")
+    process = rescore()
+    said, _ = process.communicate(timeout=300)
+    assert 0 == process.returncode, said
+    told, _ = reader.communicate("end", timeout=60)
+    reads, wrong = json.loads(told)
+    assert [] == wrong
+    assert reads > KILLS
+    require_sound(lake)
+    now = ledger.read(lake).serving(POINTER)
+    assert (versions[2].version, count, count) == (
+        now.version.version,
+        now.covered.images,
+        now.covered.answered,
+    )
+    answers = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
+    assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
+    assert {entry.state for entry in ledger.read(lake).entries} >= {"scoring", "serving"}

@@ -1,0 +1,295 @@
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import deltalake
+import mlflow
+import pyarrow as pa
+import pytest
+from pyspark.sql import functions as F
+
+from mlproject.erasure import erase
+from mlproject.errors import UserError
+from mlproject.images import thumbnails
+from mlproject.ingestion import labels, new_images, source_listing
+from mlproject.lake import location, spark_tables
+from mlproject.scoring import coverage, scorer
+from pipelines import erase as erase_verb
+from tests.conftest import photo, photos, verb
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+SECRET = photo((200, 30, 30), 99, (160, 120))  # large enough that its middle is its own
+THUMBNAIL = thumbnails.jpeg(SECRET, 32)
+SLICES = (SECRET[len(SECRET) // 2 :][:64], THUMBNAIL[-48:-8])
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("erased")
+
+
+@pytest.fixture(scope="module")
+def kept(spark, version, tmp_path_factory) -> Path:
+    """A folder with nine files of eight contents, and a lake that holds them, all scored."""
+    folder = tmp_path_factory.mktemp("kept")
+    source = photos(folder / "source", 4, "red")
+    photos(source, 3, "green", seed=1)
+    for name in ("red/secret.jpg", "green/copy.jpg"):
+        (source / name).write_bytes(SECRET)
+    lake = location.locate_to_write(str(folder / "lake"))
+    ingest(spark, lake, source)
+    scorer.score(spark, lake, version)
+    source.rename(folder / "files")
+    return folder
+
+
+@pytest.fixture
+def source(kept) -> Path:
+    """The files where the lake found them, as it found them."""
+    shutil.rmtree(kept / "source", ignore_errors=True)
+    return shutil.copytree(kept / "files", kept / "source")
+
+
+@pytest.fixture
+def filled(kept, lake, source) -> str:
+    """A lake of one's own, with all these files."""
+    shutil.copytree(kept / "lake", lake, dirs_exist_ok=True)
+    return lake
+
+
+def ingest(spark, lake, folder, **options):
+    settings = new_images.Settings(thumbnail_px=32, **options)
+    return new_images.ingest(spark, lake, source_listing.listing(str(folder)), settings)
+
+
+def holders(lake, slices=SLICES) -> list[Path]:
+    """The files of a lake that hold the middle of the secret photo, or its thumbnail."""
+    files = (file for file in Path(lake).rglob("*") if file.is_file())
+    return [file for file in files if any(part in file.read_bytes() for part in slices)]
+
+
+def secret(source) -> erase.Selection:
+    return erase.selection(path=str(source / "red" / "secret.jpg"))
+
+
+def rows(lake, table) -> int:
+    return len(deltalake.DeltaTable(f"{lake}/{table}").to_pandas())
+
+
+def counts(lake) -> tuple[int, int]:
+    return rows(lake, "images"), rows(lake, "predictions")
+
+
+def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_it_was(
+    spark, filled, source, version
+):
+    kept = "path NOT LIKE '%secret%' AND path NOT LIKE '%copy%'"
+    before = spark_tables.read(spark, filled, "images").where(kept).orderBy("path").collect()
+    assert all(holders(filled, [part]) for part in SLICES)
+    done = erase.erase(spark, filled, secret(source))
+    assert (1, {"predictions": 1, "images": 2}, 0) == (done.contents, done.rows, done.unknown)
+    assert done.data_files > 0
+    assert [] == holders(filled)
+    assert before == spark_tables.read(spark, filled, "images").orderBy("path").collect()
+    assert (7, 7) == counts(filled)
+    assert not list(Path(filled).rglob("*images*/*.snappy.parquet"))
+    now = spark_tables.snapshot(spark, filled, "images")
+    assert 1.0 == coverage.count(filled, version, now)[0].coverage
+    assert 0 == scorer.score(spark, filled, version).images
+
+
+def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
+    spark, filled, source, version
+):
+    before = sorted(Path(filled).rglob("*"))
+    planned = erase.plan(spark, filled, secret(source))
+    found = (planned.contents, planned.rows, planned.elsewhere, planned.size_bytes)
+    assert (1, 2, 1, 2 * len(SECRET)) == found
+    assert {f"erased/{version.version}": 1} == planned.predictions
+    assert [str(source / name) for name in ("green/copy.jpg", "red/secret.jpg")] == planned.examples
+    assert before == sorted(Path(filled).rglob("*"))
+
+
+def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, source, tmp_path):
+    below = erase.plan(spark, filled, erase.selection(prefix=str(source / "green")))
+    assert (4, 5, 1) == (below.contents, below.rows, below.elsewhere)
+    with pytest.raises(UserError, match="does not know"):
+        erase.plan(spark, filled, erase.selection(prefix=str(source / "gre")))
+    row = spark_tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
+    paths = [str(source / name) for name in ("red/001.jpg", "no.jpg")]
+    (tmp_path / "list.txt").write_text("\r\n".join([row.image_id.upper(), "", *paths, "f" * 64]))
+    listed = erase.plan(spark, filled, erase.selection(file=str(tmp_path / "list.txt")))
+    assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
+
+
+def test_what_the_lake_does_not_know_is_an_error_and_writes_nothing(spark, filled):
+    before = sorted(Path(filled).rglob("*"))
+    for words in ({"path": "/no.jpg"}, {"prefix": "/no"}, {"image_id": "f" * 64}):
+        with pytest.raises(UserError, match="does not know"):
+            erase.erase(spark, filled, erase.selection(**words))
+    with pytest.raises(UserError, match="no number of hours"):
+        erase.erase(spark, filled, erase.selection(path="/a"), retention_hours=-1)
+    assert before == sorted(Path(filled).rglob("*"))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(step, of):
+    def stop(done, total):
+        assert of == total
+        if done == step:
+            raise StoppedError
+
+    return stop
+
+
+def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call(
+    spark, filled, source, version
+):
+    erase.erase(spark, filled, secret(source))
+    ingest(spark, filled, source)  # the path of the secret stands in `files` only, as erased
+    (source / "green" / "copy.jpg").rename(source / "back.jpg")
+    (source / "red" / "secret.jpg").unlink()
+    ingest(spark, filled, source, include_erased=True)
+    scorer.score(spark, filled, version)
+    assert ((8, 8), 2) == (counts(filled), rows(filled, "files"))
+    assert holders(filled)
+    for step in (1, 2, 3, 4, 6):
+        with pytest.raises(StoppedError):
+            erase.erase(spark, filled, secret(source), on_step=stop_after(step, of=7))
+    erase.erase(spark, filled, secret(source))
+    assert [] == holders(filled)
+    assert ((7, 7), 0) == (counts(filled), rows(filled, "files"))
+    assert 1 == rows(filled, "erased")
+
+
+def test_what_is_noted_of_other_paths_goes_by_the_same_call_after_a_kill(spark, lake, source):
+    ingest(spark, lake, source)
+    os.utime(source / "green" / "copy.jpg", (1e9, 1e9))
+    ingest(spark, lake, source)
+    assert 1 == rows(lake, "files")
+    with pytest.raises(StoppedError):
+        erase.erase(spark, lake, secret(source), on_step=stop_after(2, of=5))
+    done = erase.erase(spark, lake, secret(source))
+    assert {"images": 0, "files": 1} == done.rows
+    assert [] == holders(lake)
+
+
+def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, source):
+    ingest(spark, lake, source)
+    done = erase.erase(spark, lake, secret(source), retention_hours=1)
+    assert 0 == done.data_files
+    assert holders(lake)
+    again = erase.erase(spark, lake, secret(source))
+    assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
+    assert [] == holders(lake)
+    given = pa.table({"path": [str(source / "green/000.jpg")], "label": ["other"]})
+    assert 1 == labels.relabel(spark, lake, given)
+    before = sorted(Path(lake).rglob("*"))
+    with pytest.raises(UserError, match="nothing of it is left"):
+        erase.erase(spark, lake, secret(source))
+    assert before == sorted(Path(lake).rglob("*"))
+
+
+def test_predictions_that_a_scorer_at_work_adds_afterwards_go_by_the_same_call(
+    spark, filled, source, version
+):
+    late = spark_tables.read(spark, filled, "predictions").collect()
+    erase.erase(spark, filled, secret(source))
+    since = spark_tables.snapshot(spark, filled, "predictions", "late")
+    spark_tables.append(spark.createDataFrame(late, spark_tables.schema("predictions")), since)
+    done = erase.erase(spark, filled, secret(source))
+    assert (0, 1) == (done.contents, done.rows["predictions"])
+    assert (
+        7 == spark_tables.read(spark, filled, "predictions").select("image_id").distinct().count()
+    )
+
+
+def test_deletion_vectors_and_change_data_keep_no_bytes(spark, lake, source):
+    ingest(spark, lake, source)
+    table = f"delta.`{lake}/images`"
+    properties = "delta.enableDeletionVectors = true, delta.enableChangeDataFeed = true"
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({properties})")
+    spark.sql(f"DELETE FROM {table} WHERE path LIKE '%secret%'")
+    erase.erase(spark, lake, erase.selection(path=str(source / "green/copy.jpg")))
+    assert [] == holders(lake)
+    assert [] == list(Path(lake).rglob("deletion_vector*"))
+    assert 7 == spark_tables.read(spark, lake, "images").count()
+
+
+def test_the_log_keeps_beginnings_of_paths_and_the_commit_that_deletes_names_no_hash(
+    spark, lake, tmp_path
+):
+    # Names at either end of the alphabet are a data file's least and greatest path.
+    (tmp_path / "s").mkdir()
+    for name in ("a", "m", "z"):
+        (tmp_path / "s" / f"{name}.jpg").write_bytes(photo((9, 9, 9), ord(name)))
+    ingest(spark, lake, tmp_path / "s")
+    log = Path(lake, "images", "_delta_log")
+    hashes = (
+        spark_tables.read(spark, lake, "images").select(F.substring("image_id", 1, 32)).collect()
+    )
+    chosen = erase.selection(prefix=str(tmp_path / "s"))
+    erase.erase(spark, lake, chosen)
+    commits = {file.name: file.read_text() for file in log.glob("*.json")}
+    merges = [text for text in commits.values() if '"operation":"MERGE"' in text]
+    assert 1 == len(merges)
+    assert not [found for (found,) in hashes if found in merges[0]]
+    assert [text for text in commits.values() if str(tmp_path)[:32] in text]
+
+
+def run_verb(*arguments: str) -> mlflow.entities.Run:
+    erase_verb.main(erase_verb.parser().parse_args(arguments))
+    return mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
+
+
+def test_the_verb_shows_what_goes_then_erases_and_logs_counts_only(filled, source, capsys):
+    words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
+    shown = run_verb(*words, "--plan", "true")
+    said = capsys.readouterr().out
+    assert "To erase: 1 contents in 2 rows of images" in said
+    assert f"  {source}/green/copy.jpg\n  {source}/red/secret.jpg\n" in said
+    assert holders(filled)
+    done = run_verb(*words, "--retention_hours", "1")
+    assert "can no longer be read" not in capsys.readouterr().out
+    run_verb(*words)
+    told = capsys.readouterr().out
+    assert "can no longer be read" in told
+    assert str(source) not in told
+    assert [] == holders(filled)
+    assert 2.0 == shown.data.metrics["images"] == done.data.metrics["images"]
+    assert 1.0 == done.data.metrics["predictions"]
+    for run in (shown, done):
+        assert "secret" not in str(run.to_dictionary())
+        assert {"lake", "plan", "retention_hours"} == set(run.data.params)
+
+
+@pytest.mark.slow
+def test_erase_killed_at_three_moments_and_run_again_leaves_what_one_run_leaves(
+    filled, source, tmp_path
+):
+    words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
+    for step, seconds in ((1, 0.25), (2, 0.5), (3, 0)):
+        process = verb("erase", *words, cwd=tmp_path)
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line == f"erase: {step} of 5\n":
+                break
+        else:
+            pytest.fail(f"It ended before step {step}: {said}")
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert -signal.SIGKILL == process.wait()
+    process = verb("erase", *words, cwd=tmp_path)
+    told, _ = process.communicate(timeout=300)
+    # The kill after the last deletion may have come too late to leave anything.
+    assert process.returncode == 0 or "nothing of it is left" in told, told
+    assert [] == holders(filled)
+    assert (7, 7) == counts(filled)

@@ -1,0 +1,135 @@
+import pytest
+
+from mlproject.gates import comparison
+from mlproject.scoring import coverage
+from mlproject.versions.registry import Version
+from tests.support.lakes import add, add_images, say
+
+OLD = Version("photos", 1, "m-old", None)
+NEW = Version("photos", 2, "m-new", None)
+
+
+def choose(lake, count):
+    return comparison.choose(lake, count, coverage.newest_images(lake))
+
+
+def compared(lake, count=100):
+    chosen = choose(lake, count)
+    return chosen, comparison.answers(lake, NEW, chosen), comparison.answers(lake, OLD, chosen)
+
+
+def test_the_sample_is_the_smallest_image_ids_without_those_that_cannot_be_read(lake):
+    add_images(lake, [3], error="empty")
+    add_images(lake, [5], error="undecodable")
+    readable = sorted(add_images(lake, {*range(20)} - {3, 5}))
+    found = choose(lake, 7)
+    assert readable[:7] == [image.image_id for image in found]
+    assert {True} == {image.sampled for image in found}
+    add(lake, "images", {"image_id": "f" * 64, "path": "/new.jpg"})
+    assert found == choose(lake, 7)
+
+
+def test_labelled_images_come_beside_a_sample_that_has_few_of_them(lake):
+    labelled = add_images(lake, range(3), label="red")
+    ids = labelled + add_images(lake, range(3, 43))
+    found = choose(lake, 5)
+    assert set(labelled) == {image.image_id for image in found if image.label}
+    assert sorted(ids)[:5] == [image.image_id for image in found if image.sampled]
+
+
+def test_labels_everywhere_make_one_sample_of_both(lake):
+    add_images(lake, range(40), label="red")
+    assert 5 == len(choose(lake, 5))
+
+
+def test_files_with_the_same_bytes_and_different_labels_have_none(lake):
+    add_images(lake, [0], label="red")
+    add_images(lake, [0], label="green", path="/p")
+    (found,) = choose(lake, 5)
+    assert found.label is None
+
+
+def test_accuracy_is_told_for_both_on_the_images_that_both_have_answered(lake):
+    red = add_images(lake, range(2), label="red")
+    green = add_images(lake, range(2, 5), label="green")
+    say(lake, OLD, [*red, green[1]], label="red")
+    say(lake, OLD, green[:1], label="green")
+    say(lake, NEW, [red[1], *green], label="green")
+    found = comparison.accuracy(*compared(lake))
+    told = {right.label: (right.images, right.right, right.before) for right in found.labels}
+    assert {"red": (1, 0, 1), "green": (2, 2, 1)} == told
+    assert (3, 2, 2) == (found.total.images, found.total.right, found.total.before)
+    assert 0.0 == found.total.drop
+    assert ["red", "green"] == [right.label for right in found.labels]  # what lost most first
+
+
+def test_an_error_is_a_wrong_answer_and_a_change(lake):
+    ids = add_images(lake, range(2), label="red")
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="red")
+    say(lake, NEW, ids[1:], error="undecodable")
+    chosen, after, before = compared(lake)
+    assert 1 == comparison.accuracy(chosen, after, before).total.right
+    found = comparison.difference(chosen, after, before)
+    assert (("red", "error: undecodable", 1),) == found.flows
+    assert (0.5, 0.9) == (found.share, pytest.approx(found.score_before))
+
+
+def test_an_image_whose_file_is_gone_is_no_fault_of_the_version(lake):
+    ids = add_images(lake, range(2), label="red")
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="red")
+    say(lake, NEW, ids[1:], error="gone")
+    chosen, after, before = compared(lake)
+    assert 1 == comparison.accuracy(chosen, after, before).total.images
+    assert 1 == comparison.difference(chosen, after, before).images
+
+
+def test_a_label_that_no_version_knows_does_not_count_and_is_told(lake):
+    ids = add_images(lake, [0], label="red") + add_images(lake, [1, 2], label="2024-05")
+    for version in (OLD, NEW):
+        say(lake, version, ids, label="red")
+    found = comparison.accuracy(*compared(lake))
+    assert (1, 1) == (found.total.images, found.total.right)
+    assert {"2024-05": 2} == found.unknown
+
+
+def test_a_label_that_only_the_version_before_knows_is_lost(lake):
+    ids = add_images(lake, [0], label="red") + add_images(lake, [1], label="green")
+    say(lake, OLD, ids[:1], label="red")
+    say(lake, OLD, ids[1:], label="green")
+    say(lake, NEW, ids, label="red")
+    assert 0.5 == comparison.accuracy(*compared(lake)).total.drop
+
+
+def test_changes_come_with_both_answers_and_the_surest_first(lake):
+    ids = add_images(lake, range(3))
+    say(lake, OLD, ids, label="red")
+    say(lake, NEW, ids[:1], label="green", score=0.5)
+    say(lake, NEW, ids[1:2], label="green", score=0.8)
+    say(lake, NEW, ids[2:], label="red", score=0.8)
+    found = comparison.difference(*compared(lake))
+    assert [ids[1], ids[0]] == [change.image.image_id for change in found.changes]
+    assert [("red", 0.9, "green", 0.8), ("red", 0.9, "green", 0.5)] == [
+        (change.before.label, change.before.score, change.after.label, change.after.score)
+        for change in found.changes
+    ]
+    assert (3, (("red", "green", 2),)) == (found.images, found.flows)
+    assert (0.9, 0.7, 0.2) == pytest.approx((found.score_before, found.score, found.score_moved))
+
+
+def test_more_images_than_one_query_takes_are_asked_in_several(lake, monkeypatch):
+    monkeypatch.setattr(comparison, "ASKED", 3)
+    ids = add_images(lake, range(10))
+    say(lake, NEW, ids, label="red")
+    chosen = choose(lake, 10)
+    assert set(ids) == set(comparison.answers(lake, NEW, chosen))
+    places = comparison.places(lake, ids, coverage.newest_images(lake))
+    assert "/photos/004.jpg" == places[ids[4]][0]
+
+
+def test_without_images_there_is_nothing_to_measure(lake):
+    add_images(lake, [])
+    chosen, after, before = compared(lake)
+    assert comparison.accuracy(chosen, after, before).total is None
+    assert 0 == comparison.difference(chosen, after, before).share

@@ -1,0 +1,108 @@
+import hashlib
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.images import image_bytes
+from tests.conftest import photo
+from tests.support.lakes import add, day, hold
+
+RED, GREEN = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9)))
+
+
+def test_the_bytes_of_a_reference_come_from_a_file_that_still_has_them(lake, tmp_path):
+    here, there = tmp_path / "here.jpg", tmp_path / "there.jpg"
+    for file in (here, there):
+        file.write_bytes(RED)
+        image_id = hold(lake, str(file), RED, day(1), inline=False)
+    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    here.write_bytes(GREEN)
+    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    there.unlink()
+    assert (None, "changed") == image_bytes.of_image(lake, image_id)
+    here.unlink()
+    assert (None, "gone") == image_bytes.of_image(lake, image_id)
+
+
+def test_bytes_in_the_table_go_before_those_of_files(lake, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(RED)
+    hold(lake, "/gone.jpg", RED, day(1))
+    image_id = hold(lake, str(tmp_path / "a.jpg"), RED, day(2), inline=False)
+    (tmp_path / "a.jpg").unlink()
+    assert (RED, "") == image_bytes.of_image(lake, image_id)
+
+
+def test_bytes_that_are_not_those_of_the_image_id_are_refused(lake):
+    row = {"path": "/a.jpg", "image_id": "1" * 64, "content": b"other", "ingested_at": day(1)}
+    add(lake, "images", row)
+    with pytest.raises(UserError, match="others"):
+        image_bytes.of_image(lake, "1" * 64)
+
+
+def test_files_are_not_waited_for_once_their_server_is_away(tmp_path, monkeypatch):
+    """Else the waits of a task add up to more than its `task_timeout`."""
+    waited, read = [], image_bytes._read_again
+
+    def noted(path, waits):
+        waited.append(len(waits))
+        return read(path, ())
+
+    monkeypatch.setattr(image_bytes, "_read_again", noted)
+    (tmp_path / "here.jpg").write_bytes(RED)
+    image_id = hashlib.sha256(RED).hexdigest()
+    away = [{"image_id": str(number), "paths": [str(tmp_path)]} for number in range(6)]
+    asked = [*away, {"image_id": image_id, "paths": [str(tmp_path / "here.jpg")]}]
+    batch = pa.RecordBatch.from_pylist([{"size_bytes": len(RED), **row} for row in asked])
+    text = {"image_id": pa.string(), "content": pa.binary(), "error": pa.string()}
+    counts = Counted()
+    fetch = image_bytes._fetcher(counts, pa.schema(text))
+    found = pa.Table.from_batches(fetch(iter([batch])))
+    assert [{"image_id": image_id, "content": RED, "error": None}] == found.to_pylist()
+    assert ([2, 2, 2, 0, 0, 0, 0], 6) == (waited, counts.value["unreadable"])
+
+
+def test_a_server_that_does_not_answer_is_not_asked_for_each_file(tmp_path, monkeypatch):
+    asked = []
+
+    def away(path):
+        asked.append(path)
+        raise UserError("The server does not answer")
+
+    monkeypatch.setattr(image_bytes, "open_path", away)
+    monkeypatch.setattr(image_bytes, "WAITS", ())
+    monkeypatch.setattr(image_bytes, "PATIENT_S", 0)
+    rows = [{"image_id": str(n), "size_bytes": 1, "paths": [f"s3://a/{n}"]} for n in range(4)]
+    rows += [{"image_id": "9", "size_bytes": 1, "paths": ["s3://b/9"]}]
+    counts = Counted()
+    fetch = image_bytes._fetcher(counts, pa.schema({"image_id": pa.string()}))
+    batch = pa.RecordBatch.from_pylist(rows)
+    assert 0 == sum(found.num_rows for found in fetch(iter([batch])))
+    assert (["s3://a/0", "s3://b/9"], 5) == (asked, counts.value["unreadable"])
+
+
+def test_a_file_of_an_empty_folder_may_come_back_as_its_disk_may_be_mounted(lake, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "a.jpg").write_bytes(RED)
+    image_id = hold(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
+    assert (None, "gone") == image_bytes.of_image(lake, image_id)
+    (disk / "a.jpg").unlink()
+    with pytest.raises(UserError, match="in an empty folder, as of a disk that is not mounted"):
+        image_bytes.of_image(lake, image_id)
+    (tmp_path / "there.jpg").write_bytes(RED)
+    hold(lake, str(tmp_path / "there.jpg"), RED, day(0), inline=False)
+    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    (tmp_path / "there.jpg").write_bytes(GREEN)
+    assert (None, "changed") == image_bytes.of_image(lake, image_id)
+
+
+class Counted:
+    """Counts as a Spark accumulator does."""
+
+    def __init__(self):
+        self.value = Counter()
+
+    def add(self, more):
+        self.value += more

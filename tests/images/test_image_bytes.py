@@ -1,0 +1,159 @@
+import shutil
+
+import deltalake
+import pytest
+from pyspark.sql import functions as F
+
+from mlproject.images import image_bytes, image_files
+from mlproject.ingestion import new_images, source_listing
+from mlproject.ingestion.new_images import Settings
+from mlproject.lake import spark_tables
+from mlproject.scoring import scorer
+from tests.conftest import photo, photos
+from tests.support.s3_servers import KEYS, EmptyBucket
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def source(tmp_path):
+    return photos(tmp_path / "source", 6, "red")
+
+
+def ingest(spark, lake, source, **settings):
+    return new_images.ingest(spark, lake, source_listing.listing(str(source)), Settings(**settings))
+
+
+def found(spark, lake):
+    images = spark_tables.read(spark, lake, "images")
+    counts = image_files.counts(spark)
+    rows = {row.image_id: row for row in image_bytes.contents(images, images, counts).collect()}
+    by_path = {row.path.rsplit("/", 1)[1]: rows.get(row.image_id) for row in images.collect()}
+    return by_path, counts.value["unreadable"]
+
+
+def test_reference_rows_have_all_but_the_bytes_and_are_answered_as_inline_rows(
+    spark, lake, store, source, tmp_path
+):
+    version = register_colours("referred")
+    ingest(spark, lake, source, content="reference")
+    ingest(spark, str(tmp_path / "inline"), source)
+    table = deltalake.DeltaTable(f"{lake}/images").to_pandas().sort_values("path")
+    inline = deltalake.DeltaTable(str(tmp_path / "inline/images")).to_pandas().sort_values("path")
+    assert table.content.isna().all()
+    told = ["path", "image_id", "size_bytes", "format", "width", "height", "label", "error"]
+    assert table[told].reset_index(drop=True).equals(inline[told].reset_index(drop=True))
+    assert 6 == scorer.score(spark, lake, version).images
+    assert 6 == scorer.score(spark, str(tmp_path / "inline"), version).images
+    answers = ["image_id", "label", "score", "error"]
+    both = [
+        spark_tables.read(spark, where, "predictions")
+        .select(*answers)
+        .orderBy("image_id")
+        .collect()
+        for where in (lake, str(tmp_path / "inline"))
+    ]
+    assert both[0] == both[1]
+    assert {"red"} == {row.label for row in both[0]}
+
+
+def test_a_reference_whose_file_is_gone_or_changed_is_an_error_row(spark, lake, store, source):
+    version = register_colours("referred2")
+    ingest(spark, lake, source, content="reference")
+    (source / "red/000.jpg").unlink()
+    (source / "red/001.jpg").write_bytes(photo((9, 9, 9), 77))
+    done = scorer.score(spark, lake, version)
+    assert (6, 2, 0) == (done.images, done.errors, done.unreadable)
+    answers = spark_tables.read(spark, lake, "predictions").where("error is not null").collect()
+    assert ["changed", "gone"] == sorted(row.error for row in answers)
+    assert {None} == {row.label for row in answers}
+
+
+def test_a_reference_is_read_from_wherever_its_bytes_lie_now(spark, lake, source):
+    ingest(spark, lake, source, content="reference")
+    (source / "red/000.jpg").rename(source / "red/renamed.jpg")
+    shutil.copy(source / "red/001.jpg", source / "red/copy.jpg")
+    ingest(spark, lake, source, content="reference")
+    (source / "red/copy.jpg").unlink()
+    rows, _ = found(spark, lake)
+    assert rows["000.jpg"].content == (source / "red/renamed.jpg").read_bytes()
+    assert rows["copy.jpg"].content == (source / "red/001.jpg").read_bytes()
+
+
+def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, source, monkeypatch):
+    version = register_colours("referred3")
+    ingest(spark, lake, source, content="reference")
+    path = source / "red/000.jpg"
+    path.unlink()
+    path.mkdir()  # root reads files of any mode
+    assert 1 == (done := scorer.score(spark, lake, version)).unreadable
+    assert (5, 0) == (done.images, done.errors)
+    path.rmdir()
+    assert 1 == scorer.score(spark, lake, version).images
+
+
+def test_references_into_a_bucket_that_is_not_there_stay_pending(spark, lake, source, monkeypatch):
+    ingest(spark, lake, source, content="reference")
+    images = spark_tables.read(spark, lake, "images")
+    with EmptyBucket("there").running() as url:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setitem(spark.sparkContext.environment, name, value)
+        for bucket, errors, unreadable in (("there", ["gone"] * 6, 0), ("nowhere", [], 6)):
+            moved = images.withColumn("path", F.concat(F.lit(f"s3://{bucket}"), "path"))
+            counts = image_files.counts(spark)
+            told = image_bytes.contents(moved, moved, counts).collect()
+            assert errors == [row.error for row in told]
+            assert unreadable == counts.value["unreadable"]
+
+
+def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, source, tmp_path):
+    ingest(spark, lake, source, content="reference")
+    content = (source / "red/000.jpg").read_bytes()
+    copies = photos(tmp_path / "copies", 2, "green")
+    for name in ("one.jpg", "two.jpg"):
+        (copies / name).write_bytes(content)
+    ingest(spark, lake, copies)
+    for folder in (source, copies):
+        shutil.rmtree(folder)
+    images = spark_tables.read(spark, lake, "images")
+    asked = image_bytes.references(images)
+    told = image_bytes.contents(asked, images, image_files.counts(spark)).collect()
+    assert [content] == [row.content for row in told if row.error is None]
+    assert ["gone"] * 5 == [row.error for row in told if row.error]
+
+
+def test_auto_takes_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):
+    (source / "large.png").write_bytes(photo((1, 2, 3)) + bytes(50_000))
+    ingest(spark, lake, source, content="auto", max_inline_bytes=20_000)
+    images = spark_tables.read(spark, lake, "images")
+    assert ["large.png"] == [
+        row.path.rsplit("/", 1)[1] for row in image_bytes.references(images).collect()
+    ]
+    rows, _ = found(spark, lake)
+    assert (source / "large.png").read_bytes() == rows["large.png"].content
+    assert (source / "red/000.jpg").read_bytes() == rows["000.jpg"].content
+
+
+def test_auto_refers_to_all_files_when_they_are_large_on_average(spark, lake, source):
+    with (source / "huge.jpg").open("wb") as file:
+        file.write(photo((1, 2, 3)))
+        file.truncate(800_000_000)
+    ingest(spark, lake, source, content="auto")
+    images = spark_tables.read(spark, lake, "images")
+    assert 7 == image_bytes.references(images).count()
+    rows, _ = found(spark, lake)
+    assert (None, "too_many_bytes") == (rows["huge.jpg"].content, rows["huge.jpg"].error)
+
+
+def test_files_of_inline_rows_are_not_read_to_find_references(spark, lake, source):
+    ingest(spark, lake, source)
+    assert [] == image_bytes.references(spark_tables.read(spark, lake, "images")).inputFiles()
+
+
+def test_thumbnails_are_made_in_the_same_pass(spark, lake, source):
+    (source / "no.jpg").write_bytes(b"no image")
+    ingest(spark, lake, source, thumbnail_px=32)
+    rows = spark_tables.read(spark, lake, "images").orderBy(F.desc("path")).collect()
+    assert all(row.thumbnail.startswith(b"\xff\xd8") for row in rows if row.error is None)
+    assert [None] == [row.thumbnail for row in rows if row.error]

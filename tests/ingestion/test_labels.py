@@ -1,0 +1,101 @@
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.ingestion import labels, new_images, source_listing
+from mlproject.lake import spark_tables
+from tests.conftest import photos
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def source(tmp_path):
+    return photos(tmp_path / "source", 3, "red")
+
+
+def ingest(spark, lake, source, given=None):
+    return new_images.ingest(spark, lake, source_listing.listing(str(source)), given=given)
+
+
+def label_of(spark, lake):
+    rows = spark_tables.read(spark, lake, "images").collect()
+    return {row.path.rsplit("/", 1)[1]: row.label for row in rows}
+
+
+def table(tmp_path, *lines):
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(tmp_path / "labels.csv")
+
+
+def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
+    listed = source_listing.listing(str(source))
+    assert ["0", "1", "2"] == labels.from_paths(listed, r"red/00(\d)").files["label"].to_pylist()
+    named = labels.from_paths(listed, r"(re)d/(?P<label>00[01])").files["label"].to_pylist()
+    assert ["000", "001", None] == named
+    assert listed is labels.from_paths(listed, "folder")
+
+
+@pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
+def test_columns_that_stand_twice_are_told(tmp_path, names):
+    with pytest.raises(UserError, match="It takes label, and one of path and image_id"):
+        labels.given(table(tmp_path, names, "a.jpg,b,c"), "/photos")
+
+
+@pytest.mark.parametrize(("word", "told"), [("(", "no regular expression"), ("a", "a group")])
+def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
+    with pytest.raises(UserError, match=told):
+        labels.pattern(word)
+
+
+def test_a_csv_gives_labels_by_path_and_the_others_keep_theirs(spark, lake, source, tmp_path):
+    word = table(tmp_path, "path,label", "red/000.jpg,rose", f"{source}/red/001.jpg,")
+    assert labels.is_table(word)
+    ingest(spark, lake, source, labels.given(word, str(source)))
+    assert {"000.jpg": "rose", "001.jpg": None, "002.jpg": "red"} == label_of(spark, lake)
+
+
+def test_relabelling_reads_no_image_and_commits_only_changes(spark, lake, source, tmp_path):
+    ingest(spark, lake, source)
+    ids = {
+        row.path.rsplit("/", 1)[1]: row.image_id
+        for row in spark_tables.read(spark, lake, "images").collect()
+    }
+    for file in (source / "red").iterdir():
+        file.unlink()
+    word = table(tmp_path, "label,image_id", f"007,{ids['000.jpg']}", f"red,{ids['001.jpg']}")
+    given = labels.given(word, str(source))
+    assert 1 == labels.relabel(spark, lake, given)
+    assert {"000.jpg": "007", "001.jpg": "red", "002.jpg": "red"} == label_of(spark, lake)
+    version = spark_tables.snapshot(spark, lake, "images").version
+    assert 0 == labels.relabel(spark, lake, given)
+    assert version == spark_tables.snapshot(spark, lake, "images").version
+    content = spark_tables.read(spark, lake, "images").where("label = '007'").first().content
+    assert content.startswith(b"\xff\xd8")
+
+
+def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
+    where = str(tmp_path / "labels")
+    rows = spark.createDataFrame([(f"{source}/red/002.jpg", "last")], "path string, label string")
+    rows.write.format("delta").save(where)
+    ingest(spark, lake, source, labels.given(where, str(source)))
+    assert "last" == label_of(spark, lake)["002.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["file,label", "a.jpg,b"], "one of path and image_id"),
+        (["path,image_id,label", "a,b,c"], "one of path and image_id"),
+        (["path,label", "a.jpg,b", "a.jpg,c"], "two labels for path"),
+        (["path,label", "a.jpg,b,c"], "cannot be read"),
+    ],
+)
+def test_a_table_that_gives_no_labels_is_told_in_one_line(spark, tmp_path, lines, told):
+    with pytest.raises(UserError, match=told) as raised:
+        labels.given(table(tmp_path, *lines), "/photos")
+    assert 1 == len(str(raised.value).splitlines())
+
+
+def test_a_table_that_is_not_there_is_told(spark, tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        labels.given(str(tmp_path / "no.csv"), "/photos")

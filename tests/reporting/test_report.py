@@ -1,0 +1,299 @@
+import base64
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+
+import mlflow
+import pytest
+from PIL import Image
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from mlproject.errors import UserError
+from mlproject.lake import location, spark_tables
+from mlproject.reporting import lake_report
+from mlproject.versions.registry import Version
+from pipelines import report
+from tests.conftest import photo
+
+pytestmark = pytest.mark.spark
+
+OLD = Version("photos", 1, "m-old", None)
+NEW = Version("photos", 2, "m-new", None)
+CHAMPION = "models:/photos@champion"
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30)}
+ROW = {
+    "images": "path string, image_id string, label string, content binary, error string",
+    "predictions": "image_id string, label string, score double, top_labels array<string>, "
+    "error string",
+}
+
+
+def identity(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def picture(number, colour="red"):
+    return photo(COLOURS[colour], number)
+
+
+def ingest(spark, lake, *files):
+    """Appends (path, folder, content or None, error) in one commit; gives back the ids."""
+    rows = [
+        (path, identity(content or path.encode()), folder, content, error)
+        for path, folder, content, error in files
+    ]
+    added = spark.createDataFrame(rows, ROW["images"])
+    unknown = "size_bytes long, modified_at timestamp, format string, width int, height int"
+    for column, kind in (field.split() for field in unknown.split(", ")):
+        added = added.withColumn(column, F.lit(None).cast(kind))
+    added = added.withColumn("ingested_at", F.current_timestamp())
+    spark_tables.append(added, spark_tables.snapshot(spark, lake, "images", "ingest"))
+    return [row[1] for row in rows]
+
+
+def say(spark, lake, version, answers, at="2026-01-02 03:04:05"):
+    """Appends {image_id: (label, score) or error} as what a version answered."""
+    rows = [
+        (key, None, None, None, said) if isinstance(said, str) else (key, *said, [said[0]], None)
+        for key, said in answers.items()
+    ]
+    added = (
+        spark.createDataFrame(rows, ROW["predictions"])
+        .withColumn("model_name", F.lit(version.name))
+        .withColumn("model_version", F.lit(version.version))
+        .withColumn("model_id", F.lit(version.model_id))
+        .withColumn("top_scores", F.array("score"))
+        .withColumn("run_id", F.lit("run"))
+        .withColumn("images_version", F.lit(1).cast("long"))
+        .withColumn("scored_at", F.lit(at).cast("timestamp"))
+    )
+    spark_tables.append(added, spark_tables.snapshot(spark, lake, "predictions", version.model_id))
+
+
+def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
+    counts = (1.0, 5, 5, 0, "", "", 1)  # coverage, images, answered, errors, reason, run, version
+    row = (pointer, version.name, version.version, version.model_id, "serving", *counts)
+    columns = StructType(spark_tables.schema("rollouts").fields[:-1])  # `at` is below
+    added = spark.createDataFrame([row], columns).withColumn("at", F.lit(at).cast("timestamp"))
+    spark_tables.append(added, spark_tables.snapshot(spark, lake, "rollouts", pointer))
+
+
+@pytest.fixture(scope="module")
+def two_versions(spark, tmp_path_factory):
+    """Facts of six images: a copy, a broken file, and one newer than what the old version saw."""
+    lake = location.locate_to_write(str(tmp_path_factory.mktemp("two") / "lake"))
+    broken = picture(9)[:100]
+    ids = ingest(
+        spark,
+        lake,
+        ("/photos/green/a.jpg", "green", picture(1, "green"), None),
+        ("/photos/red/a.jpg", "red", picture(1), None),
+        ("/photos/red/b.jpg", "red", picture(2), None),
+        ("/photos/imports/b-again.jpg", "imports", picture(2), None),
+        ("/photos/imports/c.jpg", "imports", picture(3), None),
+        ("/photos/red/broken.jpg", "red", broken, "undecodable"),
+    )
+    green, red, twice, imported, bad = ids[0], ids[1], ids[2], ids[4], ids[5]
+    old = {green: ("red", 0.6), red: ("red", 0.9), twice: ("red", 0.8), bad: "undecodable"}
+    say(spark, lake, OLD, {**old, imported: ("green", 0.7)}, at="2026-01-02 03:00:00")
+    new = {green: ("green", 0.95), red: ("green", 0.5), bad: "undecodable"}
+    say(spark, lake, NEW, {**new, twice: ("red", 0.8), imported: "not_finite"})
+    serve(spark, lake, CHAMPION, OLD)
+    ingest(spark, lake, ("/photos/red/late.jpg", "red", picture(4), None))
+    facts = lake_report.collect(spark, lake)
+    return facts, {"green": green, "red": red, "twice": twice, "imported": imported, "bad": bad}
+
+
+def test_images_are_counted_by_content_and_the_pinned_versions_are_named(two_versions):
+    facts, _ = two_versions
+    counted = (facts.images.rows, facts.images.distinct, facts.images.errors, facts.images.labelled)
+    assert (7, 6, 1, 6) == counted
+    assert {"images": 2, "predictions": 2, "rollouts": 1} == facts.table_versions
+
+
+def test_readers_of_a_pointer_see_its_last_version_and_how_much_it_has_answered(two_versions):
+    (reader,) = two_versions[0].readers
+    assert (CHAMPION, OLD.model_id) == (reader.pointer, reader.serving.version.model_id)
+    assert (1.0, 5) == (reader.serving.coverage, reader.answered)
+
+
+def test_accuracy_counts_answers_in_folders_whose_name_the_version_knows(two_versions):
+    old, new = two_versions[0].versions
+    assert (OLD, NEW) == (old.version, new.version)
+    # Of the two files with the bytes of "twice" the first by path stands for both: "imports".
+    assert (5, 1, 2, 1) == (old.images, old.errors, old.labelled, old.right)
+    assert (5, 2, 2, 1) == (new.images, new.errors, new.labelled, new.right)
+    assert pytest.approx((0.6 + 0.9 + 0.8 + 0.7) / 4) == old.mean_score
+    assert {"red": 3, "green": 1} == old.labels
+
+
+def test_the_most_and_least_certain_share_no_image(two_versions):
+    facts, ids = two_versions
+    (found,) = facts.certain
+    assert OLD == found.version
+    assert [ids["red"], ids["twice"]] == [picture.image_id for picture in found.most]
+    assert [ids["green"], ids["imported"]] == [picture.image_id for picture in found.least]
+
+
+def test_a_disagreement_tells_how_often_in_which_labels_and_who_is_right(two_versions):
+    facts, ids = two_versions
+    (found,) = facts.differences
+    assert (OLD, NEW, 3, 2) == (found.ours, found.theirs, found.both, found.different)
+    assert (1, 1) == (found.ours_right, found.theirs_right)
+    assert (("green", "red", 2),) == found.flows
+    assert [
+        (ids["green"], (("red", 0.6), ("green", 0.95))),
+        (ids["red"], (("red", 0.9), ("green", 0.5))),
+    ] == [(picture.image_id, picture.said) for picture in found.pictures]
+
+
+def test_errors_are_counted_apart_for_the_table_and_for_each_version(two_versions):
+    not_finite, undecodable = two_versions[0].errors
+    assert ("not_finite", 0, {NEW: 1}) == (not_finite.code, not_finite.unread, not_finite.versions)
+    assert (1, {OLD: 1, NEW: 1}) == (undecodable.unread, undecodable.versions)
+    assert ("/photos/red/broken.jpg",) == undecodable.examples
+
+
+def test_thumbnails_are_small_squares_of_the_chosen_images(two_versions):
+    facts, ids = two_versions
+    assert {ids["green"], ids["red"], ids["twice"], ids["imported"]} == set(facts.thumbnails)
+    with Image.open(io.BytesIO(facts.thumbnails[ids["green"]])) as image:
+        assert ("JPEG", (160, 160)) == (image.format, image.size)
+        red, green, blue = image.convert("RGB").getpixel((80, 80))
+    assert green > red
+    assert green > blue
+
+
+class Page(HTMLParser):
+    """The tags of a page, the addresses they ask for, and whether every tag is closed."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, html):
+        super().__init__()
+        self.addresses, self.images, self.open, self.tags, self.text = [], [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.addresses.append(value)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def page(facts):
+    html = lake_report.render(facts)
+    read = Page(html)
+    assert [] == read.open
+    return html, read
+
+
+def test_the_page_asks_for_nothing_but_itself(two_versions):
+    html, read = page(two_versions[0])
+    outside = [a for a in read.addresses if not a.startswith(("#", "data:image/jpeg;base64,"))]
+    assert [] == outside
+    assert [] == re.findall(r"url\(|@import|https?://|<script", html)
+    encoded = base64.b64encode(next(iter(two_versions[0].thumbnails.values()))).decode()
+    assert encoded in html
+
+
+def test_html_in_labels_and_paths_stays_text_and_long_ones_stay_whole(spark, lake):
+    label, long = "<b>bold</b>", "long-" * 60
+    path = f"/photos/<script>/{'deep/' * 60}a&b.jpg"
+    ids = ingest(
+        spark,
+        lake,
+        (path, "<i>", picture(1), None),
+        ("/photos/2", long, picture(2), "<u>odd</u>"),
+    )
+    say(spark, lake, OLD, {ids[0]: (label, 0.5), ids[1]: (long, 0.4)})
+    html, read = page(lake_report.collect(spark, lake))
+    assert set() == {"i", "u", "script"} & set(read.tags)
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+    assert any(label in text for text in read.text)
+    assert any(long in text for text in read.text)
+
+
+def test_a_lake_of_images_alone_gives_a_page(spark, lake):
+    ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
+    facts = lake_report.collect(spark, lake)
+    assert {"images": 1, "predictions": None, "rollouts": None} == facts.table_versions
+    parts = (facts.readers, facts.versions, facts.certain, facts.differences, facts.errors)
+    assert ((), (), (), (), ()) == parts
+    page(facts)
+
+
+def test_a_lake_without_images_says_what_to_run(spark, lake):
+    with pytest.raises(UserError, match="ingest"):
+        lake_report.collect(spark, lake)
+
+
+def test_a_model_made_again_stands_apart_from_its_namesake(spark, lake):
+    (key,) = ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
+    again = Version(OLD.name, OLD.version, "m-again", None)
+    say(spark, lake, OLD, {key: ("red", 0.5)}, at="2026-01-02 03:00:00")
+    say(spark, lake, again, {key: ("green", 0.5)})
+    serve(spark, lake, CHAMPION, again)
+    facts = lake_report.collect(spark, lake)
+    assert [OLD, again] == [found.version for found in facts.versions]
+    assert ([], [CHAMPION]) == (facts.pointers(OLD), facts.pointers(again))
+    assert facts.name(OLD) != facts.name(again)
+    assert [(again, OLD, 1)] == [(d.ours, d.theirs, d.different) for d in facts.differences]
+
+
+def test_versions_that_agree_and_answers_without_label_or_picture_give_a_page(spark, lake):
+    ids = ingest(
+        spark,
+        lake,
+        ("/photos/a.jpg", None, picture(1), None),
+        ("/photos/unread.jpg", None, None, None),
+    )
+    answers = {ids[0]: (None, 0.5), ids[1]: ("red", float("nan"))}
+    for version in (OLD, NEW):
+        say(spark, lake, version, answers)
+    facts = lake_report.collect(spark, lake)
+    assert {None: 1, "red": 1} == facts.versions[0].labels
+    assert (2, 0) == (facts.differences[0].both, facts.differences[0].different)
+    assert {ids[0]} == set(facts.thumbnails)
+    page(facts)
+
+
+def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkeypatch):
+    monkeypatch.setattr(lake_report, "LABELS", 3)
+    monkeypatch.setattr(lake_report, "COLUMNS", 2)
+    ids = ingest(spark, lake, *((f"/p/{n}.jpg", None, None, None) for n in range(4)))
+    versions = [Version("photos", number, f"m-{number}", None) for number in (1, 2, 3)]
+    for hour, version in enumerate(versions):
+        own = f"only {version.version}"
+        answers = dict(zip(ids, ((label, 0.5) for label in ("a", "a", "b", own)), strict=True))
+        say(spark, lake, version, answers, at=f"2026-01-02 0{hour}:00:00")
+    serve(spark, lake, CHAMPION, versions[0])
+    facts = lake_report.collect(spark, lake)
+    assert (versions[0], versions[2]) == facts.columns
+    assert (("a", "b", "only 1"), 1) == (facts.labels.shown, facts.labels.others)
+    page(facts)
+
+
+def test_the_verb_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
+    ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
+    out = tmp_path / "deep" / "page.html"
+    report.main(report.parser().parse_args(["--lake", lake, "--out", str(out)]))
+    run = mlflow.last_active_run()
+    logged = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/page.html")
+    assert out.read_text(encoding="utf-8") == logged
+    assert 1 == run.data.metrics["images"]
+
+
+def test_a_place_where_no_file_can_be_written_is_told_at_once(store, tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        report.main(report.parser().parse_args(["--out", str(tmp_path)]))

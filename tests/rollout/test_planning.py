@@ -1,0 +1,170 @@
+"""Plans: what each pointer would cost, from ids and metadata alone."""
+
+import importlib
+import json
+
+import mlflow
+import pytest
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.rollout import ledger, planning, runs
+from mlproject.rollout.planning import Limits
+from mlproject.versions import registry
+from mlproject.versions.version_files import Files
+from tests.support.lakes import add_images, image_id, register, say, scored
+from tests.support.rollouts import POINTER, Scorer, follow, point
+
+SESSION = "local[2]"
+STAGE = "models:/photos/Production"
+
+
+@pytest.fixture
+def versions(client, lake):
+    add_images(lake, range(10), size_bytes=2000)
+    return [register(client, "photos") for _ in range(2)]
+
+
+def plan(client, lake, pointers=(POINTER,), **options):
+    return planning.plan(client, lake, list(pointers), SESSION, **options)
+
+
+def measure(client, lake, version, images, session=SESSION, framework="torch"):
+    """A run as score logs it, of so many images in a second."""
+    client.set_model_version_tag(version.name, str(version.version), "framework", framework)
+    with mlflow.start_run() as run:
+        files = Files("digest", (), "preprocessing")
+        runs.describe(client, run.info.run_id, version, files, session)
+        runs.log(client, run.info.run_id, scored(lake, images))
+    return run.info.run_id
+
+
+def test_a_pointer_that_nobody_follows_yet_is_scored_whole(client, lake, versions):
+    point(client, versions[0])
+    [found] = plan(client, lake)
+    assert ("score", None) == (found.action, found.readers)
+    assert (10, 20_000) == (found.target.covered.missing, found.target.size_bytes)
+    assert found.target.seconds is None
+
+
+def test_a_plan_writes_nothing(client, lake, versions, tmp_path):
+    point(client, versions[0])
+    before = sorted(tmp_path.rglob("*"))
+    plan(client, lake)
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_every_action_is_told_with_its_reason(client, lake, versions):
+    first, second = versions
+    point(client, first)
+    follow(client, lake)
+    assert ("nothing", "every image is answered") == told(plan(client, lake))
+    add_images(lake, [10])
+    assert ("score", "images came") == told(plan(client, lake))
+    point(client, second)
+    assert ("score", "it moved from models:/photos/1") == told(plan(client, lake))
+    with pytest.raises(RefusedError):
+        follow(client, lake, Scorer(lake, bad=frozenset(map(image_id, range(11)))))
+    action, why = told(plan(client, lake))
+    assert ("refused", True) == (action, why.startswith("failed before: errors on "))
+    assert "score" == told(plan(client, lake, retry=True))[0]
+    point(client, first)
+    assert "nothing" == told(plan(client, lake))[0]
+    client.delete_registered_model_alias("photos", "champion")
+    assert "lost" == told(plan(client, lake))[0]
+
+
+def told(plans):
+    return plans[0].action, plans[0].why
+
+
+def test_going_back_is_planned_as_a_switch(client, lake, versions):
+    for version in (*versions, versions[0]):
+        point(client, version)
+        if version != versions[0] or ledger.read(lake).serving(POINTER) is None:
+            follow(client, lake)
+    assert ("switch", "it moved from models:/photos/2; every image is answered") == (
+        told(plan(client, lake))
+    )
+
+
+def test_an_image_in_several_files_counts_once(client, lake, versions):
+    add_images(lake, range(5), path="/photos/copy.jpg")
+    point(client, versions[0])
+    assert 10 == plan(client, lake)[0].target.covered.missing
+
+
+def test_time_is_estimated_from_the_version_itself_on_the_same_kind_of_session(
+    client, lake, versions
+):
+    first, second = versions
+    point(client, first)
+    measure(client, lake, first, 5, session="local[64]")
+    assert plan(client, lake)[0].target.rate is None
+    measure(client, lake, second, 4)
+    assert 10 / 4 == plan(client, lake)[0].target.seconds
+    assert "by a torch version" in plan(client, lake)[0].target.rate.source
+    run_id = measure(client, lake, first, 5)
+    measure(client, lake, first, 1)  # of which the start of the workers was most
+    rate = plan(client, lake)[0].target.rate
+    assert (5.0, 5) == (rate.images_per_second, rate.images)
+    assert f"5 images by models:/photos/1 in run {run_id[:8]}, local[2]" == rate.source
+
+
+def test_limits_are_shared_by_all_pointers_and_what_is_left_is_told(client, lake, versions):
+    point(client, versions[0])
+    registry.move(client, versions[1], stage="Production")
+    plans = plan(client, lake, [POINTER, STAGE])
+    assert [0, 0] == planning.left(plans, Limits())
+    assert [0, 7] == planning.left(plans, Limits(images=13))
+    assert [5, 10] == planning.left(plans, Limits(size_bytes=10_000))
+
+
+def test_images_left_for_the_version_that_readers_see_are_planned_first(client, lake, versions):
+    point(client, versions[0])
+    follow(client, lake)
+    add_images(lake, [10, 11])
+    point(client, versions[1])
+    [found] = plan(client, lake)
+    assert [(1, 2), (2, 12)] == [
+        (missing.version.version, missing.covered.missing) for missing in planning.work(found)
+    ]
+
+
+def test_without_a_pointer_or_a_table_the_next_command_is_told(client, lake):
+    with pytest.raises(UserError, match="-e ingest"):
+        plan(client, lake, [])
+    add_images(lake, [1])
+    with pytest.raises(UserError, match="-e rescore -P pointers="):
+        plan(client, lake, [])
+
+
+def said(capsys, *arguments):
+    module = importlib.import_module("pipelines.plan")
+    module.main(module.parser().parse_args(arguments))
+    return capsys.readouterr().out
+
+
+def test_a_pointer_that_is_named_and_points_at_nothing_is_an_error(client, lake, versions, capsys):
+    point(client, versions[0])
+    follow(client, lake)
+    with pytest.raises(UserError, match="has no alias 'chamption'"):
+        said(capsys, "--lake", lake, "--pointers", f"models:/photos@chamption,{POINTER}")
+    assert f"{POINTER}: nothing. Why: " in capsys.readouterr().out
+    client.delete_registered_model_alias("photos", "champion")
+    assert f"{POINTER}: it points at nothing. Why: " in said(capsys, "--lake", lake)
+
+
+def test_the_table_fits_a_hundred_columns_and_json_says_the_same(client, lake, versions, capsys):
+    name = "a_rather_long_name_of_a_registered_model_of_someone_s_photos"
+    long = register(client, name)
+    registry.move(client, long, alias="champion_of_all_the_champions_so_far")
+    point(client, versions[0])
+    say(lake, versions[0], map(image_id, range(4)))
+    pointers = f"{POINTER},models:/{name}@champion_of_all_the_champions_so_far"
+    table = said(capsys, "--lake", lake, "--pointers", pointers)
+    assert max(map(len, table.splitlines())) <= 100
+    assert name in table.replace("\n", "")
+    facts = json.loads(said(capsys, "--lake", lake, "--pointers", pointers, "--json"))
+    assert [6, 10] == [fact["version"]["missing"] for fact in facts]
+    assert [12_000, 20_000] == [fact["version"]["missing_bytes"] for fact in facts]
+    assert [None, None] == [fact["readers"] for fact in facts]

@@ -1,0 +1,293 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.rollout import replaying, runs
+from mlproject.rollout.history import Answer
+from mlproject.scoring import workers
+from mlproject.versions import version_files
+from pipelines import replay as replay_verb
+from tests.conftest import photo
+from tests.support.lakes import add, day, hold, say, tell
+from tests.support.versions import register_colours
+
+RED, GREEN, BLUE = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9), (9, 9, 200)))
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("replayed")
+
+
+def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
+    """An image with its row, and the run of the row, as scoring makes them, but for changes."""
+    image_id = hold(lake, path, content, day(1))
+    run_id = client.create_run("0").info.run_id
+    log(client, run_id, version)
+    model = mlflow.pyfunc.load_model(version.loaded_from)
+    [said] = model.predict(pd.DataFrame({"content": [content]})).to_dict("records")
+    row = {**said, "error": said["error"] or None, "run_id": run_id, **changes}
+    say(lake, version, [image_id], day(at), **row)
+    return row["run_id"]
+
+
+def log(client, run_id, version, **other):
+    runs.describe(client, run_id, version, version_files.read(version), "local[7]")
+    for name, value in other.items():  # as if it had been so then
+        client.set_tag(run_id, f"mlproject.{name}", value)
+
+
+def replay(client, lake, model, image="/a.jpg", **options):
+    row = replaying.find(client, lake, model, image)
+    return replaying.replay(client, lake, row, **options)
+
+
+def what(differences):
+    return [one.what for one in differences]
+
+
+def test_a_version_says_again_what_it_said(client, lake, version):
+    scored(client, lake, version, RED)
+    found = replay(client, lake, version.uri)
+    assert ("red", (), (), ()) == (found.now.label, found.differences, found.causes, found.notes)
+    assert found.then.score == found.now.score
+
+
+def test_an_image_is_named_by_its_image_id_too(client, lake, version):
+    scored(client, lake, version, RED)
+    image_id = replaying.find(client, lake, version.uri, "/a.jpg").image_id
+    assert () == replay(client, lake, version.uri, image_id).differences
+
+
+def test_an_error_is_an_answer_that_can_be_the_same(client, lake, version):
+    scored(client, lake, version, b"no image", score=None, label=None, top_labels=None)
+    found = replay(client, lake, version.uri)
+    assert ("undecodable", ()) == (found.now.error, found.differences)
+
+
+def test_a_score_alone_that_differs_is_told_with_what_is_left_as_a_cause(client, lake, version):
+    scored(client, lake, version, RED, score=0.5)
+    found = replay(client, lake, version.uri)
+    assert ["score"] == what(found.differences)
+    assert () == found.causes
+    [note] = found.notes
+    assert "local[7]" in note
+    assert () == replay(client, lake, version.uri, tolerance=0.9).differences
+
+
+def test_packages_of_then_are_told_whether_the_answer_differs_or_not(client, lake, version):
+    packages = (("pillow", "12.0.0", "12.0.0"), ("mlflow", "3.17.2", "3.17.2"))
+    run_id = scored(client, lake, version, RED)
+    log(client, run_id, version, packages=" ".join(f"{name}=={here}" for name, _, here in packages))
+    [cause] = replay(client, lake, version.uri).causes
+    assert ("package pillow", "12.0.0", "13.0.0") == (cause.what, cause.then, cause.now)
+
+
+def test_what_loading_leaves_in_a_versions_folder_is_none_of_its_files(client, version):
+    before = version_files.read(version)
+    location = client.get_logged_model(version.model_id).artifact_location
+    folder = Path(location.removeprefix("file://")) / "__pycache__"
+    folder.mkdir(exist_ok=True)
+    (folder / "colour_model.cpython-311.pyc").write_bytes(b"as Python leaves it")
+    assert before == version_files.read(version)
+
+
+def test_files_and_preprocessing_of_then_are_told(client, lake, version):
+    run_id = scored(client, lake, version, RED, label="blue")
+    log(client, run_id, version, digest="d" * 64, preprocessing="p" * 64)
+    found = replay(client, lake, version.uri)
+    assert ["label"] == what(found.differences)
+    files = version_files.read(version)
+    assert [
+        ("files", "d" * 64, files.digest),
+        ("preprocessing", "p" * 64, files.preprocessing),
+    ] == [(one.what, one.then, one.now) for one in found.causes]
+
+
+def test_of_a_run_that_is_gone_or_tells_nothing_it_says_so(client, lake, version):
+    scored(client, lake, version, RED, run_id="0" * 32)
+    [note] = replay(client, lake, version.uri).notes
+    assert "is gone" in note
+    run_id = client.create_run("0").info.run_id
+    scored(client, lake, version, GREEN, "/b.jpg", run_id=run_id)
+    [note] = replay(client, lake, version.uri, "/b.jpg").notes
+    assert "does not tell" in note
+
+
+def test_preprocessing_is_the_config_and_the_code_on_board(version, store, tmp_path):
+    one, other = (
+        version_files.read(made)
+        for made in (register_colours("replayed"), register_colours("replayed", reverse=True))
+    )
+    assert version_files.read(version).preprocessing == one.preprocessing
+    assert one.digest != version_files.read(version).digest  # an MLmodel has its id and times
+    assert one.preprocessing != other.preprocessing
+
+
+def test_a_version_that_raises_answers_model_failed_and_says_what(client, lake, store):
+    raising = register_colours("replayed", fault="raises")
+    image_id = hold(lake, "/a.jpg", BLUE, day(1))
+    say(lake, raising, [image_id], day(2), error="model_failed")
+    found = replay(client, lake, raising.uri)
+    assert ("model_failed", ()) == (found.now.error, found.differences)
+    assert "ValueError: no blue, please" in found.notes[0]
+
+
+@pytest.mark.parametrize(("fault", "error"), [("nan", "not_finite"), ("sum", "bad_answer")])
+def test_an_answer_that_is_none_is_the_error_that_scoring_gives_it(
+    client, lake, store, fault, error
+):
+    wrong = register_colours("replayed", fault=fault)
+    image_id = hold(lake, "/a.jpg", BLUE, day(1))
+    say(lake, wrong, [image_id], day(2), error=error)
+    found = replay(client, lake, wrong.uri)
+    assert (error, ()) == (found.now.error, found.differences)
+
+
+def answered(*top, error=None):
+    label, score = top[0] if top else (None, None)
+    return Answer(None, label, score, tuple(top), error, "", day(1))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        (answered(("a", 0.5)), answered(("a", 0.5 + 1e-6)), []),
+        (answered(("a", 0.5)), answered(("a", 0.6)), ["score", "top_scores"]),
+        (
+            answered(("a", 0.6), ("b", 0.2), ("c", 0.2)),
+            answered(("a", 0.6), ("b", 0.2)),
+            ["top_scores"],
+        ),
+        # Labels with equal scores change places, and one takes the last place of another.
+        (answered(("a", 0.6), ("b", 0.2)), answered(("a", 0.6), ("c", 0.2)), []),
+        (
+            answered(("a", 0.6), ("b", 0.2), ("c", 0.2)),
+            answered(("a", 0.6), ("c", 0.2), ("b", 0.2)),
+            [],
+        ),
+        (
+            answered(("a", 0.6), ("b", 0.3), ("c", 0.1)),
+            answered(("a", 0.6), ("c", 0.3), ("b", 0.1)),
+            ["top_labels"],
+        ),
+        (answered(("a", 0.5), ("b", 0.5)), answered(("b", 0.5), ("a", 0.5)), ["label"]),
+        (
+            answered(("a", 0.5)),
+            answered(error="empty"),
+            ["label", "error", "score", "top_labels", "top_scores"],
+        ),
+        (answered(error="empty"), answered(error="undecodable"), ["error"]),
+    ],
+)
+def test_what_differs_is_told_column_by_column(then, now, told):
+    assert told == what(replaying.differences(then, now, 1e-5))
+
+
+def test_of_a_pointer_it_replays_what_readers_see_whatever_the_registry_says(client, lake, store):
+    first, second = register_colours("pointed"), register_colours("pointed", reverse=True)
+    client.set_registered_model_alias("pointed", "champion", str(second.version))
+    scored(client, lake, first, RED)
+    tell(lake, "models:/pointed@champion", first, "serving", day(3))
+    found = replay(client, lake, "models:/pointed@champion")
+    assert (first, "red") == (found.then.version, found.now.label)
+
+
+def test_of_a_model_deleted_and_made_again_each_version_1_is_replayed(client, lake, store):
+    old = register_colours("twice")
+    scored(client, lake, old, RED)
+    client.delete_registered_model("twice")
+    found = replay(client, lake, "models:/twice/1")
+    assert (old, ()) == (found.then.version, found.differences)
+    assert "the registry has no models:/twice/1" in found.notes[0]
+    new = register_colours("twice", reverse=True)
+    found = replay(client, lake, "models:/twice/1")
+    assert (old, "red") == (found.then.version, found.now.label)
+    assert f"another model now ({new.model_id})" in found.notes[0]
+    scored(client, lake, new, RED, "/same.jpg", at=3)
+    for model, made_by in (("models:/twice/1", new), (f"models:/{old.model_id}", old)):
+        found = replay(client, lake, model)
+        assert (made_by, ()) == (found.then.version, found.differences)
+
+
+def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_told(
+    client, lake, version
+):
+    scored(client, lake, version, RED)
+    old = replaying.find(client, lake, version.uri, "/a.jpg").image_id
+    hold(lake, "/a.jpg", GREEN, day(5))
+    with pytest.raises(UserError, match=f"has no row of image .* older contents .* {old}"):
+        replay(client, lake, version.uri)
+    assert "red" == replay(client, lake, version.uri, old).now.label
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "told"),
+    [
+        ("models:/replayed/1", "/nowhere.jpg", "know no image"),
+        ("models:/replayed/1", "e" * 64, "was erased at"),
+        ("models:/replayed/99", "/a.jpg", "has no version 99"),
+        ("models:/other/1", "/a.jpg", r"There is no model 'other'"),
+        ("models:/replayed/1", "/b.jpg", r"has no row .* \(versions that have: models:/mine/1"),
+    ],
+)
+def test_what_is_wrong_is_one_line(client, lake, version, model, image, told):
+    scored(client, lake, version, RED)
+    other = hold(lake, "/b.jpg", GREEN, day(1))
+    say(lake, dataclasses.replace(version, name="mine"), [other], day(1), label="green")
+    add(lake, "erased", {"image_id": "e" * 64, "size_bytes": 1, "at": day(3)})
+    with pytest.raises(UserError, match=told) as error:
+        replay(client, lake, model, image)
+    assert 1 == len(str(error.value).splitlines())
+
+
+def test_without_the_bytes_nothing_is_replayed_but_that_they_are_gone(client, lake, version):
+    image_id = hold(lake, "/gone.jpg", RED, day(1), inline=False)
+    say(lake, version, [image_id], day(2), error="gone")
+    assert () == replay(client, lake, version.uri, image_id).differences
+    for content, said in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
+        other = hold(lake, "/away.jpg", content, day(1), inline=False)
+        say(lake, version, [other], day(2), **said)
+        with pytest.raises(UserError, match="cannot be had now"):
+            replay(client, lake, version.uri, other)
+
+
+def test_the_verb_tells_what_differs_in_a_table_that_fits_and_refuses(
+    client, lake, version, capsys, monkeypatch
+):
+    run_id = scored(client, lake, version, RED, label="blue" * 40)
+    log(client, run_id, version, digest="d" * 64)
+    scored(client, lake, version, GREEN, "/b.jpg", score=0.5)
+    for name, value in workers.ENVIRONMENT.items():  # which the verb sets, for this test only
+        monkeypatch.setenv(name, value)
+    for image, differs in (("/a.jpg", "label"), ("/b.jpg", "score")):
+        arguments = ["--model", version.uri, "--image", image, "--lake", lake]
+        with pytest.raises(RefusedError, match=differs):
+            replay_verb.main(replay_verb.parser().parse_args(arguments))
+    said = capsys.readouterr().out
+    assert 100 >= max(map(len, said.splitlines()))
+    for words in ("label", "differs", "same", "Not as it was then", "files", "What is left"):
+        assert words in said
+
+
+def test_as_a_process_it_ends_with_3_when_the_answer_differs_and_with_0_when_it_does_not(
+    client, lake, version, tmp_path
+):
+    scored(client, lake, version, RED)
+    scored(client, lake, version, GREEN, "/b.jpg", label="blue")
+    both = [("/a.jpg", 0, True), ("/b.jpg", 3, False)]
+    for image, code, same in both:
+        command = [sys.executable, "-m", "pipelines.replay", "--model", version.uri, "--json"]
+        command += ["--image", image, "--lake", lake]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert code == done.returncode, done.stderr
+        assert same == json.loads(done.stdout)["same"]
+    told = f"mlproject replay: {version.uri} answers otherwise now: label"
+    assert told == done.stderr.splitlines()[-1]

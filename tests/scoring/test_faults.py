@@ -1,0 +1,121 @@
+"""What versions do wrong while they score, in real workers: each is told apart and ends well."""
+
+import deltalake
+import pytest
+
+from mlproject.errors import RefusedError
+from mlproject.ingestion import new_images, source_listing
+from mlproject.integrations import spark_session
+from mlproject.lake import location, spark_tables
+from mlproject.scoring import scorer
+from mlproject.scoring.scorer import Settings
+from tests.conftest import photo, photos
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def filled(spark, tmp_path_factory):
+    """A lake with six red photos and a blue one, and a table of predictions."""
+    folder = tmp_path_factory.mktemp("faults")
+    photos(folder / "source", 6, "red")
+    (folder / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
+    lake = location.locate_to_write(str(folder / "lake"))
+    new_images.ingest(spark, lake, source_listing.listing(str(folder / "source")))
+    return lake
+
+
+def score(spark, lake, version, **settings):
+    return scorer.score(spark, lake, version, settings=Settings(**settings))
+
+
+def said(spark, lake, version):
+    rows = scorer.said(spark_tables.read(spark, lake, "predictions"), version)
+    return sorted((row.label or "", row.error or "") for row in rows.collect())
+
+
+FINE = [("red", "")] * 6
+
+
+@pytest.mark.parametrize("fault", ["raises", "greedy"])
+def test_a_version_that_raises_on_one_image_answers_the_others(spark, filled, store, fault):
+    version = register_colours(f"raising_{fault}", fault=fault)
+    scored = score(spark, filled, version)
+    assert (7, 1) == (scored.images, scored.errors)
+    assert [("", "model_failed"), *FINE] == said(spark, filled, version)
+
+
+@pytest.mark.parametrize(("fault", "error"), [("nan", "not_finite"), ("sum", "bad_answer")])
+def test_an_answer_that_is_none_gets_a_code(spark, filled, store, fault, error):
+    version = register_colours(f"wrong_{fault}", fault=fault)
+    assert 1 == score(spark, filled, version).errors
+    assert [("", error), *FINE] == said(spark, filled, version)
+
+
+@pytest.mark.parametrize("fault", ["rows", "columns", "always"])
+def test_wrong_rows_or_columns_and_raising_always_are_errors_of_every_image(
+    spark, filled, store, fault
+):
+    version = register_colours(f"wrong_{fault}", fault=fault)
+    scored = score(spark, filled, version)
+    assert (7, 7) == (scored.images, scored.errors)
+    assert [("", "model_failed")] * 7 == said(spark, filled, version)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("crashes", "2 times a worker process died"),
+        ("hangs", r"2 times no task ended in 20 s"),
+        ("killed", "2 times a worker process died"),  # as the kernel does who has no memory left
+        ("unloadable", "cannot score: .*no such thing"),
+    ],
+)
+def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fault, told):
+    version = register_colours(f"ill_{fault}", fault=fault)
+    with pytest.raises(RefusedError, match=told):
+        score(spark, filled, version, task_timeout=20)
+    answered = deltalake.DeltaTable(f"{filled}/predictions").to_pandas()
+    assert version.model_id not in set(answered.model_id)
+
+
+def test_an_image_that_kills_workers_is_told_apart_where_the_version_is_known_to_be_well(
+    spark, filled, store
+):
+    version = register_colours("isolated", fault="crashes")
+    images = deltalake.DeltaTable(f"{filled}/images").to_pandas()
+    blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
+    with pytest.raises(RefusedError, match="2 times a worker process died"):
+        scorer.score(spark, filled, version, settings=Settings(isolate=True), only=blue)
+    assert [] == said(spark, filled, version)
+    scored = score(spark, filled, version, isolate=True)
+    assert (7, 1) == (scored.images, scored.errors)
+    assert [("", "model_failed"), *FINE] == said(spark, filled, version)
+
+
+def test_a_fault_does_not_harm_the_next_version(spark, filled, store):
+    version = register_colours("healthy")
+    score(spark, filled, version)
+    assert [("blue", ""), *FINE] == said(spark, filled, version)
+
+
+def test_nulls_are_right_however_the_rows_are_batched(spark, filled, store):
+    """MLflow's struct results corrupt nulls depending on what shares a batch."""
+    version = register_colours("batched", fault="nan")
+    answers = []
+    for rows in (1, 2, 3, 1000):
+        with spark_session.settings(
+            spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(rows)}
+        ):
+            score(spark, filled, version)
+        answered = scorer.said(spark_tables.read(spark, filled, "predictions"), version)
+        answers.append(answered.orderBy("image_id").drop("scored_at").collect())
+        forget(filled, version)
+    assert all(answers[0] == other for other in answers[1:])
+    assert 1 == sum(row.label is None and row.top_scores is None for row in answers[0])
+
+
+def forget(lake, version):
+    table = deltalake.DeltaTable(f"{lake}/predictions")
+    table.delete(f"model_name = '{version.name}' AND model_version = {version.version}")

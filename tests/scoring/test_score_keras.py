@@ -1,0 +1,36 @@
+"""Real ImageNet weights on real photos, through the table, Spark and the version's own workers."""
+
+import csv
+
+import mlflow
+import pytest
+
+from mlproject.ingestion import new_images, source_listing
+from mlproject.lake import spark_tables
+from mlproject.scoring import scorer
+
+pytestmark = [pytest.mark.spark, pytest.mark.keras]
+
+
+def test_keras_on_imagenet_photos_says_what_was_expected_of_it(
+    spark, lake, store, shared, tmp_path
+):
+    from mlproject.versions import registration, weights
+
+    labels = (shared / "imagenet-sample" / "labels1000.txt").read_text("utf-8").splitlines()
+    (given,) = (shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5")
+    file = weights.keras_file(str(given), tmp_path)
+    with mlflow.start_run():
+        version = registration.register(
+            file.path, labels, registration.config("keras"), name="imagenet", tags={}
+        )
+    folder = shared / "imagenet-sample" / "images"
+    new_images.ingest(spark, lake, source_listing.listing(str(folder)))
+    assert 125 == scorer.score(spark, lake, version).images
+    paths = spark_tables.read(spark, lake, "images").select("image_id", "path")
+    said = spark_tables.read(spark, lake, "predictions").join(paths, "image_id").collect()
+    answers = {row.path.rsplit("/", 1)[1]: row.label for row in said}
+    with (shared / "imagenet-sample" / "expected_keras_top1.csv").open(encoding="utf-8") as lines:
+        expected = {row["file"]: int(row["keras_top1"]) for row in csv.DictReader(lines)}
+    right = sum(answers[name] == labels[index] for name, index in expected.items())
+    assert 123 <= right

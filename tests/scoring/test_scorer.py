@@ -1,0 +1,201 @@
+import os
+import threading
+from datetime import datetime
+
+import mlflow
+import pytest
+from pyspark.sql import functions as F
+
+from mlproject.errors import UserError
+from mlproject.ingestion import new_images, source_listing
+from mlproject.lake import spark_tables
+from mlproject.scoring import scorer, workers
+from mlproject.scoring.micro_batches import waves
+from mlproject.scoring.scorer import Settings
+from mlproject.versions import version_files
+from tests.conftest import photo, photos
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def version(store):
+    return register_colours("colours")
+
+
+@pytest.fixture
+def source(spark, lake, tmp_path):
+    folder = tmp_path / "source"
+    photos(folder, 6, "red")
+    photos(folder, 4, "green", seed=1)
+    (folder / "red" / "broken.jpg").write_bytes(photo((1, 2, 3))[:200])
+    ingest(spark, lake, folder)
+    return folder
+
+
+def ingest(spark, lake, folder):
+    return new_images.ingest(spark, lake, source_listing.listing(str(folder)))
+
+
+def answers(spark, lake):
+    return spark_tables.read(spark, lake, "predictions")
+
+
+def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
+    scored = scorer.score(spark, lake, version, settings=Settings(run_id="run"))
+    assert (11, 1) == (scored.images, scored.errors)
+    said = answers(spark, lake)
+    assert 11 == said.select("image_id").distinct().count() == said.count()
+    named = said.select("model_name", "model_version", "model_id", "run_id").distinct().collect()
+    assert [("colours", version.version, version.model_id, "run")] == [tuple(row) for row in named]
+    joined = said.join(
+        spark_tables.read(spark, lake, "images").select("image_id", "path"), "image_id"
+    )
+    wrong = joined.where(~F.col("path").contains(F.concat(F.lit("/"), "label", F.lit("/"))))
+    assert 0 == wrong.count()
+
+
+def test_a_bad_image_is_nulls_and_a_code_and_the_others_have_none(spark, lake, source, version):
+    scorer.score(spark, lake, version)
+    bad = answers(spark, lake).where("error IS NOT NULL").collect()
+    assert [("undecodable", None, None, None, None)] == [
+        (row.error, row.label, row.score, row.top_labels, row.top_scores) for row in bad
+    ]
+    fine = answers(spark, lake).where("error IS NULL")
+    assert 0 == fine.where("label IS NULL OR label IN ('', 'nan', 'None') OR isnan(score)").count()
+
+
+def test_a_second_score_finds_nothing_and_commits_nothing(spark, lake, source, version):
+    first = scorer.score(spark, lake, version)
+    second = scorer.score(spark, lake, version)
+    assert (0, first.table_version) == (second.images, second.table_version)
+
+
+def test_only_the_overwritten_file_is_scored_again(spark, lake, source, version):
+    scorer.score(spark, lake, version)
+    (source / "green" / "002.jpg").write_bytes(photo((10, 10, 250), 5))
+    ingest(spark, lake, source)
+    assert 1 == scorer.score(spark, lake, version).images
+
+
+def test_one_image_in_two_files_is_scored_once(spark, lake, source, version):
+    (source / "copy.jpg").write_bytes((source / "red" / "000.jpg").read_bytes())
+    ingest(spark, lake, source)
+    assert 11 == scorer.score(spark, lake, version).images
+
+
+@pytest.mark.parametrize("wave_images", [4, 100])
+def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_images):
+    (source / "blue").mkdir()
+    (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
+    ingest(spark, lake, source)
+    told = []
+    scored = scorer.score(
+        spark,
+        lake,
+        version,
+        settings=Settings(wave_images=wave_images),
+        on_wave=lambda *at: told.append(at),
+    )
+    assert 12 == scored.images == told[-1][0]
+    assert 12 == answers(spark, lake).select("image_id").distinct().count()
+    if wave_images < 12:
+        assert len(told) > 1
+
+
+def test_halving_a_wave_comes_to_each_image_once(spark):
+    rows = [(str(number), datetime(2026, 1, 1), 1000) for number in range(6)]
+    todo = spark.createDataFrame(rows, "image_id string, ingested_at timestamp, size_bytes long")
+    left, found = waves(todo, 100, 10**9), []
+    while left:
+        halves = left.pop().halves(todo)
+        if len(halves) == 1:
+            found += [row.image_id for row in halves[0].of(todo).collect()]
+        left += halves if len(halves) > 1 else []
+    assert [row[0] for row in rows] == sorted(found)
+
+
+def test_two_versions_stand_side_by_side(spark, lake, source, version):
+    other = register_colours("colours", reverse=True)
+    scorer.score(spark, lake, version)
+    assert 11 == scorer.score(spark, lake, other).images
+    counts = answers(spark, lake).groupBy("model_version").count().collect()
+    assert {(version.version, 11), (other.version, 11)} == {tuple(row) for row in counts}
+
+
+def test_a_version_number_that_was_used_before_is_another_version(spark, lake, source, store):
+    elder = register_colours("numbered")
+    scorer.score(spark, lake, elder)
+    mlflow.MlflowClient().delete_registered_model("numbered")
+    again = register_colours("numbered")
+    assert elder.uri == again.uri
+    assert 11 == scorer.score(spark, lake, again).images
+
+
+def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, source, version):
+    outcomes = []
+    threads = [
+        threading.Thread(
+            target=lambda: outcomes.append(
+                scorer.score(spark.newSession(), lake, version, settings=Settings(wave_images=3))
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 11 == sum(scored.images for scored in outcomes)
+    assert 11 == answers(spark, lake).count()
+
+
+def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source, version):
+    since = spark_tables.snapshot(spark, lake, "images", "ingest")
+    row = spark_tables.read(spark, lake, "images").limit(1)
+    row = row.withColumn("image_id", F.lit("big")).withColumn("path", F.lit("big.jpg"))
+    row = row.withColumn("content", F.lit(None).cast("binary"))
+    spark_tables.append(row.withColumn("error", F.lit("too_many_bytes")), since)
+    scorer.score(spark, lake, version)
+    assert "too_many_bytes" == answers(spark, lake).where("image_id = 'big'").first().error
+
+
+def test_packages_that_differ_from_the_versions_pins_are_named(version):
+    other = register_colours("pinned", pins=["pillow==1.2.3", "no-such-package==4.5"])
+    assert [] == version_files.read(version).unmet
+    assert ["pillow 1.2.3 (here 13.0.0)", "no-such-package 4.5 (here absent)"] == (
+        version_files.read(other).unmet
+    )
+
+
+def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(spark, version):
+    other = register_colours("colours", reverse=True)
+
+    def processes(of):
+        with workers.of(spark, of):
+            asked = F.udf(
+                lambda _: f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "string"
+            ).asNondeterministic()
+            said = spark.range(0, 8, 1, 4).select(asked("id").alias("said"))
+        return {row.said for row in said.collect()}
+
+    first, second = processes(version), processes(other)
+    assert {"1"} == {words.split()[1] for words in first | second}
+    assert set() == first & second
+
+
+def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_stead(
+    spark, lake, source
+):
+    elder = register_colours("remade")
+    mlflow.MlflowClient().delete_registered_model("remade")
+    register_colours("remade", reverse=True)
+    scorer.score(spark, lake, elder)
+    red = answers(spark, lake).where("label = 'red'").count()
+    assert 6 == red
+
+
+def test_a_lake_without_images_is_told(spark, lake, version):
+    with pytest.raises(UserError, match="-e ingest"):
+        scorer.score(spark, lake, version)

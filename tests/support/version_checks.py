@@ -1,0 +1,164 @@
+"""The tests that both frameworks' versions must pass."""
+
+import math
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from mlproject.errors import RefusedError, UserError
+from mlproject.versions import registration, weights
+from tests.conftest import SHARED
+from tests.support import asking
+
+
+def copy_with_other_code(uri, folder):
+    """The version in a folder of its own, where an image without bytes has another code."""
+    copied = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    [errors] = copied.rglob("inference/errors.py")
+    errors.write_text(errors.read_text().replace('EMPTY = "empty"', 'EMPTY = "nothing_there"'))
+    return str(copied)
+
+
+def registry():
+    """What the store holds: the names of registered models and the ids of logged ones."""
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    names = {model.name for model in client.search_registered_models()}
+    return names, {model.model_id for model in client.search_logged_models(experiments)}
+
+
+class VersionTests:
+    """The tests of one framework's versions; a module of its own inherits them."""
+
+    framework: str
+    requirements: tuple[str, ...]
+    real_weights: str
+
+    @staticmethod
+    def small(folder, name="", classes=4, bias=None):
+        """The path of narrow weights in a new file; without `bias` they tell images apart."""
+        raise NotImplementedError
+
+    def registered(self, path, labels, name="photos", **config):
+        config = registration.config(self.framework, **config)
+        with mlflow.start_run():
+            return registration.register(path, labels, config, name=name, tags={"of": "tests"})
+
+    @pytest.fixture(scope="class")
+    def version(self, store):
+        """A registered version: of the real weights where they are, else of small ones."""
+        if not SHARED.is_dir():
+            path = self.small(store)
+            return self.registered(path, ["a", "b", "c", "d"], image_size=96, width=0.35)
+        labels = (SHARED / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
+        given = str(SHARED / "weights" / self.framework / self.real_weights)
+        file = weights.canonical(self.framework, given, store / "weights")
+        assert (file.classes, file.width) == (1000, 1.0)
+        return self.registered(file.path, labels)
+
+    @pytest.fixture(scope="class")
+    def small_weights(self, tmp_path_factory):
+        return self.small(tmp_path_factory.mktemp("small"))
+
+    @pytest.fixture(scope="class")
+    def expected(self, version):
+        """What the version answers in this process."""
+        return mlflow.pyfunc.load_model(version.uri).predict(asking.frame(asking.images()))
+
+    def test_a_version_says_where_it_came_from_and_what_it_needs(self, version):
+        found = mlflow.MlflowClient().get_model_version("photos", str(version.version))
+        assert version.uri == f"models:/photos/{version.version}"
+        assert (found.source, found.tags["framework"], found.tags["of"]) == (
+            f"models:/{version.model_id}",
+            self.framework,
+            "tests",
+        )
+        info = mlflow.models.get_model_info(version.uri)
+        assert info.signature == registration.signature()
+        needed = mlflow.pyfunc.get_model_dependencies(version.uri)
+        with open(needed) as file:  # noqa: PTH123 - MLflow gives a string
+            lines = file.read().split()
+        assert {line.partition("==")[0] for line in lines} == {
+            *("mlflow", "numpy", "pandas", "pillow"),
+            *self.requirements,
+        }
+        assert all("==" in line and "+" not in line for line in lines)
+
+    def test_a_version_answers_where_our_package_cannot_be_imported(
+        self, version, expected, tmp_path
+    ):
+        answers = asking.through_isolated_process(version.uri, asking.images(), tmp_path)
+        assert asking.unlike(answers, expected) == []
+
+    def test_a_version_answers_the_same_over_rest(self, version, expected, tmp_path):
+        answers = asking.through_rest(version.uri, asking.images(), tmp_path)
+        assert asking.unlike(answers, expected) == []
+
+    @pytest.mark.spark
+    def test_a_version_answers_the_same_in_spark_and_is_loaded_once_a_worker(
+        self, version, expected, spark
+    ):
+        answers, loads = asking.through_spark(spark, version.uri, asking.images())
+        assert asking.unlike(answers, expected) == []
+        assert 1 <= sum(loads.values()) < 6, loads
+        assert set(loads.values()) <= {0, 1}, loads
+
+    def test_a_version_is_loaded_once_in_a_process(self, version):
+        models = [mlflow.pyfunc.load_model(version.uri).unwrap_python_model() for _ in range(3)]
+        assert len({id(model.inference) for model in models}) == 1
+        [device] = {key[2] for key in models[0].inference.loads() if key[:2] == models[0].key}
+        assert models[0].inference.loads().count((*models[0].key, device)) == 1
+
+    def test_versions_with_different_code_do_not_share_it(self, version, tmp_path):
+        first = mlflow.pyfunc.load_model(version.uri)
+        other = mlflow.pyfunc.load_model(copy_with_other_code(version.uri, tmp_path))
+        again = mlflow.pyfunc.load_model(version.uri)
+        nothing = asking.frame([b""])
+        errors = [model.predict(nothing)["error"].tolist() for model in (first, other, again)]
+        assert errors == [["empty"], ["nothing_there"], ["empty"]]
+
+    def test_each_row_has_an_answer_whatever_the_index_and_the_kind_of_bytes(self, version):
+        model = mlflow.pyfunc.load_model(version.uri)
+        photo = asking.images()[0]
+        rows = asking.frame([photo, None, bytearray(photo), memoryview(photo), b"no image"])
+        rows.index = [7, 7, 7, 7, 7]
+        answers = model.unwrap_python_model().predict(None, rows)
+        assert answers["error"].tolist() == ["", "empty", "", "", "unsupported_format"]
+        assert answers["label"].nunique() == 2
+        none = [math.isnan(score) for score in answers["score"]]
+        assert none == [False, True, False, False, True]
+
+    def test_no_rows_give_no_rows_of_the_same_types(self, version):
+        model = mlflow.pyfunc.load_model(version.uri).unwrap_python_model()
+        some = model.predict(None, asking.frame([asking.images()[0]]))
+        none = model.predict(None, asking.frame([]))
+        assert (len(none), none.dtypes.to_dict()) == (0, some.dtypes.to_dict())
+
+    def test_weights_that_give_no_numbers_are_refused_and_not_registered(self, store, tmp_path):
+        path = self.small(tmp_path, bias=np.full(4, np.nan, np.float32))
+        before = registry()
+        with pytest.raises(RefusedError, match="not_finite"):
+            self.registered(path, ["a", "b", "c", "d"], name="broken", image_size=96, width=0.35)
+        assert registry() == before
+
+    @pytest.mark.parametrize(
+        ("labels", "name", "width"),
+        [
+            (["a", "b", "c"], "fine", 0.35),
+            (["a", "b", "c", "c"], "fine", 0.35),
+            (["a", "b", "c", ""], "fine", 0.35),
+            (["a", "b", "c", "d\ne"], "fine", 0.35),
+            (["a", "b", "c", "d"], "fine", 1.0),
+            (["a", "b", "c", "d"], "a/b", 0.35),
+            (["a", "b", "c", "d"], "", 0.35),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_before_anything_is_logged(
+        self, labels, name, width, store, small_weights
+    ):
+        before = registry()
+        with pytest.raises(UserError):
+            self.registered(small_weights, labels, name=name, image_size=96, width=width)
+        assert registry() == before

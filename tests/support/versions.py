@@ -1,0 +1,26 @@
+"""Registers versions of the colour model: real, and light enough for every test of scoring."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+
+from mlproject.versions.registration import signature
+from mlproject.versions.registry import Version, resolve
+
+PINS = ("mlflow==3.17.2", "pillow==13.0.0")
+
+
+def register_colours(
+    name: str, *, reverse: bool = False, fault: str = "", pins: Sequence[str] = PINS
+) -> Version:
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="colours",
+            python_model=str(Path(__file__).with_name("colour_model.py")),
+            model_config={"reverse": reverse, "fault": fault},
+            signature=signature(),
+            pip_requirements=list(pins),
+        )
+    made = mlflow.register_model(f"models:/{logged.model_id}", name)
+    return resolve(mlflow.MlflowClient(), f"models:/{name}/{made.version}")

@@ -1,0 +1,122 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.training import figures, labelled_images, learning
+
+
+def ids(count: int, word: str = "") -> list[str]:
+    return [hashlib.sha256(f"{word}{number}".encode()).hexdigest() for number in range(count)]
+
+
+def test_about_a_fifth_is_held_out_of_a_large_label():
+    labels = dict.fromkeys(ids(5000), "cat")
+    assert 0.18 < len(labelled_images.held_out(labels)) / 5000 < 0.22
+
+
+def test_images_that_arrive_later_move_no_other():
+    before = {**dict.fromkeys(ids(60, "a"), "a"), **dict.fromkeys(ids(60, "b"), "b")}
+    after = {**before, **dict.fromkeys(ids(500, "later"), "a"), **dict.fromkeys(ids(9, "c"), "c")}
+    assert labelled_images.held_out(before) == labelled_images.held_out(after) & before.keys()
+
+
+def test_the_order_of_images_does_not_matter():
+    labels = dict.fromkeys(ids(100), "a") | dict.fromkeys(ids(100, "b"), "b")
+    assert labelled_images.held_out(labels) == labelled_images.held_out(
+        dict(reversed(labels.items()))
+    )
+
+
+@pytest.mark.parametrize("word", ["a", "b", "c", "d", "e", "f", "g", "h"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_small_label_stands_on_both_sides(word, count):
+    held_out = labelled_images.held_out(dict.fromkeys(ids(count, word), "small"))
+    assert 1 <= len(held_out) < count
+
+
+def test_the_split_does_not_follow_the_leading_digits_of_the_id():
+    low = sorted(ids(2000))[:400]
+    held_out = labelled_images.held_out(dict.fromkeys(ids(2000), "a"))
+    assert 40 < sum(image_id in held_out for image_id in low) < 120
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "no labelled images"),
+        (["rose", "rose"], "All images have the label 'rose'"),
+        (["rose", "rose", "tulip"], "Label 'tulip' has one photo"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_said_in_one_line_with_the_next_command(labels, words):
+    with pytest.raises(UserError, match=words) as raised:
+        labelled_images.require_classes(labels)
+    assert "-e ingest" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_plan_shows_every_image_once_an_epoch_and_never_one_alone():
+    rows = np.arange(33)
+    plan = list(learning.plan(rows, (2, 5), 16, 1.0, np.random.default_rng(0)))
+    assert [3, 4, 5] == [epoch for epoch, _ in plan]
+    for _, steps in plan:
+        assert [11, 11, 11] == [len(batch) for batch, _ in steps]
+        assert rows.tolist() == sorted(np.concatenate([batch for batch, _ in steps]).tolist())
+    rates = [rate for _, steps in plan for _, rate in steps]
+    assert max(rates) == 1.0
+    assert rates[0] < 1.0
+    assert rates[-1] < 0.2
+
+
+def test_the_head_learns_what_features_tell_and_starts_from_the_seed(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = np.arange(300) % 3
+    features = rng.normal(size=(300, 8)).astype(np.float32)
+    features[np.arange(300), targets] += 4
+    rows = np.arange(300)
+    data = learning.Examples(
+        tmp_path / "none", 1, targets, (), ("a", "b", "c"), rows[:240], rows[240:]
+    )
+    settings = learning.Settings(epochs=20, batch_size=32, learning_rate=1e-2, image_size=32)
+    curve = []
+    heads = [
+        learning.fit_head(features, data, settings, lambda *point: curve.append(point))
+        for _ in range(2)
+    ]
+    assert curve[19][2].accuracy > 0.95
+    assert curve[19][1].loss < curve[0][1].loss
+    np.testing.assert_array_equal(heads[0][0], heads[1][0])
+
+
+def test_flips_turn_left_to_right_and_change_nothing_else():
+    pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    many = np.repeat(pixels[:1], 100, axis=0)
+    turned = learning.flipped(many, np.random.default_rng(0))
+    as_is = [(image == pixels[0]).all() for image in turned]
+    other = [(image == pixels[0, :, ::-1]).all() for image in turned]
+    assert all(a != b for a, b in zip(as_is, other, strict=True))
+    assert 30 < sum(as_is) < 70
+
+
+@pytest.mark.parametrize("classes", [2, 20, 61, 1000])
+def test_a_confusion_figure_can_be_drawn_for_few_and_many_labels(classes, tmp_path):
+    truth = np.arange(classes)
+    counts = figures.confusion(truth, truth[::-1], classes)
+    labels = tuple(f"a label of some length {number}" for number in range(classes))
+    figures.confusion_figure(counts, labels).savefig(tmp_path / "figure.png")
+    assert classes == counts.sum()
+
+
+def test_the_surest_mistakes_come_first_and_right_answers_never():
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    truth = np.array([0, 0, 0, 1])
+    assert [2, 3, 1] == figures.surest_mistakes(probabilities, truth, 20).tolist()
+    assert [2] == figures.surest_mistakes(probabilities, truth, 1).tolist()
+
+
+def test_file_names_of_mistakes_hold_no_path():
+    assert "01_true---etc_said-b-b_0.50.png" == figures.file_name(1, "/.etc", "b b", 0.5).replace(
+        "-.", "--"
+    )
