@@ -9,19 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
-from mlproject.errors import MlprojectError, UserError, first_line
+from mlproject.errors import MlprojectError, UserError
 from mlproject.integrations.framework_process import OnTold
+from mlproject.integrations.outages import error_message, spark_error
 
-if TYPE_CHECKING:  # they import Spark, which not every verb needs
-    from pyspark.sql import SparkSession
-
+if TYPE_CHECKING:  # it imports Spark, which not every command needs
     from mlproject.ingestion.new_images import Done
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -52,52 +50,15 @@ def command(
         sys.exit(130)  # Source: POSIX shells, 128 + SIGINT
     except Exception as error:
         if isinstance(error, MlflowException):
-            print(f"{arguments.prog}: MLflow: {in_words(error)}", file=sys.stderr)
-        elif _spark_words(error) is not None:
-            print(f"{arguments.prog}: Spark stopped: {in_words(error)}", file=sys.stderr)
+            print(f"{arguments.prog}: MLflow: {error_message(error)}", file=sys.stderr)
+        elif spark_error(error) is not None:
+            print(f"{arguments.prog}: Spark stopped: {error_message(error)}", file=sys.stderr)
         elif isinstance(error, OSError) and error.errno in DISK:
-            print(f"{arguments.prog}: {in_words(error)}", file=sys.stderr)
+            print(f"{arguments.prog}: {error_message(error)}", file=sys.stderr)
         else:
             raise
         print("What was committed stands; run again when that is mended", file=sys.stderr)
         sys.exit(1)
-
-
-def in_words(error: Exception) -> str:
-    """What an error says in one line, which is never empty."""
-    return _spark_words(error) or first_line(error)
-
-
-def spark_ended(error: Exception) -> bool:
-    """Whether an error tells that Spark's JVM is gone, or about to go."""
-    text = _text(error)
-    if isinstance(error, Py4JJavaError) and text:
-        return "SparkContext was shut down" in text or "stopped SparkContext" in text
-    no_answer = text.startswith("An error occurred while calling") and "Trace:" not in text
-    cut_off = isinstance(error, Py4JError) and (no_answer or not text)
-    return cut_off or isinstance(error, ConnectionRefusedError | Py4JNetworkError)
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except (Py4JError, OSError):  # an error of Java asks the JVM for its words
-        return ""
-
-
-def _spark_words(error: Exception) -> str | None:
-    """The root cause that Spark tells of, such as a full disk; None for another error."""
-    if spark_ended(error):
-        return "its JVM ended, as one does that is stopped or out of memory (spark.driver.memory)"
-    if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
-        return None
-    lines = [line.strip() for line in _text(error).splitlines() if line.strip()] or [""]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    if "Python worker" in lines[0]:  # a traceback, whose last line is the error
-        return lines[-1]
-    if lines[0].startswith("An error occurred while calling"):  # what comes next is Java's
-        lines = [line.removeprefix(": ") for line in lines[1:]] or lines
-    return causes[-1] if causes else lines[0]
 
 
 def _be_quiet() -> None:
@@ -132,45 +93,12 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     try:
         yield stopped
     except Exception as error:
-        if stopped.is_set() and (isinstance(error, MlprojectError) or _spark_words(error)):
+        if stopped.is_set() and (isinstance(error, MlprojectError) or spark_error(error)):
             raise KeyboardInterrupt from error
         raise
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-
-
-class OpenSpark:
-    """The session of a verb, which starts when it is first asked for."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb, self._stack = verb, ExitStack()
-        self._spark: SparkSession | None = None
-        self.used_at = time.monotonic()
-
-    def __call__(self) -> "SparkSession":
-        """The session; a new one after it was closed."""
-        from mlproject.integrations.spark_session import session
-
-        self.used_at = time.monotonic()
-        if self._spark is None:
-            on_interrupt = signal.getsignal(signal.SIGINT)
-            self._spark = self._stack.enter_context(session(f"mlproject {self._verb}"))
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
-        return self._spark
-
-    def close(self) -> None:
-        """Ends it where it has started."""
-        self._spark = None
-        self._stack.close()
-
-    def end(self) -> None:
-        """Ends it with its JVM, which may have died."""
-        from mlproject.integrations.spark_session import end_jvm
-
-        self.close()
-        end_jvm()
 
 
 def listed(words: str) -> list[str]:

@@ -15,9 +15,9 @@ import pyarrow as pa
 from mlproject.errors import UserError
 from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
 from mlproject.integrations import mlflow_tracking, object_storage
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import compaction, location, tables
 from pipelines import (
-    OpenSpark,
     command,
     progress_of_bytes,
     say_wait,
@@ -104,7 +104,7 @@ def main(arguments: argparse.Namespace) -> None:
             _plan(arguments, location.locate(arguments.lake))
             return
         lake = location.locate_to_write(arguments.lake)
-        with stopped_by_signals() as stopped, closing(OpenSpark("ingest")) as spark:
+        with stopped_by_signals() as stopped, closing(LazySession("mlproject ingest")) as spark:
             if arguments.mode == "watch":
                 _watch(spark, arguments, lake, stopped)
                 return
@@ -124,7 +124,7 @@ def _plan(arguments: argparse.Namespace, lake: str) -> None:
 
 
 def _watch(
-    spark: OpenSpark, arguments: argparse.Namespace, lake: str, stopped: threading.Event
+    spark: LazySession, arguments: argparse.Namespace, lake: str, stopped: threading.Event
 ) -> None:
     """Looks again and again, until it is stopped; what is being committed then is."""
     looks, trouble = 0, ""
@@ -146,7 +146,7 @@ def _watch(
 
 
 def look(
-    spark: OpenSpark,
+    spark: LazySession,
     arguments: argparse.Namespace,
     lake: str,
     stopped: threading.Event,
@@ -215,7 +215,7 @@ def _settings(arguments: argparse.Namespace) -> new_images.Settings:
     )
 
 
-def _relabel(spark: OpenSpark, lake: str, given: pa.Table | None) -> tuple[int, str]:
+def _relabel(spark: LazySession, lake: str, given: pa.Table | None) -> tuple[int, str]:
     """Gives labels where that is wanted: how many rows got another, and what was of no row."""
     if given is None:
         return 0, ""
@@ -235,7 +235,7 @@ def _mark(
     return new_images.mark_missing(lake, listed), ""
 
 
-def _compact(spark: OpenSpark, lake: str, target_bytes: int) -> None:
+def _compact(spark: LazySession, lake: str, target_bytes: int) -> None:
     """Puts small files together; not in S3, where it would need to be alone (decision 8)."""
     for path in (f"{lake}/images", f"{lake}/files") if location.is_local(lake) else ():
         if compaction.pays(path, target_bytes):
@@ -243,7 +243,7 @@ def _compact(spark: OpenSpark, lake: str, target_bytes: int) -> None:
 
 
 def _clean(
-    spark: OpenSpark, arguments: argparse.Namespace, lake: str, listed: source_listing.Listing
+    spark: LazySession, arguments: argparse.Namespace, lake: str, listed: source_listing.Listing
 ) -> tuple[int, str]:
     """Cleans the source where that is wanted: how many files went, and why not all."""
     if arguments.clean_source == "keep" or not listed.files.num_rows:

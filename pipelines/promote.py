@@ -24,6 +24,7 @@ from mlproject.gates import approvals, checks, comparison, summary
 from mlproject.gates.checks import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 from mlproject.reporting import gate_page, html
 from mlproject.rollout import ledger, runs
@@ -32,7 +33,6 @@ from mlproject.versions import reference_results as golden
 from mlproject.versions import registry, version_files
 from mlproject.versions.registry import Version
 from pipelines import (
-    OpenSpark,
     add_json,
     command,
     print_table,
@@ -98,7 +98,7 @@ def main(arguments: argparse.Namespace) -> None:
             serving = None if arguments.gate == OFF else ledger.read(lake).serving(pointer)
             before = serving.version if serving else None
             mode = arguments.gate or (BLOCK if before else OFF)
-            spark = stack.enter_context(closing(OpenSpark("promote")))
+            spark = stack.enter_context(closing(LazySession("mlproject promote")))
             judged = checks.judge(
                 client,
                 lake,
@@ -145,7 +145,7 @@ class _Worker:
     """Does for the gates what needs sessions and processes."""
 
     def __init__(
-        self, client: MlflowClient, run: Run, lake: str, version: Version, spark: OpenSpark
+        self, client: MlflowClient, run: Run, lake: str, version: Version, spark: LazySession
     ) -> None:
         self.client, self.run, self.lake = client, run, lake
         self.version, self.spark = version, spark
@@ -199,7 +199,7 @@ def _page(
     before: Version | None,
     judged: Judged,
     outcome: str,
-    spark: OpenSpark,
+    spark: LazySession,
 ) -> gate_page.Facts:
     """What the gates found, with the changed images and pictures of some."""
     places, thumbnails = {}, {}

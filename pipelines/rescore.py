@@ -19,6 +19,8 @@ from pyspark.errors import PySparkException
 from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations import spark_session as sessions
+from mlproject.integrations.outages import error_message, spark_ended
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 from mlproject.rollout import ledger, reconciliation, runs
 from mlproject.rollout.ledger import SCORING, SUPERSEDED, Entry
@@ -29,16 +31,13 @@ from mlproject.versions import registry
 from mlproject.versions.registry import Version
 from mlproject.versions.version_files import Files
 from pipelines import (
-    OpenSpark,
     add_json,
     command,
-    in_words,
     listed,
     plan,
     progress,
     require_shares,
     say_wait,
-    spark_ended,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
@@ -87,7 +86,7 @@ def main(arguments: argparse.Namespace) -> None:
     with (
         mlflow_tracking.run("rescore", vars(arguments)) as run,
         stopped_by_signals() as stopped,
-        closing(OpenSpark("rescore")) as spark,
+        closing(LazySession("mlproject rescore")) as spark,
     ):
         lake = location.locate_to_write(arguments.lake)
         wanted = listed(arguments.pointers)
@@ -128,7 +127,7 @@ class Worker:
         arguments: argparse.Namespace,
         client: MlflowClient,
         run: Run,
-        spark: OpenSpark,
+        spark: LazySession,
         stopped: threading.Event,
     ) -> None:
         self.arguments, self.client, self.run = arguments, client, run
@@ -160,7 +159,7 @@ class Worker:
                 if spark_ended(error):  # the next pointer starts another
                     self.spark.end()
                 if len(pointers) > 1:
-                    words = in_words(error).removeprefix(f"{pointer}: ")
+                    words = error_message(error).removeprefix(f"{pointer}: ")
                     print(f"{pointer}: {words}", file=sys.stderr, flush=True)
                 continue
             self.done.append(followed)

@@ -23,6 +23,8 @@ from mlflow.exceptions import MlflowException
 
 from mlproject.errors import RefusedError, UserError
 from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.outages import error_message, spark_ended
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 from mlproject.rollout import ledger, planning, runs
 from mlproject.rollout.ledger import SCORING, SERVING
@@ -30,14 +32,11 @@ from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, Plan
 from mlproject.versions.registry import Version
 from mlproject.watch import webhook_listener, webhook_registration
 from pipelines import (
-    OpenSpark,
     command,
-    in_words,
     ingest,
     listed,
     rescore,
     say_wait,
-    spark_ended,
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
@@ -131,7 +130,7 @@ class _Watch:
         # Pointer and version -> failed tries, and when the next may be.
         self.tries: dict[tuple[str, Version | None], tuple[int, float]] = {}
         self.more = False  # whether the last look left something to score, for time
-        self.spark = OpenSpark("watch")
+        self.spark = LazySession("mlproject watch")
         words = ["--source", arguments.source, "--lake", lake]
         self.ingest = ingest.parser().parse_args(words) if arguments.source else None
 
@@ -146,7 +145,7 @@ class _Watch:
                 self._tell_health(plans)
             except FAULTS as error:
                 self.failed += 1
-                words = in_words(error)
+                words = error_message(error)
                 if self.stopped.is_set():  # Spark may have been stopped too, in any of its steps
                     words = f"stopped amid its work, which the next watch does ({words})"
                 self._say_once("", words)
@@ -195,7 +194,7 @@ class _Watch:
         except FAULTS as error:
             if self.stopped.is_set() or spark_ended(error):
                 raise
-            self._put_off(SOURCE, options.source, in_words(error))
+            self._put_off(SOURCE, options.source, error_message(error))
             return
         self.tries.pop(SOURCE, None)
         self._say_once(options.source, "")
@@ -216,7 +215,7 @@ class _Watch:
         if plan.action == REFUSED and isinstance(faults[0], RefusedError):
             self.tries.pop(_tried(plan), None)
             return  # as was known: it was followed for the version that readers see
-        words = in_words(faults[0]).removeprefix(f"{plan.pointer}: ")
+        words = error_message(faults[0]).removeprefix(f"{plan.pointer}: ")
         self._put_off(_tried(plan), plan.pointer, words)
         self._mend()
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
-from pipelines import in_words
+from mlproject.integrations.outages import error_message
 
 TELL = """
 from pipelines import progress
@@ -58,11 +58,11 @@ class DeadJvmError(Py4JJavaError):
     ],
 )
 def test_the_end_of_sparks_jvm_is_told_as_such(error):
-    assert in_words(error).startswith("its JVM ended")
+    assert error_message(error).startswith("its JVM ended")
 
 
 @pytest.mark.parametrize(
     "words", ["no such method\nTrace:\nat java", "X does not exist in the JVM"]
 )
 def test_another_error_of_py4j_is_told_in_its_own_words(words):
-    assert words.splitlines()[0] == in_words(Py4JError(words))
+    assert words.splitlines()[0] == error_message(Py4JError(words))

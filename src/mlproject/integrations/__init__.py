@@ -10,6 +10,7 @@ __all__ = [
     "local_files",
     "mlflow_tracking",
     "object_storage",
+    "outages",
     "s3",
     "spark_session",
 ]

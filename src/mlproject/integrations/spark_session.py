@@ -5,9 +5,12 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,35 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     finally:
         _stop(started)
         shutil.rmtree(log.parent, ignore_errors=True)
+
+
+class LazySession:
+    """A Spark session that starts at its first use: a command with nothing to do starts none."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._stack = name, contextlib.ExitStack()
+        self._spark: SparkSession | None = None
+        self.used_at = time.monotonic()
+
+    def __call__(self) -> SparkSession:
+        """The session; a new one after `close` or `end`."""
+        self.used_at = time.monotonic()
+        if self._spark is None:
+            on_interrupt = signal.getsignal(signal.SIGINT)
+            self._spark = self._stack.enter_context(session(self._name))
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
+        return self._spark
+
+    def close(self) -> None:
+        """Ends the session, if it has started."""
+        self._spark = None
+        self._stack.close()
+
+    def end(self) -> None:
+        """Ends the session and its JVM, which may have died."""
+        self.close()
+        end_jvm()
 
 
 def kind() -> str:

@@ -14,7 +14,7 @@ from mlproject.lake.location import IMAGE_ID
 from mlproject.lake.tables import instant, quoted
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, Entry, Page
 from mlproject.scoring.coverage import is_of
-from mlproject.versions.registry import Version
+from mlproject.versions.version import Version
 
 ID_CHARACTERS = 10  # of a model id, where it tells two models of one name apart
 

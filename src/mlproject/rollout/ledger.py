@@ -21,7 +21,7 @@ from mlproject.errors import UserError
 from mlproject.lake import tables
 from mlproject.lake.location import SCHEMAS, Snapshot
 from mlproject.scoring.coverage import Covered
-from mlproject.versions.registry import Version
+from mlproject.versions.version import Version
 
 SCORING, SERVING, SUPERSEDED, FAILED = "scoring", "serving", "superseded", "failed"
 STATES = (SCORING, SERVING, SUPERSEDED, FAILED)

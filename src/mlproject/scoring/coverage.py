@@ -6,7 +6,7 @@ from mlproject.inference.errors import CHANGED, GONE
 from mlproject.lake import tables
 from mlproject.lake.location import Snapshot, no_table
 from mlproject.lake.tables import quoted
-from mlproject.versions.registry import Version
+from mlproject.versions.version import Version
 
 NO_BYTES = (GONE, CHANGED)  # errors that are no version's: what was there is there no more
 

@@ -9,6 +9,7 @@ __all__ = [
     "reference_results",
     "registration",
     "registry",
+    "version",
     "version_files",
     "weights",
 ]

@@ -3,41 +3,17 @@
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import UserError, first_line
+from mlproject.versions.version import Version as Version  # noqa: PLC0414 - it belongs here
 
 STAGES = ("None", "Staging", "Production", "Archived")  # Source: MLflow, model_version_stages
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))")
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One registered model version: what a pointer stood for when it was read."""
-
-    name: str
-    """Name of the registered model."""
-    version: int
-    """Number of the version, from 1. A model made again after deletion begins at 1 anew."""
-    model_id: str
-    """MLflow's id of the logged model: told apart where name and number are not."""
-    pointer: str | None
-    """The alias or stage that was resolved, as a URI; None for a version named by number."""
-
-    @property
-    def loaded_from(self) -> str:
-        """What is loaded: by id where MLflow gives one, which no other model ever has."""
-        return f"models:/{self.model_id}" if self.model_id.startswith("m-") else self.uri
-
-    @property
-    def uri(self) -> str:
-        """The version itself, by number: what is recorded."""
-        return f"models:/{self.name}/{self.version}"
 
 
 def resolve(client: MlflowClient, uri: str) -> Version:
