@@ -21,7 +21,8 @@ from mlflow.exceptions import MlflowException
 
 from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
 from mlproject.gates import approvals, checks, comparison, summary
-from mlproject.gates.checks import BLOCK, OFF, REFUSED, WARN, Judged, Limits, Work
+from mlproject.gates.checks import BLOCK, OFF, WARN, GateResults, VersionRunner
+from mlproject.gates.verdicts import REFUSED, Limits
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
 from mlproject.integrations.spark_session import LazySession
@@ -29,8 +30,7 @@ from mlproject.lake import location
 from mlproject.reporting import gate_page, html
 from mlproject.rollout import ledger, runs
 from mlproject.scoring import scorer
-from mlproject.versions import reference_results as golden
-from mlproject.versions import registry, version_files
+from mlproject.versions import reference_results, registry, version_files
 from mlproject.versions.registry import Version
 from pipelines import (
     add_json,
@@ -45,7 +45,7 @@ from pipelines import (
 from pipelines import parser as new_parser
 from pipelines.score import files_of
 
-GOLDEN_S = 600  # seconds in which a version must load and answer the golden images
+REFERENCE_S = 600  # seconds in which a version must load and score the reference images
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,27 +99,27 @@ def main(arguments: argparse.Namespace) -> None:
             before = serving.version if serving else None
             mode = arguments.gate or (BLOCK if before else OFF)
             spark = stack.enter_context(closing(LazySession("mlproject promote")))
-            judged = checks.judge(
+            results = checks.check_version(
                 client,
                 lake,
                 version,
                 before,
-                _Worker(client, run, lake, version, spark).work(),
+                _Worker(client, run, lake, version, spark).runner(),
                 limits=limits,
                 mode=mode,
                 approved=arguments.approve == "true",
             )
-            outcome = judged.outcome(mode)
+            outcome = results.outcome(mode)
             named = {"mlproject.pointer": pointer, **runs.named(version)}
             mlflow.set_tags({**named, "mlproject.gate": outcome})
             if mode != OFF:
-                _log(_page(pointer, version, before, judged, outcome, spark))
+                _log(_page(pointer, version, before, results, outcome, spark))
         stands = _named(client, pointer)
         if outcome != REFUSED and arguments.dry_run == "false":
-            _move(client, run, version, judged, arguments)
-        _tell(arguments, pointer, stands, version, judged, outcome)
+            _move(client, run, version, results, arguments)
+        _tell(arguments, pointer, stands, version, results, outcome)
         if outcome == REFUSED:
-            names = ", ".join(verdict.gate for verdict in judged.refused)
+            names = ", ".join(verdict.gate for verdict in results.refused)
             raise RefusedError(f"{pointer} stays on {stands}: {version.uri} is refused by {names}")
 
 
@@ -150,28 +150,28 @@ class _Worker:
         self.client, self.run, self.lake = client, run, lake
         self.version, self.spark = version, spark
 
-    def work(self) -> Work:
-        """As the gates ask for it."""
-        return Work(self.golden, self.score)
+    def runner(self) -> VersionRunner:
+        """How the gates run a version."""
+        return VersionRunner(self.reference_fault, self.score)
 
-    def golden(self, version: Version) -> str:
-        """What is wrong with a version's answers to the golden images, in words."""
+    def reference_fault(self, version: Version) -> str:
+        """What is wrong with a version's results on the reference images; "" = nothing."""
         found = self.client.get_model_version(version.name, str(version.version))
         framework = found.tags.get("framework", "")
         try:
             # A process of its own: what a version imports, or breaks, stays in it.
-            with process(framework, timeout_s=GOLDEN_S) as call:
-                return call(golden.fault, version.loaded_from)
+            with process(framework, timeout_s=REFERENCE_S) as call:
+                return call(reference_results.fault, version.loaded_from)
         except (MlprojectError, MlflowException) as error:
             return first_line(error)
 
     def score(self, version: Version, image_ids: Sequence[str]) -> None:
         """Scores images with a version; the rows stay, whatever the gates say."""
-        judged = version == self.version
+        candidate = version == self.version
         # Not `files_of`, which notes the digest of a version that may not be promoted.
-        files = version_files.read(version) if judged else files_of(self.client, version)
+        files = version_files.read(version) if candidate else files_of(self.client, version)
         lake, run_id = location.locate_to_write(self.lake), self.run.info.run_id
-        if judged:  # the run tells of one version
+        if candidate:  # the run tells of one version
             runs.describe(self.client, run_id, version, files, spark_session.kind())
         with (
             stopped_by_signals() as stopped,
@@ -189,7 +189,7 @@ class _Worker:
             )
             if stopped.is_set():
                 raise KeyboardInterrupt
-        if judged:
+        if candidate:
             runs.log(self.client, run_id, scored)
 
 
@@ -197,31 +197,34 @@ def _page(
     pointer: str,
     version: Version,
     before: Version | None,
-    judged: Judged,
+    results: GateResults,
     outcome: str,
     spark: LazySession,
-) -> gate_page.Facts:
+) -> gate_page.GatePage:
     """What the gates found, with the changed images and pictures of some."""
-    places, thumbnails = {}, {}
-    if judged.difference and judged.difference.changes and judged.images:
-        ids = [change.image.image_id for change in judged.difference.changes]
-        lake = judged.images.path.removesuffix("/images")
-        places = comparison.places(lake, ids, judged.images)
-        shown = [change.image.image_id for change in gate_page.shown(judged.difference)]
-        chosen = {image_id: places[image_id] for image_id in shown if image_id in places}
-        thumbnails = html.pictures(judged.images.read(spark()), chosen)
+    paths, thumbnails = {}, {}
+    difference, images = results.comparison.difference, results.comparison.images
+    if difference and difference.changes and images:
+        ids = [change.image.image_id for change in difference.changes]
+        paths = comparison.image_paths(images.path.removesuffix("/images"), ids, images)
+        shown = [change.image.image_id for change in gate_page.shown_changes(difference)]
+        chosen = {image_id: paths[image_id] for image_id in shown if image_id in paths}
+        thumbnails = html.pictures(images.read(spark()), chosen)
     made_at = time.time_ns() // 1000
-    return gate_page.Facts(pointer, version, before, outcome, judged, places, thumbnails, made_at)
+    return gate_page.GatePage(
+        pointer, version, before, outcome, results, paths, thumbnails, made_at
+    )
 
 
-def _log(page: gate_page.Facts) -> None:
+def _log(page: gate_page.GatePage) -> None:
     """Logs the page, the changed images as a table, and the figures, to the active run."""
-    judged = page.judged
+    results = page.results
     mlflow.log_text(gate_page.render(page), runs.GATES)
-    if judged.difference is not None:
-        changed = summary.changed(judged.difference, page.places)
+    difference = results.comparison.difference
+    if difference is not None:
+        changed = summary.changed_images(difference, page.paths)
         mlflow.log_table(changed, "changed.json")
-    mlflow.log_metrics(summary.figures(judged))
+    mlflow.log_metrics(summary.metrics(results))
 
 
 def _named(client: MlflowClient, pointer: str) -> str:
@@ -236,11 +239,11 @@ def _move(
     client: MlflowClient,
     run: Run,
     version: Version,
-    judged: Judged,
+    results: GateResults,
     arguments: argparse.Namespace,
 ) -> None:
     """Moves the pointer, with the digest and the approval noted on the version first."""
-    files = judged.files
+    files = results.files
     if files is None:
         raise ValueError("a version without files passed the gates")
     version_files.require_unchanged(client, version, files)
@@ -255,18 +258,18 @@ def _tell(
     pointer: str,
     named: str,
     version: Version,
-    judged: Judged,
+    results: GateResults,
     outcome: str,
 ) -> None:
     """Tells what the gates said and what was moved: tables and words, or JSON."""
     moved = outcome != REFUSED and arguments.dry_run == "false"
     if arguments.json == "true":
         facts = {"pointer": pointer, "before": named, "version": version.uri, "moved": moved}
-        facts |= {"gate": outcome, **summary.facts(judged)}
+        facts |= {"gate": outcome, **summary.json_values(results)}
         print(json.dumps(facts, indent=2))
         return
     if outcome != OFF:
-        for columns, rows in summary.tables(judged):
+        for columns, rows in summary.tables(results):
             print_table(columns, rows)
             print()
     if outcome != REFUSED:

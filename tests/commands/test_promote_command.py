@@ -76,7 +76,7 @@ def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client, 
     assert (first.uri, set()) == (named(client, first), tags(client, second))
     said = capsys.readouterr().out
     assert all(len(line) <= 100 for line in said.splitlines())
-    assert "50.0 % of all images lost" in said
+    assert "accuracy on all images drops by 50.0 %" in said
     logged = last_run()
     assert ("FAILED", "refused", second.uri) == (
         logged.info.status,
@@ -148,7 +148,7 @@ def test_without_a_lake_it_moves_as_ever_and_is_not_asked_anything(
 def test_a_first_version_is_judged_where_it_is_asked_for(versions, client, tmp_path, capsys):
     first, _ = versions
     run(str(tmp_path / "none"), first, "--gate", "block")
-    assert "14 images answered" in capsys.readouterr().out
+    assert "all reference images give the expected results" in capsys.readouterr().out
     assert "passed" == last_run().data.tags["mlproject.gate"]
 
 
@@ -160,7 +160,7 @@ def test_an_approval_says_who_and_when_and_of_which_files(versions, client, tmp_
     run(str(tmp_path), second, "--require_approval", "true", "--approve", "true")
     assert second.uri == named(client, second)
     found = client.get_model_version(second.name, str(second.version)).tags
-    assert {approvals.BY, approvals.AT, approvals.OF} <= set(found)
+    assert {approvals.BY, approvals.AT, approvals.FILES} <= set(found)
     assert last_run().data.tags["mlflow.user"] == found[approvals.BY]
     run(str(tmp_path), second, "--alias", "other", "--require_approval", "true")
 
@@ -197,7 +197,9 @@ def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, clie
     [refusal] = [line for line in lines if line.startswith("mlproject promote: ")]
     assert [refusal] == [line for line in lines if len(line) > 100]
     gates = [line.split()[:2] for line in lines[1:8]]
-    assert ["files", "requirements", "golden", "sample"] == [gate for gate, _ in gates[:4]]
+    assert ["files", "requirements", "reference_images", "sample"] == [
+        gate for gate, _ in gates[:4]
+    ]
     assert ["accuracy", "refused"] in gates
     assert refusal.endswith(f"stays on {first.uri}: {second.uri} is refused by accuracy")
     assert first.uri == named(client, first)

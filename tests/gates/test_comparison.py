@@ -10,12 +10,16 @@ NEW = Version("photos", 2, "m-new", None)
 
 
 def choose(lake, count):
-    return comparison.choose(lake, count, coverage.newest_images(lake))
+    return comparison.sample_images(lake, count, coverage.newest_images(lake))
 
 
 def compared(lake, count=100):
     chosen = choose(lake, count)
-    return chosen, comparison.answers(lake, NEW, chosen), comparison.answers(lake, OLD, chosen)
+    return (
+        chosen,
+        comparison.read_predictions(lake, NEW, chosen),
+        comparison.read_predictions(lake, OLD, chosen),
+    )
 
 
 def test_the_sample_is_the_smallest_image_ids_without_those_that_cannot_be_read(lake):
@@ -29,7 +33,7 @@ def test_the_sample_is_the_smallest_image_ids_without_those_that_cannot_be_read(
     assert found == choose(lake, 7)
 
 
-def test_labelled_images_come_beside_a_sample_that_has_few_of_them(lake):
+def test_labelled_images_are_added_to_a_sample_with_few_labels(lake):
     labelled = add_images(lake, range(3), label="red")
     ids = labelled + add_images(lake, range(3, 43))
     found = choose(lake, 5)
@@ -37,45 +41,45 @@ def test_labelled_images_come_beside_a_sample_that_has_few_of_them(lake):
     assert sorted(ids)[:5] == [image.image_id for image in found if image.sampled]
 
 
-def test_labels_everywhere_make_one_sample_of_both(lake):
+def test_where_every_image_has_a_label_the_sample_is_the_labelled_images(lake):
     add_images(lake, range(40), label="red")
     assert 5 == len(choose(lake, 5))
 
 
-def test_files_with_the_same_bytes_and_different_labels_have_none(lake):
+def test_files_with_the_same_bytes_and_different_labels_have_no_label(lake):
     add_images(lake, [0], label="red")
     add_images(lake, [0], label="green", path="/p")
     (found,) = choose(lake, 5)
     assert found.label is None
 
 
-def test_accuracy_is_told_for_both_on_the_images_that_both_have_answered(lake):
+def test_accuracy_is_measured_on_the_images_with_predictions_of_both_versions(lake):
     red = add_images(lake, range(2), label="red")
     green = add_images(lake, range(2, 5), label="green")
     say(lake, OLD, [*red, green[1]], label="red")
     say(lake, OLD, green[:1], label="green")
     say(lake, NEW, [red[1], *green], label="green")
     found = comparison.accuracy(*compared(lake))
-    told = {right.label: (right.images, right.right, right.before) for right in found.labels}
-    assert {"red": (1, 0, 1), "green": (2, 2, 1)} == told
-    assert (3, 2, 2) == (found.total.images, found.total.right, found.total.before)
+    rows = {row.label: (row.images, row.correct, row.correct_before) for row in found.labels}
+    assert {"red": (1, 0, 1), "green": (2, 2, 1)} == rows
+    assert (3, 2, 2) == (found.total.images, found.total.correct, found.total.correct_before)
     assert 0.0 == found.total.drop
-    assert ["red", "green"] == [right.label for right in found.labels]  # what lost most first
+    assert ["red", "green"] == [row.label for row in found.labels]  # the largest drop first
 
 
-def test_an_error_is_a_wrong_answer_and_a_change(lake):
+def test_an_error_is_an_incorrect_prediction_and_a_change(lake):
     ids = add_images(lake, range(2), label="red")
     say(lake, OLD, ids, label="red")
     say(lake, NEW, ids[:1], label="red")
     say(lake, NEW, ids[1:], error="undecodable")
     chosen, after, before = compared(lake)
-    assert 1 == comparison.accuracy(chosen, after, before).total.right
+    assert 1 == comparison.accuracy(chosen, after, before).total.correct
     found = comparison.difference(chosen, after, before)
-    assert (("red", "error: undecodable", 1),) == found.flows
+    assert (("red", "error: undecodable", 1),) == found.transitions
     assert (0.5, 0.9) == (found.share, pytest.approx(found.score_before))
 
 
-def test_an_image_whose_file_is_gone_is_no_fault_of_the_version(lake):
+def test_an_image_whose_file_is_gone_does_not_count(lake):
     ids = add_images(lake, range(2), label="red")
     say(lake, OLD, ids, label="red")
     say(lake, NEW, ids[:1], label="red")
@@ -85,16 +89,16 @@ def test_an_image_whose_file_is_gone_is_no_fault_of_the_version(lake):
     assert 1 == comparison.difference(chosen, after, before).images
 
 
-def test_a_label_that_no_version_knows_does_not_count_and_is_told(lake):
+def test_a_label_that_no_version_predicts_does_not_count_and_is_listed(lake):
     ids = add_images(lake, [0], label="red") + add_images(lake, [1, 2], label="2024-05")
     for version in (OLD, NEW):
         say(lake, version, ids, label="red")
     found = comparison.accuracy(*compared(lake))
-    assert (1, 1) == (found.total.images, found.total.right)
+    assert (1, 1) == (found.total.images, found.total.correct)
     assert {"2024-05": 2} == found.unknown
 
 
-def test_a_label_that_only_the_version_before_knows_is_lost(lake):
+def test_a_label_that_only_the_serving_version_predicts_counts_as_a_drop(lake):
     ids = add_images(lake, [0], label="red") + add_images(lake, [1], label="green")
     say(lake, OLD, ids[:1], label="red")
     say(lake, OLD, ids[1:], label="green")
@@ -102,7 +106,7 @@ def test_a_label_that_only_the_version_before_knows_is_lost(lake):
     assert 0.5 == comparison.accuracy(*compared(lake)).total.drop
 
 
-def test_changes_come_with_both_answers_and_the_surest_first(lake):
+def test_changes_hold_both_predictions_and_the_highest_scores_come_first(lake):
     ids = add_images(lake, range(3))
     say(lake, OLD, ids, label="red")
     say(lake, NEW, ids[:1], label="green", score=0.5)
@@ -114,18 +118,18 @@ def test_changes_come_with_both_answers_and_the_surest_first(lake):
         (change.before.label, change.before.score, change.after.label, change.after.score)
         for change in found.changes
     ]
-    assert (3, (("red", "green", 2),)) == (found.images, found.flows)
+    assert (3, (("red", "green", 2),)) == (found.images, found.transitions)
     assert (0.9, 0.7, 0.2) == pytest.approx((found.score_before, found.score, found.score_moved))
 
 
-def test_more_images_than_one_query_takes_are_asked_in_several(lake, monkeypatch):
-    monkeypatch.setattr(comparison, "ASKED", 3)
+def test_more_images_than_one_query_takes_are_read_by_several(lake, monkeypatch):
+    monkeypatch.setattr(comparison, "IDS_PER_QUERY", 3)
     ids = add_images(lake, range(10))
     say(lake, NEW, ids, label="red")
     chosen = choose(lake, 10)
-    assert set(ids) == set(comparison.answers(lake, NEW, chosen))
-    places = comparison.places(lake, ids, coverage.newest_images(lake))
-    assert "/photos/004.jpg" == places[ids[4]][0]
+    assert set(ids) == set(comparison.read_predictions(lake, NEW, chosen))
+    paths = comparison.image_paths(lake, ids, coverage.newest_images(lake))
+    assert "/photos/004.jpg" == paths[ids[4]][0]
 
 
 def test_without_images_there_is_nothing_to_measure(lake):

@@ -1,41 +1,54 @@
-"""Approvals: tags of a version that say who looked at it, when, and at which files."""
+"""Approvals: tags of a version that name who approved it, when, and with which files."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 
 from mlproject.versions.registry import Version
 
 BY, AT = "mlproject.approved_by", "mlproject.approved_at"
-# What was approved: a version that was made again under its number, or whose files were changed,
-# is another.
-OF = "mlproject.approved_files"
+# The approved model id and digest: an approval ends when the version is made again under its
+# number, or its files change.
+FILES = "mlproject.approved_files"
 
 
-def approve(client: MlflowClient, version: Version, digest: str, who: str) -> None:
-    """Notes on a version that somebody has approved it.
+class Approval(NamedTuple):
+    """Whether a version may be promoted.
+
+    Attributes:
+        approved: Whether somebody approved it with the files that it has now.
+        reason: Who approved it and when, or what is missing, as text.
+    """
+
+    approved: bool
+    reason: str
+
+
+def approve(client: MlflowClient, version: Version, digest: str, user: str) -> None:
+    """Sets the tags of an approval on a version.
 
     Args:
         client: The registry.
         version: The version.
-        digest: Of its files, as `version_files.read` gives it.
-        who: The name of the person.
+        digest: The digest of its files, as `version_files.read` gives it.
+        user: The name of the person who approves.
     """
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    for key, value in {BY: who, AT: at, OF: _of(version, digest)}.items():
+    for key, value in {BY: user, AT: at, FILES: _approved_files(version, digest)}.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)
 
 
-def approval(client: MlflowClient, version: Version, digest: str) -> tuple[bool, str]:
-    """Whether a version with these files is approved, and by whom, or what is missing, in words."""
+def read_approval(client: MlflowClient, version: Version, digest: str) -> Approval:
+    """The approval of a version whose files have this digest."""
     tags = client.get_model_version(version.name, str(version.version)).tags
     if not tags.get(BY) or not tags.get(AT):
-        return False, "nobody has approved it (-P approve=true)"
-    words = f"by {tags[BY]}, {tags[AT]}"
-    if tags.get(OF) != _of(version, digest):
-        return False, f"{words}, but not with these files (-P approve=true)"
-    return True, words
+        return Approval(False, "not approved (approve it with -P approve=true)")
+    reason = f"by {tags[BY]}, {tags[AT]}"
+    if tags.get(FILES) != _approved_files(version, digest):
+        return Approval(False, f"{reason}, with other files (approve it with -P approve=true)")
+    return Approval(True, reason)
 
 
-def _of(version: Version, digest: str) -> str:
+def _approved_files(version: Version, digest: str) -> str:
     return f"{version.model_id} {digest}"

@@ -1,42 +1,42 @@
-"""What the gates found, as figures, as tables, and as facts for JSON."""
+"""The results of the gates as metrics, as tables to print, and as values for JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from mlproject.gates.checks import Judged, percent
-from mlproject.gates.comparison import Accuracy, Difference, Right
+from mlproject.gates.checks import GateResults
+from mlproject.gates.comparison import Accuracy, Difference, LabelAccuracy
+from mlproject.gates.verdicts import percent
 
-ROWS = 10  # labels, and pairs of labels, that are printed; the page tells more
+ROWS = 10  # labels, and pairs of labels, that are printed; the page shows more
 
 Table = tuple[Sequence[str], list[Sequence[object]]]
 
 
-def changed(
-    difference: Difference, places: Mapping[str, tuple[str, int]]
+def changed_images(
+    difference: Difference, paths: Mapping[str, tuple[str, int]]
 ) -> dict[str, list[object]]:
-    """The changed images, all of them, as columns; `places` as `comparing.places` gives them."""
+    """All changed images as columns; `paths` as `comparison.image_paths` gives them."""
     names = ("image_id", "path", "label", "before", "score_before", "after", "score_after")
     columns: dict[str, list[object]] = {name: [] for name in names}
     for change in difference.changes:
         image, before, after = change.image, change.before, change.after
-        path = places[image.image_id][0] if image.image_id in places else None
-        row = (image.image_id, path, image.label, before.words, before.score)
-        for column, value in zip(columns.values(), (*row, after.words, after.score), strict=True):
+        path = paths[image.image_id][0] if image.image_id in paths else None
+        row = (image.image_id, path, image.label, before.text, before.score)
+        for column, value in zip(columns.values(), (*row, after.text, after.score), strict=True):
             column.append(value)
     return columns
 
 
-def figures(judged: Judged) -> dict[str, float]:
-    """What was measured, as metrics of a run."""
+def metrics(results: GateResults) -> dict[str, float]:
+    """What was measured, as metrics of an MLflow run."""
     found: dict[str, float | None] = {}
-    total = judged.accuracy.total if judged.accuracy else None
+    accuracy, difference = results.comparison.accuracy, results.comparison.difference
+    total = accuracy.total if accuracy else None
     if total:
         found |= {"labelled_images": total.images, "accuracy": total.accuracy}
         found |= {"accuracy_before": total.accuracy_before}
-        if total.before is not None:
+        if total.correct_before is not None:
             found |= {"accuracy_drop": total.drop}
-    difference = judged.difference
     if difference:
         found |= {"compared_images": difference.images, "changed": len(difference.changes)}
         found |= {"changed_share": difference.share, "mean_score": difference.score}
@@ -45,56 +45,64 @@ def figures(judged: Judged) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def tables(judged: Judged) -> Iterator[Table]:
-    """Column names and rows, for people: the gates, the labels that lost most, what changed."""
+def tables(results: GateResults) -> Iterator[Table]:
+    """Column names and rows to print: the gates, the largest drops of labels, the changes."""
     rows: list[Sequence[object]] = [
-        (verdict.gate, verdict.state, verdict.found, verdict.limit) for verdict in judged.verdicts
+        (verdict.gate, verdict.state, verdict.found, verdict.limit) for verdict in results.verdicts
     ]
     yield ("gate", "verdict", "found", "limit"), rows
-    accuracy, difference = judged.accuracy, judged.difference
+    accuracy, difference = results.comparison.accuracy, results.comparison.difference
     if accuracy and accuracy.labels:
-        rows = [_row(right) for right in accuracy.labels[:ROWS]]
-        yield ("label", "images ", "right before ", "right ", "lost "), rows
+        rows = [_row(found) for found in accuracy.labels[:ROWS]]
+        yield ("label", "images ", "accuracy before ", "accuracy ", "drop "), rows
     if difference and difference.changes:
-        rows = list(difference.flows[:ROWS])
-        yield ("said before", "would say", "images "), rows
+        rows = list(difference.transitions[:ROWS])
+        yield ("label before", "label after", "images "), rows
 
 
-def facts(judged: Judged) -> dict[str, Any]:
-    """All of it as words and numbers that JSON can hold."""
-    accuracy, difference = judged.accuracy, judged.difference
+def json_values(results: GateResults) -> dict[str, Any]:
+    """The verdicts and what was measured, as values that JSON can hold."""
+    accuracy, difference = results.comparison.accuracy, results.comparison.difference
     return {
         "gates": [
-            {"gate": said.gate, "verdict": said.state, "found": said.found, "limit": said.limit}
-            for said in judged.verdicts
+            {"gate": found.gate, "verdict": found.state, "found": found.found, "limit": found.limit}
+            for found in results.verdicts
         ],
         "accuracy": _accuracy(accuracy) if accuracy else None,
         "changes": _changes(difference) if difference else None,
     }
 
 
-def _row(right: Right) -> Sequence[object]:
-    before = "" if right.accuracy_before is None else percent(right.accuracy_before)
-    lost = percent(right.drop) if right.before is not None else ""
-    return right.label, right.images, before, percent(right.accuracy), lost
+def _row(found: LabelAccuracy) -> Sequence[object]:
+    before = "" if found.accuracy_before is None else percent(found.accuracy_before)
+    drop = percent(found.drop) if found.correct_before is not None else ""
+    return found.label, found.images, before, percent(found.accuracy), drop
 
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     return {
-        "total": _right(accuracy.total) if accuracy.total else None,
-        "labels": [_right(right) for right in accuracy.labels],
+        "total": _label_accuracy(accuracy.total) if accuracy.total else None,
+        "labels": [_label_accuracy(found) for found in accuracy.labels],
         "unknown": dict(accuracy.unknown),
     }
 
 
-def _right(right: Right) -> dict[str, Any]:
-    found = asdict(right) | {"accuracy": right.accuracy, "drop": right.drop}
-    return found | {"accuracy_before": right.accuracy_before}
+def _label_accuracy(found: LabelAccuracy) -> dict[str, Any]:
+    return {
+        "label": found.label,
+        "images": found.images,
+        "right": found.correct,
+        "before": found.correct_before,
+        "accuracy": found.accuracy,
+        "drop": found.drop,
+        "accuracy_before": found.accuracy_before,
+    }
 
 
 def _changes(difference: Difference) -> dict[str, Any]:
     flows = [
-        {"before": then, "after": now, "images": count} for then, now, count in difference.flows
+        {"before": before, "after": after, "images": count}
+        for before, after, count in difference.transitions
     ]
     return {
         "images": difference.images,
