@@ -87,7 +87,7 @@ def _row(page: Page, found: Period) -> list[str]:
         _clock(found.until) if found.until else "now",
         lasted(seconds(found)),
         # The first release counted nothing.
-        f"{covered.answered:,} of {covered.images:,}\n{coverage}" if covered else coverage,
+        f"{covered.predicted:,} of {covered.images:,}\n{coverage}" if covered else coverage,
         f"{covered.errors:,}" if covered else "",
     ]
 
@@ -156,7 +156,7 @@ def _period_facts(found: Period) -> dict[str, Any]:
         "seconds": seconds(found),
         "coverage": last.coverage,
         "images": covered.images if covered else None,
-        "answered": covered.answered if covered else None,
+        "answered": covered.predicted if covered else None,
         "errors": covered.errors if covered else None,
         "images_version": covered.images_version if covered else None,
         "why": (found.began if last.state == ledger.SERVING else last).reason,

@@ -76,7 +76,7 @@ def _row(plan: Plan) -> list[object]:
     if plan.target is None:
         return [plan.pointer, "nothing", seen, "", "", "", "", ""]
     covered = plan.target.covered
-    counts = (covered.images, covered.answered, covered.missing)
+    counts = (covered.images, covered.predicted, covered.missing)
     return [
         plan.pointer,
         plan.target.version.version,
@@ -126,9 +126,9 @@ def _version(found: Missing | None) -> dict[str, Any] | None:
         "uri": found.version.uri,
         "model_id": found.version.model_id,
         "images": found.covered.images,
-        "answered": found.covered.answered,
+        "answered": found.covered.predicted,
         "missing": found.covered.missing,
-        "coverage": found.covered.coverage,
+        "coverage": found.covered.share,
         "missing_bytes": found.size_bytes,
         "seconds": found.seconds,
         "measured": found.rate.source if found.rate else None,

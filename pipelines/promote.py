@@ -29,7 +29,7 @@ from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 from mlproject.reporting import gate_page, html
 from mlproject.rollout import ledger, runs
-from mlproject.scoring import scorer
+from mlproject.scoring import scorer, scoring_runs
 from mlproject.versions import reference_results, registry, version_files
 from mlproject.versions.registry import Version
 from pipelines import (
@@ -110,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
                 approved=arguments.approve == "true",
             )
             outcome = results.outcome(mode)
-            named = {"mlproject.pointer": pointer, **runs.named(version)}
+            named = {"mlproject.pointer": pointer, **scoring_runs.version_tags(version)}
             mlflow.set_tags({**named, "mlproject.gate": outcome})
             if mode != OFF:
                 _log(_page(pointer, version, before, results, outcome, spark))
@@ -172,25 +172,25 @@ class _Worker:
         files = version_files.read(version) if candidate else files_of(self.client, version)
         lake, run_id = location.locate_to_write(self.lake), self.run.info.run_id
         if candidate:  # the run tells of one version
-            runs.describe(self.client, run_id, version, files, spark_session.kind())
+            scoring_runs.describe(self.client, run_id, version, files, spark_session.kind())
         with (
             stopped_by_signals() as stopped,
             location.writing(lake, f"promote {version.uri}", on_wait=say_wait, stop=stopped.is_set),
             progress(f"score {version.uri}") as [on_wave],
         ):
-            scored = scorer.score(
+            scored = scorer.score_pending(
                 self.spark(),
                 lake,
                 version,
                 settings=scorer.Settings(run_id=run_id),
                 only=image_ids,
                 stop=stopped.is_set,
-                on_wave=on_wave,
+                on_progress=on_wave,
             )
             if stopped.is_set():
                 raise KeyboardInterrupt
         if candidate:
-            runs.log(self.client, run_id, scored)
+            scoring_runs.log(self.client, run_id, scored)
 
 
 def _page(

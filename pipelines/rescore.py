@@ -25,8 +25,8 @@ from mlproject.lake import location
 from mlproject.rollout import ledger, reconciliation, runs
 from mlproject.rollout.ledger import SCORING, SUPERSEDED, Entry
 from mlproject.rollout.reconciliation import Followed, Rules, Stop, Work
-from mlproject.scoring import scorer
-from mlproject.scoring.scorer import Scored
+from mlproject.scoring import scorer, scoring_runs
+from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions import registry
 from mlproject.versions.registry import Version
 from mlproject.versions.version_files import Files
@@ -137,7 +137,7 @@ class Worker:
         )
         self.images, self.size_bytes = arguments.max_images, arguments.max_bytes
         self.until = time.monotonic() + (60 * arguments.max_minutes or float("inf"))
-        self.scored: list[Scored] = []
+        self.scored: list[ScoringResult] = []
         self.done: list[Followed] = []
         self._runs: dict[Version, str] = {}
         self._told: dict[str, Entry] = {}  # the last row of each run
@@ -179,7 +179,7 @@ class Worker:
             "errors": sum(scored.errors for scored in self.scored),
         }
         if self.done:
-            metrics["coverage"] = min(found.covered.coverage for found in self.done)
+            metrics["coverage"] = min(found.covered.share for found in self.done)
             served = [f"{found.version.pointer} = {found.version.uri}" for found in self.done]
             self.client.set_tag(self.run.info.run_id, "mlproject.serving", ", ".join(served))
         for key, value in metrics.items():
@@ -203,20 +203,20 @@ class Worker:
         )
         return bool(used) or time.monotonic() >= self.until
 
-    def _score(self, lake: str, version: Version, stop: Stop) -> Scored | None:
+    def _score(self, lake: str, version: Version, stop: Stop) -> ScoringResult | None:
         if self._over():
             return None
         files, kind = self._files_of(version), sessions.kind()
         run_id = self._run_id(version, None)
-        if not runs.describe(self.client, run_id, version, files, kind):
+        if not scoring_runs.describe(self.client, run_id, version, files, kind):
             # Begun with other packages: a run tells of one environment.
             self.client.set_terminated(self._runs.pop(version))
             run_id = self._run_id(version, None)
-            runs.describe(self.client, run_id, version, files, kind)
+            scoring_runs.describe(self.client, run_id, version, files, kind)
         now = ledger.read(lake).serving(str(version.pointer))
         settings = scorer.Settings(
             run_id=run_id,
-            isolate=now is not None and now.version == version,
+            quarantine=now is not None and now.version == version,
             max_images=self.images,
             max_bytes=self.size_bytes,
             task_timeout=self.arguments.task_timeout,
@@ -229,17 +229,17 @@ class Worker:
                 with suppress(MlflowException, OSError):  # what is lost is a point of a curve
                     self._tell_coverage(run_id, done)
 
-            scored = scorer.score(
+            scored = scorer.score_pending(
                 self.spark(),
                 lake,
                 version,
                 settings=settings,
                 stop=lambda: stop() or self._over(),
-                on_wave=told_wave,
+                on_progress=told_wave,
             )
         self.size_bytes -= min(self.size_bytes, scored.size_bytes)
         self.scored.append(scored)
-        runs.log(self.client, run_id, scored)
+        scoring_runs.log(self.client, run_id, scored)
         return scored
 
     def _files_of(self, version: Version) -> Files:
@@ -267,11 +267,11 @@ class Worker:
     def _tell_coverage(self, run_id: str, done: int) -> None:
         covered = self._told[run_id].covered if run_id in self._told else None
         if covered and covered.images:
-            answered = covered.answered + done
+            answered = covered.predicted + done
             self.client.log_metric(run_id, "coverage", answered / covered.images, step=answered)
 
 
-def _done(scored: list[Scored], followed: Followed) -> str:
+def _done(scored: list[ScoringResult], followed: Followed) -> str:
     done = scorer.total(scored) if scored else None
     if done and (done.images or done.unreadable):
         return told(done)

@@ -12,8 +12,7 @@ from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import kind, session
 from mlproject.lake import location
-from mlproject.rollout import runs
-from mlproject.scoring import coverage, scorer
+from mlproject.scoring import coverage, scorer, scoring_runs
 from mlproject.versions import registry, version_files
 from mlproject.versions.registry import Version
 from mlproject.versions.version_files import Files
@@ -57,10 +56,10 @@ def main(arguments: argparse.Namespace) -> None:
         version = registry.resolve(client, arguments.model)
         lake = location.locate_to_write(arguments.lake)
         files = files_of(client, version)
-        runs.describe(client, run.info.run_id, version, files, kind())
+        scoring_runs.describe(client, run.info.run_id, version, files, kind())
         settings = scorer.Settings(
             run_id=run.info.run_id,
-            wave_images=arguments.wave_images,
+            batch_images=arguments.wave_images,
             task_timeout=arguments.task_timeout,
         )
         with (
@@ -68,12 +67,12 @@ def main(arguments: argparse.Namespace) -> None:
             location.writing(lake, f"score {version.uri}", on_wait=say_wait, stop=stopped.is_set),
             progress(f"score {version.uri}") as [on_wave],
         ):
-            scored = scorer.score(
-                spark, lake, version, settings=settings, stop=stopped.is_set, on_wave=on_wave
+            scored = scorer.score_pending(
+                spark, lake, version, settings=settings, stop=stopped.is_set, on_progress=on_wave
             )
-            runs.log(client, run.info.run_id, scored)
+            scoring_runs.log(client, run.info.run_id, scored)
         covered, _ = coverage.count(lake, version, coverage.newest_images(lake))
-        mlflow.log_metric("coverage", covered.coverage)
+        mlflow.log_metric("coverage", covered.share)
         if stopped.is_set():
             raise KeyboardInterrupt
     print(f"{version.uri}: {told(scored)}")
@@ -88,7 +87,7 @@ def files_of(client: MlflowClient, version: Version) -> Files:
     return files
 
 
-def told(scored: scorer.Scored) -> str:
+def told(scored: scorer.ScoringResult) -> str:
     """A scoring in words."""
     left = f"; {scored.unreadable} left, as their files cannot be read" if scored.unreadable else ""
     if not scored.images:

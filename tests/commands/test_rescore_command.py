@@ -135,7 +135,7 @@ def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
     with pytest.raises(RefusedError, match=r"2 times a worker process died.*Readers stay on"):
         rescore(filled)
     now = ledger.read(filled).serving(POINTER)
-    assert (versions[0].version, 9) == (now.version.version, now.covered.answered)
+    assert (versions[0].version, 9) == (now.version.version, now.covered.predicted)
 
 
 def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_comes_with_it(
@@ -149,14 +149,14 @@ def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_co
     new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
     rescore(filled)
     now = ledger.read(filled).serving(POINTER)
-    assert (ill.version, 10, 1) == (now.version.version, now.covered.answered, now.covered.errors)
+    assert (ill.version, 10, 1) == (now.version.version, now.covered.predicted, now.covered.errors)
 
     (tmp_path / "source" / "other.jpg").write_bytes(photo((30, 30, 190), 9))
     new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
     point(client, versions[0])
     rescore(filled)  # for want of others nobody knows whose fault that one is
     now = ledger.read(filled).serving(POINTER)
-    assert (versions[0].version, 11) == (now.version.version, now.covered.answered)
+    assert (versions[0].version, 11) == (now.version.version, now.covered.predicted)
     assert not client.search_runs(
         [client.get_experiment_by_name("tests").experiment_id], "attributes.status = 'RUNNING'"
     )

@@ -107,7 +107,7 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
     assert (versions[2].version, count, count) == (
         now.version.version,
         now.covered.images,
-        now.covered.answered,
+        now.covered.predicted,
     )
     answers = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
     assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()

@@ -42,7 +42,7 @@ def kept(spark, version, tmp_path_factory) -> Path:
         (source / name).write_bytes(SECRET)
     lake = location.locate_to_write(str(folder / "lake"))
     ingest(spark, lake, source)
-    scorer.score(spark, lake, version)
+    scorer.score_pending(spark, lake, version)
     source.rename(folder / "files")
     return folder
 
@@ -98,8 +98,8 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     assert (7, 7) == counts(filled)
     assert not list(Path(filled).rglob("*images*/*.snappy.parquet"))
     now = spark_tables.snapshot(spark, filled, "images")
-    assert 1.0 == coverage.count(filled, version, now)[0].coverage
-    assert 0 == scorer.score(spark, filled, version).images
+    assert 1.0 == coverage.count(filled, version, now)[0].share
+    assert 0 == scorer.score_pending(spark, filled, version).images
 
 
 def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
@@ -157,7 +157,7 @@ def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call
     (source / "green" / "copy.jpg").rename(source / "back.jpg")
     (source / "red" / "secret.jpg").unlink()
     ingest(spark, filled, source, include_erased=True)
-    scorer.score(spark, filled, version)
+    scorer.score_pending(spark, filled, version)
     assert ((8, 8), 2) == (counts(filled), rows(filled, "files"))
     assert holders(filled)
     for step in (1, 2, 3, 4, 6):

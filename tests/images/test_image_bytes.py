@@ -44,8 +44,8 @@ def test_reference_rows_have_all_but_the_bytes_and_are_answered_as_inline_rows(
     assert table.content.isna().all()
     told = ["path", "image_id", "size_bytes", "format", "width", "height", "label", "error"]
     assert table[told].reset_index(drop=True).equals(inline[told].reset_index(drop=True))
-    assert 6 == scorer.score(spark, lake, version).images
-    assert 6 == scorer.score(spark, str(tmp_path / "inline"), version).images
+    assert 6 == scorer.score_pending(spark, lake, version).images
+    assert 6 == scorer.score_pending(spark, str(tmp_path / "inline"), version).images
     answers = ["image_id", "label", "score", "error"]
     both = [
         spark_tables.read(spark, where, "predictions")
@@ -63,7 +63,7 @@ def test_a_reference_whose_file_is_gone_or_changed_is_an_error_row(spark, lake, 
     ingest(spark, lake, source, content="reference")
     (source / "red/000.jpg").unlink()
     (source / "red/001.jpg").write_bytes(photo((9, 9, 9), 77))
-    done = scorer.score(spark, lake, version)
+    done = scorer.score_pending(spark, lake, version)
     assert (6, 2, 0) == (done.images, done.errors, done.unreadable)
     answers = spark_tables.read(spark, lake, "predictions").where("error is not null").collect()
     assert ["changed", "gone"] == sorted(row.error for row in answers)
@@ -87,10 +87,10 @@ def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, s
     path = source / "red/000.jpg"
     path.unlink()
     path.mkdir()  # root reads files of any mode
-    assert 1 == (done := scorer.score(spark, lake, version)).unreadable
+    assert 1 == (done := scorer.score_pending(spark, lake, version)).unreadable
     assert (5, 0) == (done.images, done.errors)
     path.rmdir()
-    assert 1 == scorer.score(spark, lake, version).images
+    assert 1 == scorer.score_pending(spark, lake, version).images
 
 
 def test_references_into_a_bucket_that_is_not_there_stay_pending(spark, lake, source, monkeypatch):

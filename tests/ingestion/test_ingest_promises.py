@@ -92,12 +92,12 @@ def test_a_renamed_or_copied_file_is_a_new_path_of_the_same_image_and_not_scored
     version = register_colours("promised")
     source = photos(tmp_path / "source", 3)
     ingest(spark, lake, source)
-    assert 3 == scorer.score(spark, lake, version).images
+    assert 3 == scorer.score_pending(spark, lake, version).images
     (source / "red/000.jpg").rename(source / "renamed.jpg")
     shutil.copy(source / "red/001.jpg", source / "copy.jpg")
     os.utime(source / "red/002.jpg", (1e9, 1e9))
     assert 2 == ingest(spark, lake, source).rows
-    assert 0 == scorer.score(spark, lake, version).images
+    assert 0 == scorer.score_pending(spark, lake, version).images
 
 
 def test_a_file_written_while_it_is_read_is_left_and_counted(spark, lake, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
-from mlproject.rollout import history, ledger, replaying, runs, serving
-from mlproject.scoring import scorer
+from mlproject.rollout import history, ledger, replaying, serving
+from mlproject.scoring import scorer, scoring_runs
 from mlproject.versions import version_files
 from tests.conftest import photos
 from tests.support.lakes import day, say, tell, version
@@ -47,10 +47,10 @@ def test_a_row_of_spark_is_replayed_without_spark(spark, store, lake, tmp_path):
     new_images.ingest(spark, lake, source_listing.listing(str(source)))
     client, made = mlflow.MlflowClient(), register_colours("photos")
     run_id = client.create_run("0").info.run_id
-    scored = scorer.score(spark, lake, made, settings=scorer.Settings(run_id=run_id))
+    scored = scorer.score_pending(spark, lake, made, settings=scorer.Settings(run_id=run_id))
     files = version_files.read(made)
-    runs.describe(client, run_id, made, files, "local[2]")
-    runs.log(client, run_id, scored)
+    scoring_runs.describe(client, run_id, made, files, "local[2]")
+    scoring_runs.log(client, run_id, scored)
     row = replaying.find(client, lake, made.uri, str(source / "red" / "000.jpg"))
     found = replaying.replay(client, lake, row, tolerance=0)
     assert ((), (), ()) == (found.differences, found.causes, found.notes)

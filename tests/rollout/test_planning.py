@@ -7,8 +7,9 @@ import mlflow
 import pytest
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.rollout import ledger, planning, runs
+from mlproject.rollout import ledger, planning
 from mlproject.rollout.planning import Limits
+from mlproject.scoring import scoring_runs
 from mlproject.versions import registry
 from mlproject.versions.version_files import Files
 from tests.support.lakes import add_images, image_id, register, say, scored
@@ -33,8 +34,8 @@ def measure(client, lake, version, images, session=SESSION, framework="torch"):
     client.set_model_version_tag(version.name, str(version.version), "framework", framework)
     with mlflow.start_run() as run:
         files = Files("digest", (), "preprocessing")
-        runs.describe(client, run.info.run_id, version, files, session)
-        runs.log(client, run.info.run_id, scored(lake, images))
+        scoring_runs.describe(client, run.info.run_id, version, files, session)
+        scoring_runs.log(client, run.info.run_id, scored(lake, images))
     return run.info.run_id
 
 

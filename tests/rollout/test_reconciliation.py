@@ -28,7 +28,7 @@ def test_a_version_is_scored_then_served_with_its_counts(client, lake, versions)
     rows = ledger.read(lake).of(POINTER)
     assert [("scoring", 0.0), ("serving", 1.0)] == [(row.state, row.coverage) for row in rows]
     assert (10, 10, 0) == tuple(
-        getattr(rows[-1].covered, name) for name in ("images", "answered", "errors")
+        getattr(rows[-1].covered, name) for name in ("images", "predicted", "errors")
     )
 
 
@@ -89,7 +89,7 @@ def test_images_that_come_meanwhile_are_answered_by_the_version_readers_see_firs
     assert [2, 1, 2] == scorer.asked
     rows = ledger.read(lake).of(POINTER)
     assert [(2, "scoring"), (1, "serving"), (1, "superseded"), (2, "serving")] == states(lake)[2:]
-    assert [12, 12, 12] == [row.covered.answered for row in rows[-3:]]
+    assert [12, 12, 12] == [row.covered.predicted for row in rows[-3:]]
 
 
 def test_a_kill_between_the_last_answer_and_the_ledger_costs_no_answer(client, lake, versions):

@@ -102,7 +102,7 @@ def test_new_images_are_answered_for_readers_also_while_the_next_version_has_fai
     add_images(lake, range(10, 12))
     with pytest.raises(RefusedError):
         follow(client, lake)
-    assert 12 == ledger.read(lake).serving(POINTER).covered.answered
+    assert 12 == ledger.read(lake).serving(POINTER).covered.predicted
 
 
 def test_a_limited_run_leaves_the_version_scoring_and_the_next_goes_on(client, lake, versions):
@@ -121,7 +121,7 @@ def test_readers_may_be_let_to_switch_before_every_image_is_answered(client, lak
     point(client, versions[0])
     assert "scoring" == follow(client, lake, Scorer(lake, most=4), min_coverage=0.9).state
     followed = follow(client, lake, Scorer(lake, most=5), min_coverage=0.9)
-    assert ("serving", 0.9) == (followed.state, followed.covered.coverage)
+    assert ("serving", 0.9) == (followed.state, followed.covered.share)
 
 
 def test_a_model_made_again_is_another_version(client, lake, versions):
@@ -213,7 +213,7 @@ def test_a_ledger_of_the_first_release_is_read_and_gets_the_columns_it_lacks(
     point(client, versions[1])
     follow(client, lake)
     assert 2 == serving(lake)
-    assert 10 == ledger.read(lake).serving(POINTER).covered.answered
+    assert 10 == ledger.read(lake).serving(POINTER).covered.predicted
 
 
 class KilledError(BaseException):

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.rollout import replaying, runs
+from mlproject.rollout import replaying
 from mlproject.rollout.history import Answer
-from mlproject.scoring import workers
+from mlproject.scoring import scoring_runs, workers
 from mlproject.versions import version_files
 from pipelines import replay as replay_verb
 from tests.conftest import photo
@@ -39,7 +39,7 @@ def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
 
 
 def log(client, run_id, version, **other):
-    runs.describe(client, run_id, version, version_files.read(version), "local[7]")
+    scoring_runs.describe(client, run_id, version, version_files.read(version), "local[7]")
     for name, value in other.items():  # as if it had been so then
         client.set_tag(run_id, f"mlproject.{name}", value)
 

@@ -44,7 +44,7 @@ def point(client, pointer, version):
 def follow(spark, client, lake, pointer, before=lambda version: None):
     def score(version, stop):
         before(version)
-        return scorer.score(spark, lake, version, stop=stop)
+        return scorer.score_pending(spark, lake, version, stop=stop)
 
     return reconciliation.follow(client, lake, pointer, work(score))
 

@@ -27,11 +27,11 @@ def filled(spark, tmp_path_factory):
 
 
 def score(spark, lake, version, **settings):
-    return scorer.score(spark, lake, version, settings=Settings(**settings))
+    return scorer.score_pending(spark, lake, version, settings=Settings(**settings))
 
 
 def said(spark, lake, version):
-    rows = scorer.said(spark_tables.read(spark, lake, "predictions"), version)
+    rows = scorer.version_predictions(spark_tables.read(spark, lake, "predictions"), version)
     return sorted((row.label or "", row.error or "") for row in rows.collect())
 
 
@@ -87,9 +87,9 @@ def test_an_image_that_kills_workers_is_told_apart_where_the_version_is_known_to
     images = deltalake.DeltaTable(f"{filled}/images").to_pandas()
     blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
     with pytest.raises(RefusedError, match="2 times a worker process died"):
-        scorer.score(spark, filled, version, settings=Settings(isolate=True), only=blue)
+        scorer.score_pending(spark, filled, version, settings=Settings(quarantine=True), only=blue)
     assert [] == said(spark, filled, version)
-    scored = score(spark, filled, version, isolate=True)
+    scored = score(spark, filled, version, quarantine=True)
     assert (7, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), *FINE] == said(spark, filled, version)
 
@@ -109,7 +109,9 @@ def test_nulls_are_right_however_the_rows_are_batched(spark, filled, store):
             spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(rows)}
         ):
             score(spark, filled, version)
-        answered = scorer.said(spark_tables.read(spark, filled, "predictions"), version)
+        answered = scorer.version_predictions(
+            spark_tables.read(spark, filled, "predictions"), version
+        )
         answers.append(answered.orderBy("image_id").drop("scored_at").collect())
         forget(filled, version)
     assert all(answers[0] == other for other in answers[1:])

@@ -43,7 +43,7 @@ def answers(spark, lake):
 
 
 def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
-    scored = scorer.score(spark, lake, version, settings=Settings(run_id="run"))
+    scored = scorer.score_pending(spark, lake, version, settings=Settings(run_id="run"))
     assert (11, 1) == (scored.images, scored.errors)
     said = answers(spark, lake)
     assert 11 == said.select("image_id").distinct().count() == said.count()
@@ -57,7 +57,7 @@ def test_every_image_is_answered_once_and_names_its_version(spark, lake, source,
 
 
 def test_a_bad_image_is_nulls_and_a_code_and_the_others_have_none(spark, lake, source, version):
-    scorer.score(spark, lake, version)
+    scorer.score_pending(spark, lake, version)
     bad = answers(spark, lake).where("error IS NOT NULL").collect()
     assert [("undecodable", None, None, None, None)] == [
         (row.error, row.label, row.score, row.top_labels, row.top_scores) for row in bad
@@ -67,40 +67,40 @@ def test_a_bad_image_is_nulls_and_a_code_and_the_others_have_none(spark, lake, s
 
 
 def test_a_second_score_finds_nothing_and_commits_nothing(spark, lake, source, version):
-    first = scorer.score(spark, lake, version)
-    second = scorer.score(spark, lake, version)
+    first = scorer.score_pending(spark, lake, version)
+    second = scorer.score_pending(spark, lake, version)
     assert (0, first.table_version) == (second.images, second.table_version)
 
 
 def test_only_the_overwritten_file_is_scored_again(spark, lake, source, version):
-    scorer.score(spark, lake, version)
+    scorer.score_pending(spark, lake, version)
     (source / "green" / "002.jpg").write_bytes(photo((10, 10, 250), 5))
     ingest(spark, lake, source)
-    assert 1 == scorer.score(spark, lake, version).images
+    assert 1 == scorer.score_pending(spark, lake, version).images
 
 
 def test_one_image_in_two_files_is_scored_once(spark, lake, source, version):
     (source / "copy.jpg").write_bytes((source / "red" / "000.jpg").read_bytes())
     ingest(spark, lake, source)
-    assert 11 == scorer.score(spark, lake, version).images
+    assert 11 == scorer.score_pending(spark, lake, version).images
 
 
-@pytest.mark.parametrize("wave_images", [4, 100])
-def test_waves_of_any_size_answer_the_same(spark, lake, source, version, wave_images):
+@pytest.mark.parametrize("batch_images", [4, 100])
+def test_waves_of_any_size_answer_the_same(spark, lake, source, version, batch_images):
     (source / "blue").mkdir()
     (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
     ingest(spark, lake, source)
     told = []
-    scored = scorer.score(
+    scored = scorer.score_pending(
         spark,
         lake,
         version,
-        settings=Settings(wave_images=wave_images),
-        on_wave=lambda *at: told.append(at),
+        settings=Settings(batch_images=batch_images),
+        on_progress=lambda *at: told.append(at),
     )
     assert 12 == scored.images == told[-1][0]
     assert 12 == answers(spark, lake).select("image_id").distinct().count()
-    if wave_images < 12:
+    if batch_images < 12:
         assert len(told) > 1
 
 
@@ -118,19 +118,19 @@ def test_halving_a_wave_comes_to_each_image_once(spark):
 
 def test_two_versions_stand_side_by_side(spark, lake, source, version):
     other = register_colours("colours", reverse=True)
-    scorer.score(spark, lake, version)
-    assert 11 == scorer.score(spark, lake, other).images
+    scorer.score_pending(spark, lake, version)
+    assert 11 == scorer.score_pending(spark, lake, other).images
     counts = answers(spark, lake).groupBy("model_version").count().collect()
     assert {(version.version, 11), (other.version, 11)} == {tuple(row) for row in counts}
 
 
 def test_a_version_number_that_was_used_before_is_another_version(spark, lake, source, store):
     elder = register_colours("numbered")
-    scorer.score(spark, lake, elder)
+    scorer.score_pending(spark, lake, elder)
     mlflow.MlflowClient().delete_registered_model("numbered")
     again = register_colours("numbered")
     assert elder.uri == again.uri
-    assert 11 == scorer.score(spark, lake, again).images
+    assert 11 == scorer.score_pending(spark, lake, again).images
 
 
 def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, source, version):
@@ -138,7 +138,9 @@ def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, sourc
     threads = [
         threading.Thread(
             target=lambda: outcomes.append(
-                scorer.score(spark.newSession(), lake, version, settings=Settings(wave_images=3))
+                scorer.score_pending(
+                    spark.newSession(), lake, version, settings=Settings(batch_images=3)
+                )
             )
         )
         for _ in range(2)
@@ -157,7 +159,7 @@ def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source,
     row = row.withColumn("image_id", F.lit("big")).withColumn("path", F.lit("big.jpg"))
     row = row.withColumn("content", F.lit(None).cast("binary"))
     spark_tables.append(row.withColumn("error", F.lit("too_many_bytes")), since)
-    scorer.score(spark, lake, version)
+    scorer.score_pending(spark, lake, version)
     assert "too_many_bytes" == answers(spark, lake).where("image_id = 'big'").first().error
 
 
@@ -191,11 +193,11 @@ def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_st
     elder = register_colours("remade")
     mlflow.MlflowClient().delete_registered_model("remade")
     register_colours("remade", reverse=True)
-    scorer.score(spark, lake, elder)
+    scorer.score_pending(spark, lake, elder)
     red = answers(spark, lake).where("label = 'red'").count()
     assert 6 == red
 
 
 def test_a_lake_without_images_is_told(spark, lake, version):
     with pytest.raises(UserError, match="-e ingest"):
-        scorer.score(spark, lake, version)
+        scorer.score_pending(spark, lake, version)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mlflow import MlflowClient
 
 from mlproject.lake import location, tables
-from mlproject.scoring.scorer import Scored
+from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions.registry import Version, resolve
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -107,9 +107,9 @@ def pending(lake: str, who: Version) -> list[str]:
     return sorted(set(every["image_id"].to_pylist()) - said_by(lake, who))
 
 
-def scored(lake: str, images: int) -> Scored:
+def scored(lake: str, images: int) -> ScoringResult:
     newest = tables.newest(lake, "images").version
-    return Scored(images, 0, images * 1000, 0, 1.0, newest, 0)
+    return ScoringResult(images, 0, images * 1000, 0, 1.0, newest, 0)
 
 
 def _key(who: Version) -> dict[str, object]:

@@ -78,7 +78,7 @@ def require_sound(lake):
             assert entry.state in NEXT[last.get(key, "")], (last.get(key), entry)
             last[key] = entry.state
             if entry.state == "serving":
-                assert entry.covered.images == entry.covered.answered, entry
+                assert entry.covered.images == entry.covered.predicted, entry
         assert sum(state == "serving" for state in last.values()) <= 1
         assert [entry.at for entry in page.of(pointer)] == sorted(
             {entry.at for entry in page.of(pointer)}

@@ -156,7 +156,7 @@ def sample_images(lake: str, count: int, images: Snapshot) -> tuple[Image, ...]:
 def read_predictions(lake: str, version: Version, images: Iterable[Image]) -> dict[str, Prediction]:
     """The predictions of a version for images, by image_id."""
     sql = "SELECT image_id, label, score, top_labels, error FROM predictions"
-    sql += f" WHERE {coverage.is_of(version)} AND"
+    sql += f" WHERE {coverage.made_by(version)} AND"
     rows = _rows(lake, sql, [image.image_id for image in images], "predictions")
     return {row["image_id"]: _prediction(row) for row in rows}
 

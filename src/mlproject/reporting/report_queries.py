@@ -196,7 +196,7 @@ def count_answers(said: DataFrame) -> tuple[Answers, ...]:
 
 def extremes(said: DataFrame, version: Version) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     """The pictures of a version's highest and of its lowest scores; no image is in both."""
-    mine = scorer.said(said, version).where(_answered() & F.col("score").isNotNull())
+    mine = scorer.version_predictions(said, version).where(_answered() & F.col("score").isNotNull())
     mine = mine.where(~F.isnan("score")).select(*PICTURE)
     highest = mine.orderBy(F.desc("score"), "image_id").limit(PICTURES)
     lowest = mine.orderBy("score", "image_id").limit(PICTURES)
@@ -209,7 +209,9 @@ def extremes(said: DataFrame, version: Version) -> tuple[tuple[Picture, ...], tu
 
 def difference(said: DataFrame, ours: Version, theirs: Version) -> Difference:
     """Where two versions disagree: how often, in which labels, and on which images."""
-    mine, other = (scorer.said(said, version).where(_answered()) for version in (ours, theirs))
+    mine, other = (
+        scorer.version_predictions(said, version).where(_answered()) for version in (ours, theirs)
+    )
     other = other.select("image_id", F.struct("label", "score").alias("other"))
     both = mine.select(*PICTURE).join(other, "image_id")
     differs = ~F.col("label").eqNullSafe(F.col("other.label"))

@@ -13,7 +13,7 @@ from mlproject.lake import tables
 from mlproject.lake.location import IMAGE_ID
 from mlproject.lake.tables import instant, quoted
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, Entry, Page
-from mlproject.scoring.coverage import is_of
+from mlproject.scoring.coverage import made_by
 from mlproject.versions.version import Version
 
 ID_CHARACTERS = 10  # of a model id, where it tells two models of one name apart
@@ -149,9 +149,9 @@ def answered_up_to(entry: Entry) -> int:
 def rows_seen(entry: Entry, at: datetime | None) -> str:
     """A condition on `predictions`: what readers saw at a time, given the row that served them."""
     if at is None:
-        return is_of(entry.version)
+        return made_by(entry.version)
     there = f"scored_at <= {instant(at)} OR images_version <= {answered_up_to(entry)}"
-    return f"{is_of(entry.version)} AND ({there})"
+    return f"{made_by(entry.version)} AND ({there})"
 
 
 def seen(lake: str, page: Page, pointer: str, at: datetime | None) -> Seen:

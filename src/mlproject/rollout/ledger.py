@@ -11,7 +11,7 @@ At each pointer one version at most is `serving`, and the last `serving` row is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from mlproject.errors import UserError
 from mlproject.lake import tables
 from mlproject.lake.location import SCHEMAS, Snapshot
-from mlproject.scoring.coverage import Covered
+from mlproject.scoring.coverage import Coverage
 from mlproject.versions.version import Version
 
 SCORING, SERVING, SUPERSEDED, FAILED = "scoring", "serving", "superseded", "failed"
@@ -37,7 +37,7 @@ class Entry:
     """One of `STATES`."""
     coverage: float
     """Share of the images that it had answered, 0..1."""
-    covered: Covered | None
+    covered: Coverage | None
     """The counts behind the coverage; None in rows of the first release, which lack them."""
     reason: str
     """Why, in words."""
@@ -155,6 +155,7 @@ def moment(words: str) -> datetime:
 
 
 _TICK = timedelta(microseconds=1)
+# Columns of the fields of `Coverage`, in their order.
 _COUNTS = ("images", "answered", "errors", "images_version")
 _FACTS = ("state", "coverage", "reason", "run_id", "at")
 
@@ -169,8 +170,8 @@ def _page(lake: str, since: Snapshot | None) -> Page:
 
 def _entry(row: Mapping[str, Any]) -> Entry:
     version = Version(row["model_name"], row["model_version"], row["model_id"], row["pointer"])
-    counts: dict[str, Any] = {name: row.get(name) for name in _COUNTS}
-    covered = None if None in counts.values() else Covered(**counts)
+    counts: list[Any] = [row.get(name) for name in _COUNTS]
+    covered = None if None in counts else Coverage(*counts)
     facts: dict[str, Any] = {name: row.get(name) for name in _FACTS}
     facts |= {name: facts[name] or "" for name in ("reason", "run_id")}  # null in old rows
     return Entry(version=version, covered=covered, **facts)
@@ -183,5 +184,6 @@ def _row(entry: Entry) -> dict[str, Any]:
         "model_version": entry.version.version,
         "model_id": entry.version.model_id,
     }
-    row |= {name: getattr(entry.covered, name) for name in _COUNTS if entry.covered}
+    if entry.covered:
+        row |= dict(zip(_COUNTS, astuple(entry.covered), strict=True))
     return row | {name: getattr(entry, name) for name in _FACTS}

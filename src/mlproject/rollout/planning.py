@@ -10,7 +10,7 @@ from mlproject.rollout import ledger, runs
 from mlproject.rollout.ledger import FAILED, Entry, Page
 from mlproject.rollout.runs import Rate
 from mlproject.scoring import coverage
-from mlproject.scoring.coverage import Covered
+from mlproject.scoring.coverage import Coverage
 from mlproject.versions.registry import Version, resolve
 
 NOTHING, SCORE, SWITCH, REFUSED, LOST = "nothing", "score", "switch", "refused", "lost"
@@ -22,7 +22,7 @@ class Missing:
 
     version: Version
     """The version."""
-    covered: Covered
+    covered: Coverage
     """How much it has answered."""
     size_bytes: int
     """Bytes of the images that it has not."""
@@ -133,7 +133,7 @@ class _Planner:
     ) -> None:
         self.client, self.lake, self.page = client, lake, page
         self.images, self.session = images, session
-        self._counted: dict[tuple[str, int, str], tuple[Covered, int]] = {}
+        self._counted: dict[tuple[str, int, str], tuple[Coverage, int]] = {}
 
     def plan(self, pointer: str, retry: bool) -> Plan:
         now = self.page.serving(pointer)

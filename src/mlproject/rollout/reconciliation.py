@@ -15,8 +15,8 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.rollout import ledger
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, Page
 from mlproject.scoring import coverage
-from mlproject.scoring.coverage import Covered
-from mlproject.scoring.scorer import Scored
+from mlproject.scoring.coverage import Coverage
+from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions.registry import Version, resolve, resolve_pointer
 
 Stop = Callable[[], bool]
@@ -38,7 +38,7 @@ class Rules:
 class Work:
     """What a look has done for it by its verb, which owns sessions and runs."""
 
-    score: Callable[[Version, Stop], Scored | None]
+    score: Callable[[Version, Stop], ScoringResult | None]
     """Scores what is pending for a version within the verb's limits, until it is told to stop;
     None = there was nothing left of the limits."""
     run_id: Callable[[Version, Entry | None], str]
@@ -59,7 +59,7 @@ class Followed:
     """The version that readers saw before; None = none."""
     state: str
     """State of the version: `serving`, or `scoring` when something is left to score."""
-    covered: Covered
+    covered: Coverage
     """How much of the images it has answered."""
     images: int
     """Images that were scored, those of the version before among them."""
@@ -109,7 +109,7 @@ class _Look:
         self.images = coverage.newest_images(self.lake)
         now = self.page.serving(self.pointer)
         self.before = now.version if now else None
-        self.covered = Covered(0, 0, 0, 0)  # of the target
+        self.covered = Coverage(0, 0, 0, 0)  # of the target
         self.seen = self.covered  # of the version that readers see, while it is another
         self.failed: Entry | None = None  # what the ledger says of a target that is not tried
         self.scored = self.waves = 0
@@ -198,20 +198,21 @@ class _Look:
         # Who has served is gone back to, whatever it cannot read.
         if not self.page.has_served(self.target):
             before = now.version if now else None
-            lost = coverage.errors(self.lake, self.target, before, self.images)
+            lost = coverage.count_errors(self.lake, self.target, before, self.images)
             if lost.rate > self.rules.max_error_rate:
                 self._fail(
-                    f"errors on {lost.errors} of {lost.answered} images that were readable before"
+                    f"errors on {lost.errors} of {lost.predicted} images that were readable before"
                     f", more than max_error_rate={self.rules.max_error_rate:g}"
                 )
             if lost.lost_rate > self.rules.max_error_rate:  # no fault of the version
                 raise UserError(
-                    f"{self.pointer}: the files of {lost.lost} of {lost.answered} images that were "
-                    "readable before are gone or changed, so readers stay where they are. Switch "
-                    f"without them: -P max_error_rate={math.ceil(lost.lost_rate * 100) / 100:g}; "
+                    f"{self.pointer}: the files of {lost.lost} of {lost.predicted} images that "
+                    "were readable before are gone or changed, so readers stay where they are. "
+                    "Switch without them: "
+                    f"-P max_error_rate={math.ceil(lost.lost_rate * 100) / 100:g}; "
                     "if they are back, register the version again, as its answers stay"
                 )
-        if self.covered.coverage < (1 if serves else self.rules.min_coverage):
+        if self.covered.share < (1 if serves else self.rules.min_coverage):
             if unreadable:
                 raise UserError(
                     f"{self.pointer}: {unreadable} images cannot be read from their files now, so "
@@ -248,7 +249,7 @@ class _Look:
         # After a wave: images that came are readers' first; errors without a remedy end it early.
         if coverage.newest_images(self.lake).version != self.images.version:
             return True
-        lost = coverage.errors(self.lake, self.target, now.version, self.images)
+        lost = coverage.count_errors(self.lake, self.target, now.version, self.images)
         too_many = lost.errors > self.rules.max_error_rate * lost.readable
         return too_many and not self.page.has_served(self.target)
 
@@ -271,12 +272,12 @@ class _Look:
             self.work.wrote(entry)
         return True
 
-    def _entry(self, version: Version, state: str, covered: Covered, reason: str) -> Entry:
+    def _entry(self, version: Version, state: str, covered: Coverage, reason: str) -> Entry:
         version = replace(version, pointer=self.pointer)
         last = self.page.last(version)
         ends = state == SUPERSEDED and last is not None
         run_id = last.run_id if last and ends else self.work.run_id(version, last)
-        return Entry(version, state, covered.coverage, covered, reason, run_id, datetime.now(UTC))
+        return Entry(version, state, covered.share, covered, reason, run_id, datetime.now(UTC))
 
     def _reread(self) -> Page:
         return ledger.read_to_write(self.lake, self.pointer)

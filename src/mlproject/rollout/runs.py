@@ -10,12 +10,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, Page
-from mlproject.scoring.scorer import Scored
-from mlproject.versions.registry import Version, registered
-from mlproject.versions.version_files import Files
+from mlproject.scoring.scoring_runs import version_tags
+from mlproject.versions.registry import Version
 
 STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run at work
-REPLAYED = ("mlproject.digest", "mlproject.preprocessing", "mlproject.packages")
 GATES = "gates.html"  # what the gates found, in the run of `promote` and in that of the roll-out
 RECENT = 20  # runs among which the largest is taken for a version's rate
 
@@ -50,7 +48,7 @@ def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Ru
         "mlflow.parentRunId": parent.info.run_id,
         "mlproject.verb": "rollout",
         "mlproject.pointer": str(version.pointer),
-        **named(version),
+        **version_tags(version),
     }
     name = f"{version.pointer} = {version.version}"
     made = client.create_run(parent.info.experiment_id, tags=tags, run_name=name)
@@ -65,7 +63,7 @@ def tell(client: MlflowClient, entry: Entry) -> None:
     with _absent_is_fine():
         for key, value in facts.items():
             client.set_tag(entry.run_id, key, value)
-        answered = entry.covered.answered if entry.covered else 0
+        answered = entry.covered.predicted if entry.covered else 0
         client.log_metric(entry.run_id, "coverage", entry.coverage, step=answered)
         ended = client.get_run(entry.run_id).info.end_time
         if entry.state in STATUS and not ended:  # who has served before ended well
@@ -86,53 +84,6 @@ def mend(client: MlflowClient, page: Page, pointer: str) -> None:
                 run = client.get_run(last.run_id)
                 if run.data.tags.get("mlproject.state") != last.state:
                     tell(client, last)
-
-
-def describe(
-    client: MlflowClient, run_id: str, version: Version, files: Files, session: str
-) -> bool:
-    """Tells a run what answers in it, before the first row names it: so it can be replayed.
-
-    Args:
-        client: The tracking server.
-        run_id: The run that the rows of `predictions` are to name.
-        version: Who answers.
-        files: What the version holds.
-        session: The kind of Spark session, as `session.kind` gives it.
-
-    Returns:
-        Whether it was told; False = rows of this run were made with other packages.
-    """
-    framework = registered(client, version).tags.get("framework", "")
-    packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
-    tags = {
-        **named(version),
-        "mlproject.framework": framework,
-        "mlproject.session": session,
-        "mlproject.digest": files.digest,
-        "mlproject.preprocessing": files.preprocessing,
-        "mlproject.packages": packages,
-    }
-    known = client.get_run(run_id).data.tags
-    if any(known.get(key, tags[key]) != tags[key] for key in REPLAYED):
-        return False
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
-    return True
-
-
-def log(client: MlflowClient, run_id: str, scored: Scored) -> None:
-    """Logs a scoring to its run, as a measurement."""
-    client.set_tag(run_id, "mlproject.images_version", str(scored.images_version))
-    metrics = {
-        "images": scored.images,
-        "images_per_second": scored.images / scored.seconds,
-        "errors": scored.errors,
-        "unreadable": scored.unreadable,
-        "bytes": scored.size_bytes,
-    }
-    for key, value in metrics.items():
-        client.log_metric(run_id, key, value)
 
 
 def rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
@@ -166,11 +117,6 @@ def rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
             source = f"{images} images by {words} in run {best.info.run_id[:8]}, {session}"
             return Rate(metrics["images_per_second"], images, source)
     return None
-
-
-def named(version: Version) -> dict[str, str]:
-    """The tags by which runs of a version are found."""
-    return {"mlproject.version": version.uri, "mlproject.model_id": version.model_id}
 
 
 def _bring_gates(client: MlflowClient, version: Version, run: Run) -> None:

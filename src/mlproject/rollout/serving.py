@@ -48,7 +48,7 @@ def current(spark: SparkSession, lake: str, pointer: str, at: str | None = None)
             f"No version serves {pointer!r} yet (pointers: {known}). "
             f"Run: mlflow run . -e rescore -P pointers={pointer}"
         )
-    rows = scorer.said(spark_tables.read(spark, lake, "predictions"), now.version)
+    rows = scorer.version_predictions(spark_tables.read(spark, lake, "predictions"), now.version)
     if when is None:
         return rows
     counted = F.col("images_version") <= history.answered_up_to(now)

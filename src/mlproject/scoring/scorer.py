@@ -30,7 +30,7 @@ class Settings:
 
     run_id: str = ""
     """The MLflow run that the rows name."""
-    wave_images: int = 0
+    batch_images: int = 0
     """Images in one commit, about; 0 = 1000 for each task slot."""
     max_images: int = 0
     """Images to score at most; 0 = all that are pending."""
@@ -38,13 +38,13 @@ class Settings:
     """Bytes to read at most, and one image at least; 0 = no limit."""
     task_timeout: float = 600
     """Seconds in which some task of a wave must end, or its workers hang."""
-    isolate: bool = False
+    quarantine: bool = False
     """Whether an image that kills the workers is found, by halving its wave, and gets the error
     `model_failed` once the version has answered others: for versions known to be well."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoringResult:
     """What one run of a version over what was pending came to."""
 
     images: int
@@ -63,7 +63,7 @@ class Scored:
     """The Delta version of `predictions` at the end."""
 
 
-def said(predictions: DataFrame, version: Version) -> DataFrame:
+def version_predictions(predictions: DataFrame, version: Version) -> DataFrame:
     """The rows of `predictions` that this very version made."""
     return predictions.where(
         (F.col("model_name") == version.name)
@@ -80,10 +80,12 @@ def pending(images: DataFrame, predictions: DataFrame, version: Version) -> Data
     """
     oldest = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("oldest")
     distinct = images.groupBy("image_id").agg(oldest).select("image_id", "oldest.*")
-    return distinct.join(said(predictions, version).select("image_id"), "image_id", "left_anti")
+    return distinct.join(
+        version_predictions(predictions, version).select("image_id"), "image_id", "left_anti"
+    )
 
 
-def score(
+def score_pending(
     spark: SparkSession,
     lake: str,
     version: Version,
@@ -91,8 +93,8 @@ def score(
     settings: Settings = Settings(),
     only: Sequence[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    on_wave: Callable[[int, int], None] = lambda done, total: None,
-) -> Scored:
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ScoringResult:
     """Scores the images that the version has not answered, and appends the answers in waves.
 
     A kill loses the wave at hand, no more. When another scorer of the same version is faster,
@@ -106,14 +108,14 @@ def score(
         settings: How much is scored, and how.
         only: The image_ids to score; None = all.
         stop: Asked before each wave.
-        on_wave: Told the images done and the images to do, after each commit.
+        on_progress: Told the images done and the images to do, after each commit.
 
     Raises:
         RefusedError: The version cannot be loaded, or its workers die or hang repeatedly; where
             images are isolated: die of more than three of them, or of all that there are.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(spark, lake, version, settings, Path(folder), on_wave)
+        run = _Run(spark, lake, version, settings, Path(folder), on_progress)
         since = spark_tables.snapshot(spark, lake, "predictions", f"score:{version.model_id}")
         finished = False
         while not finished:
@@ -125,7 +127,7 @@ def score(
         return run.scored(since)
 
 
-def total(parts: Sequence[Scored]) -> Scored:
+def total(parts: Sequence[ScoringResult]) -> ScoringResult:
     """Several scorings as one: their sums, and what is left and the versions of the last."""
     return replace(
         parts[-1],
@@ -146,10 +148,10 @@ class _Run:
         version: Version,
         settings: Settings,
         folder: Path,
-        on_wave: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None],
     ) -> None:
         self.spark, self.lake, self.version = spark, lake, version
-        self.settings, self.folder, self.on_wave = settings, folder, on_wave
+        self.settings, self.folder, self.on_progress = settings, folder, on_progress
         self.began = time.monotonic()
         self.images = spark_tables.snapshot(spark, lake, "images")
         self.counts = image_files.counts(spark)
@@ -178,7 +180,7 @@ class _Run:
     ) -> tuple[Snapshot, bool]:
         """Scores what is to be scored; whether that is the end, or another scorer came first."""
         slots = self.spark.sparkContext.defaultParallelism
-        images = self.settings.wave_images or WAVE_IMAGES_A_SLOT * slots
+        images = self.settings.batch_images or WAVE_IMAGES_A_SLOT * slots
         found = waves(todo, images, WAVE_BYTES_A_SLOT * slots)
         self.count, self.suspects = self.done + sum(wave.images for wave in found), []
         for wave in found:
@@ -235,7 +237,7 @@ class _Run:
         """Raises RefusedError where it is the version's fault that its workers die."""
         hung = isinstance(error, workers.HungError)
         known = killed + len(self.suspects) + self.blamed  # at least so many images do it
-        if hung or known == SUSPECTS or not self.settings.isolate:
+        if hung or known == SUSPECTS or not self.settings.quarantine:
             raise self._refused(f"{TRIES} times {error}") from error
 
     def _tried(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
@@ -270,15 +272,15 @@ class _Run:
         if appended is not None:
             self.done, self.errors = self.done + seen.rows, self.errors + seen.errors
             self.size_bytes += seen.size_bytes
-            self.on_wave(self.done, self.count)
+            self.on_progress(self.done, self.count)
         return appended
 
     def _refused(self, why: str) -> RefusedError:
         return RefusedError(f"{self.version.uri} cannot score: {why}")
 
-    def scored(self, since: Snapshot) -> Scored:
+    def scored(self, since: Snapshot) -> ScoringResult:
         """What it came to."""
-        return Scored(
+        return ScoringResult(
             self.done,
             self.errors,
             self.size_bytes,
