@@ -206,10 +206,9 @@ class _Look:
                 )
             if lost.lost_rate > self.rules.max_error_rate:  # no fault of the version
                 raise UserError(
-                    f"{self.pointer}: the files of {lost.lost} of {lost.predicted} images that "
-                    "were readable before are gone or changed, so readers stay where they are. "
-                    "Switch without them: "
-                    f"-P max_error_rate={math.ceil(lost.lost_rate * 100) / 100:g}; "
+                    f"{self.pointer}: the files of {lost.lost} of {lost.predicted} images readable "
+                    "before are gone or changed, so readers stay where they are. Switch without "
+                    f"them: -P max_error_rate={math.ceil(lost.lost_rate * 100) / 100:g}; "
                     "if they are back, register the version again, as its answers stay"
                 )
         if self.covered.share < (1 if serves else self.rules.min_coverage):
