@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 
+from mlproject.commands import report, train
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.integrations.spark_session import session
@@ -20,7 +21,7 @@ from mlproject.lake import location
 from mlproject.rollout import ledger
 from mlproject.training import classifier, drawn_images
 from mlproject.versions import registration
-from pipelines import command, ingest, promote, report, rescore, train
+from pipelines import command, ingest, promote, rescore
 from pipelines import parser as new_parser
 
 DRAWN = "drawn_images"  # beside the lake; made again only when it is not whole
@@ -58,13 +59,15 @@ def main(arguments: argparse.Namespace) -> None:
         source, settle = (arguments.source, "2") if arguments.source else (_draw(lake), "0")
         _step(ingest, source=source, lake=lake, settle=settle)
         for framework, start in starts.items():
-            version = _step(train, framework=framework, weights=start, lake=lake, name=name)
-            made[framework] = version.uri
+            options = {"framework": framework, "weights": start, "lake": lake, "name": name}
+            print(f"\n== train {' '.join(f'{k}={v}' for k, v in options.items())}", flush=True)
+            made[framework] = train.run(**options).version.uri
         for framework in ("keras", "torch", "keras"):
             # Both are shown, whichever is better: gates tell, and stop nothing.
             _step(promote, model=made[framework], alias=ALIAS, lake=lake, gate="warn")
             _step(rescore, pointers=pointer, lake=lake)
-        _step(report, lake=lake, out=out)
+        print(f"\n== report lake={lake} out={out}", flush=True)
+        report.run(lake=lake, out=out)
         mlflow.log_metric("seconds", time.monotonic() - began)
         now = ledger.read(lake).serving(pointer)
     print(

@@ -14,6 +14,7 @@ from PIL import Image
 
 pytest.register_assert_rewrite(
     "tests.support.asking",
+    "tests.support.commands",
     "tests.support.rollouts",
     "tests.support.version_checks",
     "tests.support.training_checks",

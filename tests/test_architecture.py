@@ -9,8 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+
+import mlproject
+from mlproject import cli
+from mlproject.commands import parameters
 
 PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "mlproject"
@@ -152,12 +157,58 @@ def entry_points() -> dict[str, dict]:
     return yaml.safe_load(text)["entry_points"]
 
 
-def verbs() -> list[str]:
+def command_of(entry_point: str) -> str:
+    return "demo" if entry_point == "main" else entry_point  # MLflow's name for its default
+
+
+def launchers() -> list[str]:
     return sorted(path.stem for path in (PROJECT / "pipelines").glob("[a-z]*.py"))
 
 
-def test_entry_points_are_verbs():
-    assert verbs() == sorted(entry_points())
+def test_entry_points_are_the_commands_and_each_has_a_launcher():
+    assert launchers() == sorted(entry_points())
+    assert sorted(map(command_of, entry_points())) == sorted(
+        {*cli.COMMANDS, *map(command_of, verbs())}
+    )
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_parameters_are_the_commands_options_with_the_same_defaults(name):
+    context = click.Context(cli.main)
+    options = {
+        option.name: None if option.required else parameters.text_of(option.default)
+        for option in cli.main.get_command(context, name).get_params(context)
+        if "--help" not in option.opts
+    }
+    given = entry_points()["main" if name == "demo" else name].get("parameters", {})
+    expected = {
+        parameter: None if "default" not in settings else str(settings["default"])
+        for parameter, settings in given.items()
+    }
+    assert expected == options
+
+
+@pytest.mark.parametrize("name", launchers())
+def test_an_entry_point_runs_its_launcher_and_passes_each_parameter_on(name):
+    entry = entry_points()[name]
+    assert entry["command"].startswith(f"PYTHONPATH=src python -m pipelines.{name} ")
+    for parameter in entry.get("parameters", {}):
+        assert f"--{parameter} {{{parameter}}}" in entry["command"]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_of_a_command_is_one_line_and_an_example_to_paste(name):
+    doc = importlib.import_module(f"mlproject.commands.{name}").__doc__
+    assert "" == doc.splitlines()[1]
+    assert re.search(r"\nmlflow run \. .*--env-manager local", doc)
+
+
+def test_every_command_but_the_demo_is_a_public_function():
+    assert set() == {*cli.COMMANDS} - {"demo"} - {*mlproject.__all__}
+
+
+def verbs() -> list[str]:
+    return sorted(name for name in launchers() if command_of(name) not in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -175,20 +226,6 @@ def test_parameters_are_the_parsers_options_with_the_same_defaults(verb):
         for name, given in entry_points()[verb].get("parameters", {}).items()
     }
     assert options == parameters
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_a_command_passes_each_parameter_on(verb):
-    entry = entry_points()[verb]
-    assert entry["command"].startswith(f"PYTHONPATH=src python -m pipelines.{verb} ")
-    for name in entry.get("parameters", {}):
-        assert f"--{name} {{{name}}}" in entry["command"]
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_a_verbs_docstring_holds_a_command_to_paste(verb):
-    doc = importlib.import_module(f"pipelines.{verb}").__doc__
-    assert re.search(r"\n *mlflow run \. .*--env-manager local", doc)
 
 
 def test_conda_yaml_and_requirements_pin_the_same():

@@ -1,4 +1,4 @@
-"""What the verbs share: telling of progress, and of errors."""
+"""What commands share: progress and error messages."""
 
 import os
 import pty
@@ -11,7 +11,7 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from mlproject.integrations.outages import error_message
 
 TELL = """
-from pipelines import progress
+from mlproject.commands.console import progress
 with progress("score") as [told]:
     told(3, 10)
     told(10, 10)

@@ -1,4 +1,4 @@
-"""What `erase` makes of the words it is given, before it opens a lake."""
+"""`erase` before it opens a lake: what it refuses and what it reports."""
 
 import os
 import re
@@ -10,10 +10,10 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlproject.erasure import erase
+from mlproject.erasure import erase, requests
 from mlproject.errors import UserError
-from pipelines import erase as erase_verb
 from tests.conftest import verb
+from tests.support.commands import run_command
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,15 @@ def test_a_selection_that_is_not_clear_is_refused_in_one_line(words, told, tmp_p
     assert 1 == len(str(caught.value).splitlines())
 
 
-def test_what_mlflow_run_has_logged_itself_is_told(store, tmp_path, capsys, monkeypatch):
+def test_what_mlflow_run_has_logged_itself_is_reported(store, tmp_path, monkeypatch):
     with mlflow.start_run() as run:
         mlflow.log_param("path", "/photos/1.jpg")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    with pytest.raises(UserError, match="There is no lake"):
-        words = ("--path", "/photos/1.jpg", "--lake", str(tmp_path / "nowhere"))
-        erase_verb.main(erase_verb.parser().parse_args(words))
+    lake = str(tmp_path / "nowhere")
+    result = run_command("erase", "--path", "/photos/1.jpg", "--lake", lake, code=2)
+    assert "There is no lake" in result.stderr
     assert not (tmp_path / "nowhere").exists()
-    told = capsys.readouterr().out.splitlines()[0]
-    [words] = re.findall("MLFLOW_TRACKING_URI=.*", told)
+    [words] = re.findall("MLFLOW_TRACKING_URI=.*", result.stdout.splitlines()[0])
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     subprocess.run(words, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - as it is pasted
@@ -72,13 +71,13 @@ def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_t
     uri, told, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    words = erase_verb.forgetting("1")
+    words = requests.removal_command("1")
     assert re.search(told.replace("$M", r"\$M"), words)
     assert "secret" not in words
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(store, tmp_path):
     process = verb("erase", "--path", "/a", "--image_id", "f" * 64, cwd=tmp_path)
-    said, _ = process.communicate(timeout=300)
-    assert (2, 1) == (process.returncode, len(said.splitlines()))
-    assert said.startswith("mlproject erase: Name exactly one of")
+    output, _ = process.communicate(timeout=300)
+    assert (2, 1) == (process.returncode, len(output.splitlines()))
+    assert output.startswith("mlproject erase: Name exactly one of")

@@ -16,8 +16,8 @@ from mlproject.images import thumbnails
 from mlproject.ingestion import labels, new_images, source_listing
 from mlproject.lake import location, spark_tables
 from mlproject.scoring import coverage, scorer
-from pipelines import erase as erase_verb
 from tests.conftest import photo, photos, verb
+from tests.support.commands import run_command
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -244,30 +244,29 @@ def test_the_log_keeps_beginnings_of_paths_and_the_commit_that_deletes_names_no_
     assert [text for text in commits.values() if str(tmp_path)[:32] in text]
 
 
-def run_verb(*arguments: str) -> mlflow.entities.Run:
-    erase_verb.main(erase_verb.parser().parse_args(arguments))
-    return mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
+def erased(*words: str) -> tuple[str, mlflow.entities.Run]:
+    """What the command prints, and its MLflow run."""
+    result = run_command("erase", *words)
+    return result.stdout, mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
 
 
-def test_the_verb_shows_what_goes_then_erases_and_logs_counts_only(filled, source, capsys):
+def test_the_command_shows_what_goes_then_erases_and_logs_counts_only(filled, source):
     words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
-    shown = run_verb(*words, "--plan", "true")
-    said = capsys.readouterr().out
-    assert "To erase: 1 contents in 2 rows of images" in said
-    assert f"  {source}/green/copy.jpg\n  {source}/red/secret.jpg\n" in said
+    output, planned = erased(*words, "--plan", "true")
+    assert "To erase: 1 contents in 2 rows of images" in output
+    assert f"  {source}/green/copy.jpg\n  {source}/red/secret.jpg\n" in output
     assert holders(filled)
-    done = run_verb(*words, "--retention_hours", "1")
-    assert "can no longer be read" not in capsys.readouterr().out
-    run_verb(*words)
-    told = capsys.readouterr().out
-    assert "can no longer be read" in told
-    assert str(source) not in told
+    output, done = erased(*words, "--retention_hours", "1")
+    assert "can no longer be read" not in output
+    output, _ = erased(*words)
+    assert "can no longer be read" in output
+    assert str(source) not in output
     assert [] == holders(filled)
-    assert 2.0 == shown.data.metrics["images"] == done.data.metrics["images"]
+    assert 2.0 == planned.data.metrics["images"] == done.data.metrics["images"]
     assert 1.0 == done.data.metrics["predictions"]
-    for run in (shown, done):
+    for run in (planned, done):
         assert "secret" not in str(run.to_dictionary())
-        assert {"lake", "plan", "retention_hours"} == set(run.data.params)
+        assert {"lake", "plan"} == set(run.data.params) - {"retention_hours"}
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from mlproject.errors import UserError
 from mlproject.lake import location, spark_tables
 from mlproject.reporting import lake_report
 from mlproject.versions.registry import Version
-from pipelines import report
 from tests.conftest import photo
+from tests.support.commands import run_command
 
 pytestmark = pytest.mark.spark
 
@@ -284,10 +284,10 @@ def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkey
     page(facts)
 
 
-def test_the_verb_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
+def test_the_command_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
     ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
     out = tmp_path / "deep" / "page.html"
-    report.main(report.parser().parse_args(["--lake", lake, "--out", str(out)]))
+    run_command("report", "--lake", lake, "--out", str(out))
     run = mlflow.last_active_run()
     logged = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/page.html")
     assert out.read_text(encoding="utf-8") == logged
@@ -295,5 +295,5 @@ def test_the_verb_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp
 
 
 def test_a_place_where_no_file_can_be_written_is_told_at_once(store, tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
-        report.main(report.parser().parse_args(["--out", str(tmp_path)]))
+    result = run_command("report", "--out", str(tmp_path), code=2)
+    assert "is a folder" in result.stderr

@@ -76,7 +76,8 @@ def run(verb: str, parameters: Mapping[str, object], *, own: bool = False) -> It
 
     Args:
         verb: Name of the run and value of the tag `mlproject.verb`.
-        parameters: Logged, but for those that `mlflow run` has logged already.
+        parameters: Logged as `mlflow run` writes them, but for those that it has logged already,
+            and for functions.
         own: A child of the run of `mlflow run`, whose status says KILLED for good: in its own run
             `mlflow run` overwrites that by the exit status. Source: MLflow 3.17,
             mlflow.projects._maybe_set_run_terminated, which compares the status with numbers.
@@ -90,9 +91,16 @@ def run(verb: str, parameters: Mapping[str, object], *, own: bool = False) -> It
         if MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
             mlflow.set_tag("mlflow.runName", verb)
         known = opened.data.params
-        mlflow.log_params({key: str(v) for key, v in parameters.items() if key not in known})
+        logged = {key: value for key, value in parameters.items() if not callable(value)}
+        mlflow.log_params({key: _text(v) for key, v in logged.items() if key not in known})
         try:
             yield opened
         except KeyboardInterrupt:  # a person or the machine stopped it: no failure of ours
             mlflow.end_run("KILLED")
             raise
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list | tuple) else str(value)

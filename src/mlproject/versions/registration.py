@@ -33,8 +33,6 @@ _NORMALISATION: dict[str, dict[str, list[float]]] = {
     "torch": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
 }
 
-_MODELS = Path(__file__).parents[3] / "models"
-
 # Softmax in float32, and the sum of its top: a few units of 2**-23.
 _SUM_TOLERANCE = 1e-5
 
@@ -112,7 +110,7 @@ def register(
     with tempfile.TemporaryDirectory() as folder:
         logged = mlflow.pyfunc.log_model(
             name=f"{framework}_mobilenet_v2",
-            python_model=str(_MODELS / f"{framework}_mobilenet_v2.py"),
+            python_model=str(model_file(f"{framework}_mobilenet_v2")),
             artifacts=_artifacts(weights_path, labels, framework, Path(folder)),
             model_config=dict(config),
             signature=signature(),
@@ -132,6 +130,16 @@ def register(
         tags={"framework": framework, **{k: str(v) for k, v in facts.items()}, **tags},
     )
     return Version(name, int(registered.version), model_id, pointer=None)
+
+
+def model_file(name: str) -> Path:
+    """The file of a kind of version, such as `keras_mobilenet_v2`, which MLflow executes.
+
+    It lies in `mlproject/models` of an installation, and in `models` of a checkout.
+    """
+    package = Path(inference.__file__).parents[1]
+    folder = package / "models"
+    return (folder if folder.is_dir() else package.parents[1] / "models") / f"{name}.py"
 
 
 def signature() -> ModelSignature:

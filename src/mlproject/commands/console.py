@@ -1,0 +1,192 @@
+"""The terminal: exit codes, signals, tables, JSON and progress."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from typing import Any
+
+from mlproject.errors import MlprojectError
+from mlproject.integrations.outages import error_message, spark_error
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+STOPPED = 130  # exit code. Source: POSIX shells, 128 + SIGINT
+WIDTH = 100  # columns of text, at most
+
+OnProgress = Callable[[int, int], None]
+
+
+@contextmanager
+def exit_codes(command: str) -> Iterator[None]:
+    """Ends the process for an error in the block: 1 outage, 2 user's error, 3 check failed.
+
+    An error of ours, a bug, leaves the block as it is: Python prints it and ends with 1.
+    """
+    try:
+        yield
+    except MlprojectError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{command}: stopped; what was committed stays", file=sys.stderr)
+        sys.exit(STOPPED)
+    except Exception as error:
+        if any(kind.__module__ == "mlflow.exceptions" for kind in type(error).__mro__):
+            print(f"{command}: MLflow: {error_message(error)}", file=sys.stderr)
+        elif spark_error(error) is not None:
+            print(f"{command}: Spark stopped: {error_message(error)}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno in DISK:
+            print(f"{command}: {error_message(error)}", file=sys.stderr)
+        else:
+            raise
+        print("What was committed stays. Mend this, then run the command again", file=sys.stderr)
+        sys.exit(1)
+
+
+def silence_libraries() -> None:
+    """Keeps MLflow, py4j and TensorFlow from printing what our own messages say."""
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # py4j prints a traceback when the JVM ends, which `exit_codes` reports.
+    logging.getLogger().addFilter(lambda record: record.msg != "Exception while sending command.")
+    # It warns of env_manager="local"; scoring checks the version's requirements itself.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    # A version has few files.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # TensorFlow reports missing CUDA libraries and CPU features at import, at level error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, to end after the current commit; two end at once.
+
+    The same signal may end Spark or its workers too: an error after it counts as the stop.
+    """
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+        os.write(2, b"Stopping after the current commit (again: at once)\n")
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, stop) for number in signals]
+    try:
+        yield stopped
+    except Exception as error:
+        if stopped.is_set() and (isinstance(error, MlprojectError) or spark_error(error)):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Keeps stdout for JSON: what the block prints, in its processes too, goes to stderr."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+
+
+def print_message(message: str) -> None:
+    """Prints a line at once, also into a pipe."""
+    print(message, flush=True)
+
+
+def print_json(facts: object) -> None:
+    """Prints JSON for scripts."""
+    print(json.dumps(facts, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table of at most `WIDTH` columns; names that end in a blank are of numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: Any = "right" if name.endswith(" ") else "left"
+        table.add_column(name.strip(), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
+    Console(width=width, highlight=False, emoji=False, markup=False).print(table)
+
+
+@contextmanager
+def progress(*steps: str) -> Iterator[list[OnProgress]]:
+    """For each step a function that takes (done, total): bars in a terminal, else plain lines."""
+    if not sys.stderr.isatty():
+        yield [partial(_print_progress, step) for step in steps]
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = [bars.add_task(step, total=None) for step in steps]
+        yield [partial(_move_bar, bars, task) for task in tasks]
+
+
+def _print_progress(step: str, done: int, total: int) -> None:
+    print(f"{step}: {done} of {total}", flush=True)
+
+
+def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_of_bytes(step: str) -> Iterator[Callable[[Any], None]]:
+    """A function that takes an ingest's progress in files and bytes: a bar, else plain lines."""
+    if not sys.stderr.isatty():
+        yield partial(_print_bytes, step, time.monotonic())
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    files = TextColumn("{task.fields[files]} files")
+    columns = (BarColumn(), files, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bars = Progress("{task.description}", *columns, console=Console(stderr=True), transient=True)
+    with bars:
+        task = bars.add_task(step, total=None, files="0")
+        yield lambda done: bars.update(
+            task,
+            completed=done.size_bytes,
+            total=done.all_bytes,
+            files=f"{done.files}/{done.all_files}",
+        )
+
+
+def _print_bytes(step: str, began: float, done: Any) -> None:
+    rate = done.size_bytes / (time.monotonic() - began)
+    left = (done.all_bytes - done.size_bytes) / rate if rate else 0
+    print(
+        f"{step}: {done.files} of {done.all_files} files, {done.size_bytes / 1e6:.1f} of "
+        f"{done.all_bytes / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left",
+        flush=True,
+    )

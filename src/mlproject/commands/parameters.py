@@ -1,0 +1,94 @@
+"""Options of a command, made from the signature and docstring of its public function."""
+
+import collections.abc
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+
+class TrueOrFalse(click.ParamType[bool, Any]):
+    """`true` or `false`; the option alone means true."""
+
+    name = "true|false"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """The word as a bool."""
+        if value not in (True, False, "true", "false"):
+            self.fail(f"{value!r} is neither 'true' nor 'false'", param, ctx)
+        return value in (True, "true")
+
+
+class CommaSeparated(click.ParamType[list[str], Any]):
+    """Words with commas between them."""
+
+    name = "a,b,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        """The words, without empty ones."""
+        words = value.split(",") if isinstance(value, str) else value
+        return [word.strip() for word in words if word.strip()]
+
+
+def options(function: Callable[..., Any]) -> Iterator[click.Option]:
+    """One option for each parameter of a function, with its default and its help text.
+
+    Parameters whose annotation is a `Callable` are no options, nor is `**options`.
+    """
+    texts = descriptions(function)
+    for parameter in inspect.signature(function).parameters.values():
+        is_keywords = parameter.kind is inspect.Parameter.VAR_KEYWORD
+        if not is_keywords and not is_callback(parameter.annotation):
+            yield option(parameter, texts[parameter.name])
+
+
+def is_callback(annotation: Any) -> bool:
+    """Whether a parameter takes a function, which no option can name."""
+    kinds = (annotation, *typing.get_args(annotation))
+    return any(typing.get_origin(kind) is collections.abc.Callable for kind in kinds)
+
+
+def option(parameter: inspect.Parameter, text: str) -> click.Option:
+    """The option of one parameter."""
+    is_required = parameter.default is inspect.Parameter.empty
+    settings: dict[str, Any] = {"help": text, "required": is_required}
+    if not is_required:
+        default = parameter.default
+        settings |= {"default": default, "show_default": _shown(default)}
+    kind = parameter.annotation
+    if typing.get_origin(kind) is typing.Literal:
+        settings["type"] = click.Choice(typing.get_args(kind))
+    elif kind is bool:
+        settings |= {"type": TrueOrFalse(), "is_flag": False, "flag_value": "true"}
+    elif typing.get_origin(kind) is collections.abc.Sequence:
+        settings["type"] = CommaSeparated()
+    else:
+        settings["type"] = {str: click.STRING, int: click.INT, float: click.FLOAT}[kind]
+    return click.Option([f"--{parameter.name}", parameter.name], **settings)
+
+
+def _shown(default: Any) -> bool | str:
+    """Whether click shows a default as it is, or else a text for it."""
+    if isinstance(default, bool) or not isinstance(default, str | int | float) or default == "":
+        return text_of(default) or "empty"
+    return True
+
+
+def text_of(default: Any) -> str:
+    """A default as somebody would write it after the option."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(default) if isinstance(default, str | int | float) else ",".join(default)
+
+
+def descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """The texts of a Google docstring's `Args:`, by parameter."""
+    _, _, section = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    section = re.split(r"\n(?=\S)", section)[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

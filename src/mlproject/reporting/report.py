@@ -1,0 +1,79 @@
+"""The report of a lake as one HTML file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+
+from mlproject.errors import UserError
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.local_files import write_whole
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location
+from mlproject.reporting import lake_report
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that was written."""
+
+    file: Path
+    """The HTML file."""
+    images: int
+    """Different images in the lake."""
+    versions: int
+    """Model versions with predictions."""
+    pointers: int
+    """Aliases and stages with a row in `rollouts`."""
+    different: int
+    """Images that two serving versions predict differently, by pairs of versions."""
+
+
+def report(lake: str = "lake", *, out: str = "report.html") -> Report:
+    """Writes what the versions predict for the images of a lake, as one HTML file.
+
+    Args:
+        lake: Folder or URI of the tables.
+        out: The HTML file to write.
+
+    Raises:
+        UserError: There is no lake, or the file cannot be written.
+    """
+    parameters = dict(locals())
+    mlflow_tracking.connect()
+    file = _writable(out)
+    with mlflow_tracking.run("report", parameters):
+        tables = location.locate(lake)
+        with session("mlproject report") as spark:
+            facts = lake_report.collect(spark, tables)
+        write_whole(file, lake_report.render(facts))
+        mlflow.log_artifact(str(file))
+        metrics = {
+            "images": facts.images.distinct,
+            "errors": facts.images.errors,
+            "versions": len(facts.versions),
+            "pointers": len(facts.readers),
+            "different": sum(found.different for found in facts.differences),
+        }
+        mlflow.log_metrics(metrics)
+        for table, version in facts.table_versions.items():
+            mlflow.set_tag(f"mlproject.{table}_version", version)
+    del metrics["errors"]
+    return Report(file, **metrics)
+
+
+def _writable(name: str) -> Path:
+    """The file to write; one that cannot be written is refused before minutes of work."""
+    out = Path(name).expanduser().resolve()
+    reason = "it is a folder" if out.is_dir() else ""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason or not os.access(out.parent if out.is_file() or not out.exists() else out, os.W_OK):
+        raise UserError(
+            f"Report {name!r} cannot be written ({reason or 'no permission'}). Name another file: "
+            "-P out=report.html"
+        )
+    return out

@@ -1,0 +1,93 @@
+"""Ready weights and their labels become a registered model version, without training."""
+
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mlflow
+
+from mlproject.errors import UserError
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.framework_process import process
+from mlproject.versions import registration
+from mlproject.versions import weights as weight_files
+from mlproject.versions.registry import Version
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """A version that was registered."""
+
+    version: Version
+    """The registered version."""
+    labels: tuple[str, ...]
+    """One for each output of the network, in order."""
+
+
+def register(
+    framework: Literal["keras", "torch"],
+    *,
+    weights: str = "imagenet",
+    labels: str = "",
+    name: str = "photos",
+    image_size: int = 224,
+) -> RegisteredVersion:
+    """Registers ready MobileNetV2 weights with their labels as a version, without training.
+
+    Args:
+        framework: The framework that predicts.
+        weights: The weights: imagenet, or a weights file.
+        labels: Text file with one label a line; empty = the 1000 labels of ImageNet.
+        name: Name of the registered model.
+        image_size: Side of the square that the network sees, in pixels.
+
+    Raises:
+        UserError: Weights, labels or name cannot be used; nothing was registered.
+        RefusedError: The version does not predict as it must; nothing was registered.
+    """
+    parameters = dict(locals())
+    mlflow_tracking.connect()
+    with mlflow_tracking.run("register", parameters), tempfile.TemporaryDirectory() as folder:
+        registration.check_name(name)
+        names = _labels(labels)
+        with process(framework) as call:
+            file = call(weight_files.canonical, framework, weights, Path(folder))
+            config = registration.config(framework, image_size=image_size, width=file.width)
+            tags = {"mlproject.verb": "register"}
+            version = call(registration.register, file.path, names, config, name=name, tags=tags)
+        mlflow.set_tag("mlproject.version", version.uri)
+    return RegisteredVersion(version, tuple(names))
+
+
+def _labels(path: str) -> list[str]:
+    if not path:
+        return imagenet_labels()
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Labels {path!r} cannot be read ({error})") from error
+
+
+def imagenet_labels() -> list[str]:
+    """The 1000 unique labels of ImageNet weights, in the order of their outputs.
+
+    They are read from torchvision's own list, without importing torch.
+
+    Raises:
+        UserError: torchvision is not installed.
+    """
+    package = importlib.util.find_spec("torchvision")
+    if package is None or package.origin is None:
+        raise UserError(
+            "ImageNet's labels come with torchvision, which is not installed. Name a text file "
+            "instead, one label a line: -P labels=FILE"
+        )
+    file = Path(package.origin).parent / "models" / "_meta.py"
+    spec = importlib.util.spec_from_file_location("torchvision_meta", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"torchvision has no list of labels at {str(file)!r}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(module._IMAGENET_CATEGORIES)
