@@ -53,11 +53,13 @@ def ingest(spark, lake, *files):
     return [row[1] for row in rows]
 
 
-def say(spark, lake, version, answers, at="2026-01-02 03:04:05"):
-    """Appends {image_id: (label, score) or error} as what a version answered."""
+def add_predictions(spark, lake, version, predictions, at="2026-01-02 03:04:05"):
+    """Appends {image_id: (label, score) or error} as predictions of a version."""
     rows = [
-        (key, None, None, None, said) if isinstance(said, str) else (key, *said, [said[0]], None)
-        for key, said in answers.items()
+        (key, None, None, None, found)
+        if isinstance(found, str)
+        else (key, *found, [found[0]], None)
+        for key, found in predictions.items()
     ]
     added = (
         spark.createDataFrame(rows, ROW["predictions"])
@@ -82,7 +84,7 @@ def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
 
 @pytest.fixture(scope="module")
 def two_versions(spark, tmp_path_factory):
-    """Facts of six images: a copy, a broken file, and one newer than what the old version saw."""
+    """The report of six images: a copy, a broken file, and one without a prediction."""
     lake = location.locate_to_write(str(tmp_path_factory.mktemp("two") / "lake"))
     broken = picture(9)[:100]
     ids = ingest(
@@ -97,69 +99,84 @@ def two_versions(spark, tmp_path_factory):
     )
     green, red, twice, imported, bad = ids[0], ids[1], ids[2], ids[4], ids[5]
     old = {green: ("red", 0.6), red: ("red", 0.9), twice: ("red", 0.8), bad: "undecodable"}
-    say(spark, lake, OLD, {**old, imported: ("green", 0.7)}, at="2026-01-02 03:00:00")
+    add_predictions(spark, lake, OLD, {**old, imported: ("green", 0.7)}, at="2026-01-02 03:00:00")
     new = {green: ("green", 0.95), red: ("green", 0.5), bad: "undecodable"}
-    say(spark, lake, NEW, {**new, twice: ("red", 0.8), imported: "not_finite"})
+    add_predictions(spark, lake, NEW, {**new, twice: ("red", 0.8), imported: "not_finite"})
     serve(spark, lake, CHAMPION, OLD)
     ingest(spark, lake, ("/photos/red/late.jpg", "red", picture(4), None))
-    facts = lake_report.collect(spark, lake)
-    return facts, {"green": green, "red": red, "twice": twice, "imported": imported, "bad": bad}
+    report_data = lake_report.collect(spark, lake)
+    return report_data, {
+        "green": green,
+        "red": red,
+        "twice": twice,
+        "imported": imported,
+        "bad": bad,
+    }
 
 
 def test_images_are_counted_by_content_and_the_pinned_versions_are_named(two_versions):
-    facts, _ = two_versions
-    counted = (facts.images.rows, facts.images.distinct, facts.images.errors, facts.images.labelled)
+    report_data, _ = two_versions
+    counted = (
+        report_data.images.rows,
+        report_data.images.distinct,
+        report_data.images.errors,
+        report_data.images.labelled,
+    )
     assert (7, 6, 1, 6) == counted
-    assert {"images": 2, "predictions": 2, "rollouts": 1} == facts.table_versions
+    assert {"images": 2, "predictions": 2, "rollouts": 1} == report_data.table_versions
 
 
-def test_readers_of_a_pointer_see_its_last_version_and_how_much_it_has_answered(two_versions):
-    (reader,) = two_versions[0].readers
-    assert (CHAMPION, OLD.model_id) == (reader.pointer, reader.serving.version.model_id)
-    assert (1.0, 5) == (reader.serving.coverage, reader.answered)
+def test_each_alias_has_its_serving_version_and_the_number_of_its_predictions(two_versions):
+    (found,) = two_versions[0].serving
+    assert (CHAMPION, OLD.model_id) == (found.pointer, found.serving.version.model_id)
+    assert (1.0, 5) == (found.serving.coverage, found.predictions)
 
 
-def test_accuracy_counts_answers_in_folders_whose_name_the_version_knows(two_versions):
+def test_accuracy_counts_predictions_in_folders_whose_name_the_version_knows(two_versions):
     old, new = two_versions[0].versions
     assert (OLD, NEW) == (old.version, new.version)
-    # Of the two files with the bytes of "twice" the first by path stands for both: "imports".
-    assert (5, 1, 2, 1) == (old.images, old.errors, old.labelled, old.right)
-    assert (5, 2, 2, 1) == (new.images, new.errors, new.labelled, new.right)
+    # Of the two files with the bytes of "twice" the first by path is used for both: "imports".
+    assert (5, 1, 2, 1) == (old.images, old.errors, old.labelled, old.correct)
+    assert (5, 2, 2, 1) == (new.images, new.errors, new.labelled, new.correct)
     assert pytest.approx((0.6 + 0.9 + 0.8 + 0.7) / 4) == old.mean_score
     assert {"red": 3, "green": 1} == old.labels
 
 
 def test_the_most_and_least_certain_share_no_image(two_versions):
-    facts, ids = two_versions
-    (found,) = facts.certain
+    report_data, ids = two_versions
+    (found,) = report_data.certainties
     assert OLD == found.version
     assert [ids["red"], ids["twice"]] == [picture.image_id for picture in found.most]
     assert [ids["green"], ids["imported"]] == [picture.image_id for picture in found.least]
 
 
-def test_a_disagreement_tells_how_often_in_which_labels_and_who_is_right(two_versions):
-    facts, ids = two_versions
-    (found,) = facts.differences
-    assert (OLD, NEW, 3, 2) == (found.ours, found.theirs, found.both, found.different)
-    assert (1, 1) == (found.ours_right, found.theirs_right)
-    assert (("green", "red", 2),) == found.flows
+def test_a_difference_counts_the_labels_and_the_correct_predictions_of_both_versions(two_versions):
+    report_data, ids = two_versions
+    (found,) = report_data.differences
+    assert (OLD, NEW, 3, 2) == (found.version, found.other, found.both, found.different)
+    assert (1, 1) == (found.correct, found.other_correct)
+    assert (("green", "red", 2),) == found.transitions
     assert [
         (ids["green"], (("red", 0.6), ("green", 0.95))),
         (ids["red"], (("red", 0.9), ("green", 0.5))),
-    ] == [(picture.image_id, picture.said) for picture in found.pictures]
+    ] == [(picture.image_id, picture.predictions) for picture in found.pictures]
 
 
-def test_errors_are_counted_apart_for_the_table_and_for_each_version(two_versions):
+def test_errors_are_counted_for_the_table_of_images_and_for_each_version(two_versions):
     not_finite, undecodable = two_versions[0].errors
-    assert ("not_finite", 0, {NEW: 1}) == (not_finite.code, not_finite.unread, not_finite.versions)
-    assert (1, {OLD: 1, NEW: 1}) == (undecodable.unread, undecodable.versions)
+    assert ("not_finite", 0, {NEW: 1}) == (
+        not_finite.code,
+        not_finite.unreadable,
+        not_finite.versions,
+    )
+    assert (1, {OLD: 1, NEW: 1}) == (undecodable.unreadable, undecodable.versions)
     assert ("/photos/red/broken.jpg",) == undecodable.examples
 
 
 def test_thumbnails_are_small_squares_of_the_chosen_images(two_versions):
-    facts, ids = two_versions
-    assert {ids["green"], ids["red"], ids["twice"], ids["imported"]} == set(facts.thumbnails)
-    with Image.open(io.BytesIO(facts.thumbnails[ids["green"]])) as image:
+    report_data, ids = two_versions
+    assert {ids["green"], ids["red"], ids["twice"], ids["imported"]} == set(report_data.thumbnails)
+    with Image.open(io.BytesIO(report_data.thumbnails[ids["green"]])) as image:
         assert ("JPEG", (160, 160)) == (image.format, image.size)
         red, green, blue = image.convert("RGB").getpixel((80, 80))
     assert green > red
@@ -167,7 +184,7 @@ def test_thumbnails_are_small_squares_of_the_chosen_images(two_versions):
 
 
 class Page(HTMLParser):
-    """The tags of a page, the addresses they ask for, and whether every tag is closed."""
+    """The tags of a page, the addresses that they load, and whether every tag is closed."""
 
     VOID = ("meta", "img", "br", "link", "input")
 
@@ -191,14 +208,14 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def page(facts):
-    html = lake_report.render(facts)
+def page(report_data):
+    html = lake_report.render(report_data)
     read = Page(html)
     assert [] == read.open
     return html, read
 
 
-def test_the_page_asks_for_nothing_but_itself(two_versions):
+def test_the_page_loads_no_other_file(two_versions):
     html, read = page(two_versions[0])
     outside = [a for a in read.addresses if not a.startswith(("#", "data:image/jpeg;base64,"))]
     assert [] == outside
@@ -216,7 +233,7 @@ def test_html_in_labels_and_paths_stays_text_and_long_ones_stay_whole(spark, lak
         (path, "<i>", picture(1), None),
         ("/photos/2", long, picture(2), "<u>odd</u>"),
     )
-    say(spark, lake, OLD, {ids[0]: (label, 0.5), ids[1]: (long, 0.4)})
+    add_predictions(spark, lake, OLD, {ids[0]: (label, 0.5), ids[1]: (long, 0.4)})
     html, read = page(lake_report.collect(spark, lake))
     assert set() == {"i", "u", "script"} & set(read.tags)
     assert "&lt;b&gt;bold&lt;/b&gt;" in html
@@ -226,11 +243,17 @@ def test_html_in_labels_and_paths_stays_text_and_long_ones_stay_whole(spark, lak
 
 def test_a_lake_of_images_alone_gives_a_page(spark, lake):
     ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
-    facts = lake_report.collect(spark, lake)
-    assert {"images": 1, "predictions": None, "rollouts": None} == facts.table_versions
-    parts = (facts.readers, facts.versions, facts.certain, facts.differences, facts.errors)
+    report_data = lake_report.collect(spark, lake)
+    assert {"images": 1, "predictions": None, "rollouts": None} == report_data.table_versions
+    parts = (
+        report_data.serving,
+        report_data.versions,
+        report_data.certainties,
+        report_data.differences,
+        report_data.errors,
+    )
     assert ((), (), (), (), ()) == parts
-    page(facts)
+    page(report_data)
 
 
 def test_a_lake_without_images_says_what_to_run(spark, lake):
@@ -238,20 +261,20 @@ def test_a_lake_without_images_says_what_to_run(spark, lake):
         lake_report.collect(spark, lake)
 
 
-def test_a_model_made_again_stands_apart_from_its_namesake(spark, lake):
+def test_a_model_made_again_under_the_same_name_is_another_version(spark, lake):
     (key,) = ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
     again = Version(OLD.name, OLD.version, "m-again", None)
-    say(spark, lake, OLD, {key: ("red", 0.5)}, at="2026-01-02 03:00:00")
-    say(spark, lake, again, {key: ("green", 0.5)})
+    add_predictions(spark, lake, OLD, {key: ("red", 0.5)}, at="2026-01-02 03:00:00")
+    add_predictions(spark, lake, again, {key: ("green", 0.5)})
     serve(spark, lake, CHAMPION, again)
-    facts = lake_report.collect(spark, lake)
-    assert [OLD, again] == [found.version for found in facts.versions]
-    assert ([], [CHAMPION]) == (facts.pointers(OLD), facts.pointers(again))
-    assert facts.name(OLD) != facts.name(again)
-    assert [(again, OLD, 1)] == [(d.ours, d.theirs, d.different) for d in facts.differences]
+    report_data = lake_report.collect(spark, lake)
+    assert [OLD, again] == [found.version for found in report_data.versions]
+    assert ([], [CHAMPION]) == (report_data.pointers(OLD), report_data.pointers(again))
+    assert report_data.name(OLD) != report_data.name(again)
+    assert [(again, OLD, 1)] == [(d.version, d.other, d.different) for d in report_data.differences]
 
 
-def test_versions_that_agree_and_answers_without_label_or_picture_give_a_page(spark, lake):
+def test_equal_versions_and_predictions_without_label_or_thumbnail_give_a_page(spark, lake):
     ids = ingest(
         spark,
         lake,
@@ -260,12 +283,12 @@ def test_versions_that_agree_and_answers_without_label_or_picture_give_a_page(sp
     )
     answers = {ids[0]: (None, 0.5), ids[1]: ("red", float("nan"))}
     for version in (OLD, NEW):
-        say(spark, lake, version, answers)
-    facts = lake_report.collect(spark, lake)
-    assert {None: 1, "red": 1} == facts.versions[0].labels
-    assert (2, 0) == (facts.differences[0].both, facts.differences[0].different)
-    assert {ids[0]} == set(facts.thumbnails)
-    page(facts)
+        add_predictions(spark, lake, version, answers)
+    report_data = lake_report.collect(spark, lake)
+    assert {None: 1, "red": 1} == report_data.versions[0].labels
+    assert (2, 0) == (report_data.differences[0].both, report_data.differences[0].different)
+    assert {ids[0]} == set(report_data.thumbnails)
+    page(report_data)
 
 
 def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkeypatch):
@@ -276,12 +299,12 @@ def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkey
     for hour, version in enumerate(versions):
         own = f"only {version.version}"
         answers = dict(zip(ids, ((label, 0.5) for label in ("a", "a", "b", own)), strict=True))
-        say(spark, lake, version, answers, at=f"2026-01-02 0{hour}:00:00")
+        add_predictions(spark, lake, version, answers, at=f"2026-01-02 0{hour}:00:00")
     serve(spark, lake, CHAMPION, versions[0])
-    facts = lake_report.collect(spark, lake)
-    assert (versions[0], versions[2]) == facts.columns
-    assert (("a", "b", "only 1"), 1) == (facts.labels.shown, facts.labels.others)
-    page(facts)
+    report_data = lake_report.collect(spark, lake)
+    assert (versions[0], versions[2]) == report_data.columns
+    assert (("a", "b", "only 1"), 1) == (report_data.labels.shown, report_data.labels.others)
+    page(report_data)
 
 
 def test_the_command_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
@@ -294,6 +317,6 @@ def test_the_command_writes_the_page_and_logs_it_to_its_run(spark, lake, store, 
     assert 1 == run.data.metrics["images"]
 
 
-def test_a_place_where_no_file_can_be_written_is_told_at_once(store, tmp_path):
+def test_a_report_that_cannot_be_written_is_refused_before_the_tables_are_read(store, tmp_path):
     result = run_command("report", "--out", str(tmp_path), code=2)
     assert "is a folder" in result.stderr

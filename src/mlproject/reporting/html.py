@@ -1,4 +1,4 @@
-"""HTML pages, each one file that asks nothing of any other file or server, and their pictures."""
+"""HTML pages that load no other file and call no server, and their thumbnails."""
 
 import base64
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from mlproject.images.image_bytes import contents
 from mlproject.images.thumbnails import thumbnails, wanted
 
 
-def render(template: str, thumbnails: Mapping[str, bytes], **facts: object) -> str:
-    """A page made of one of the templates.
+def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> str:
+    """A page made from one of the templates.
 
     Args:
         template: Its file name.
         thumbnails: image_id -> JPEG; the template finds them in base64.
-        facts: What it tells, by the names that it uses.
+        values: The variables of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -30,7 +30,7 @@ def render(template: str, thumbnails: Mapping[str, bytes], **facts: object) -> s
     )
     environment.filters |= {"when": _when, "percent": _percent, "number": _number}
     encoded = {key: base64.b64encode(jpeg).decode() for key, jpeg in thumbnails.items()}
-    return environment.get_template(template).render(thumbnails=encoded, **facts)
+    return environment.get_template(template).render(thumbnails=encoded, **values)
 
 
 def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
-"""What the versions say about the images of a lake: facts gathered by Spark, told in one HTML page.
+"""The report of a lake: the predictions of all versions, counted by Spark, as one HTML page.
 
-Everything is read from one Delta version of each table. Only counts and a few hundred chosen rows
-come to the driver, and no photo: thumbnails are made in tasks.
+Each table is read at one Delta version. The driver receives counts, a few hundred chosen rows and
+their thumbnails, never a photo.
 """
 
 import time
@@ -17,40 +17,46 @@ from mlproject.inference import ERRORS
 from mlproject.lake import location, spark_tables
 from mlproject.reporting import html, report_queries
 from mlproject.reporting.report_queries import (
-    Answers,
     Difference,
     ErrorCount,
-    Images,
+    ImageCounts,
     Picture,
-    bare,
+    VersionCounts,
+    without_pointer,
 )
 from mlproject.rollout import ledger
 from mlproject.versions.registry import Version
 
-READ = ("path", "image_id", "label", "error", "ingested_at")  # of images: all but the content
-COLUMNS = 8  # versions side by side, at most: more do not fit a page
-LABELS = 30  # labels counted one by one; the others are told in one line
-SHOWN = 6  # versions, and pairs of versions, with pictures, at most: a page of about 1 MB
+READ = (
+    "path",
+    "image_id",
+    "label",
+    "error",
+    "ingested_at",
+)  # columns of images: the content stays unread
+COLUMNS = 8  # versions side by side, at most: the width of a page
+LABELS = 30  # labels with a row of their own; one line counts the others
+SHOWN = 6  # versions, and pairs of versions, with thumbnails, at most: a page of about 1 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """What readers of one pointer see."""
+class ServingVersion:
+    """The serving version of one alias or stage."""
 
     pointer: str
-    """The pointer as a URI."""
+    """The alias or stage as a URI."""
     serving: ledger.Entry | None
-    """The last `serving` row; None = readers see nothing yet."""
-    answered: int
-    """Images of the table of images that the serving version was shown."""
+    """Its last `serving` row in `rollouts`; None = no version has served yet."""
+    predictions: int
+    """Images of the table of images for which the serving version has a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
-class Certain:
-    """The images of which one version is most and least certain."""
+class Certainty:
+    """The images with the highest and the lowest scores of one version."""
 
     version: Version
-    """The version that answered."""
+    """The version."""
     most: tuple[Picture, ...]
     """Highest scores first."""
     least: tuple[Picture, ...]
@@ -59,19 +65,19 @@ class Certain:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The labels that the versions side by side gave most."""
+    """The most frequent predicted labels of the versions side by side."""
 
     shown: tuple[str | None, ...]
-    """Most frequent first; None is an answer without a label."""
+    """Most frequent first; None = predictions without a label."""
     others: int
-    """Labels that were given too, and are not shown."""
+    """How many more labels were predicted."""
     folders: Mapping[str, int]
     """Label -> images in folders of that name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that a report tells."""
+class ReportData:
+    """The data of a report."""
 
     lake: str
     """The folder or URI of the tables."""
@@ -79,49 +85,50 @@ class Facts:
     """When the tables were read, microseconds since 1970."""
     table_versions: Mapping[str, int | None]
     """Table -> the Delta version that was read; None = there is no such table yet."""
-    images: Images
+    images: ImageCounts
     """Counts of the table of images."""
-    readers: tuple[Reader, ...]
-    """One a pointer, by name."""
-    versions: tuple[Answers, ...]
-    """Every version that answered anything, by name, number and time."""
+    serving: tuple[ServingVersion, ...]
+    """One for each alias or stage, by name."""
+    versions: tuple[VersionCounts, ...]
+    """Every version that has predictions, by name, number and time."""
     columns: tuple[Version, ...]
-    """The versions that stand side by side: those that serve, and those scored last."""
+    """The versions side by side: the serving versions, and those scored last."""
     labels: Labels
-    """What stands in the rows beside these columns."""
-    certain: tuple[Certain, ...]
-    """One for each version whose pictures are shown."""
+    """The labels in the rows of these columns."""
+    certainties: tuple[Certainty, ...]
+    """One for each version whose images are shown."""
     differences: tuple[Difference, ...]
-    """One for each model of which two versions answered, and which is shown."""
+    """One for each shown model that has predictions of two versions."""
     errors: tuple[ErrorCount, ...]
-    """One for each code that occurs."""
+    """One for each error code that occurs."""
     thumbnails: Mapping[str, bytes]
-    """image_id -> JPEG, for those pictures that can be decoded."""
+    """image_id -> JPEG, for the shown images that can be decoded."""
 
-    def answers(self, version: Version) -> Answers | None:
-        """What a version answered; None when it answered nothing."""
-        wanted = bare(version)
+    def counts(self, version: Version) -> VersionCounts | None:
+        """The counts of a version; None = it has no predictions."""
+        wanted = without_pointer(version)
         return next((found for found in self.versions if found.version == wanted), None)
 
     def pointers(self, version: Version) -> list[str]:
-        """The pointers whose readers see a version."""
+        """The aliases and stages whose serving version this is."""
         return [
-            reader.pointer
-            for reader in self.readers
-            if reader.serving and bare(reader.serving.version) == bare(version)
+            found.pointer
+            for found in self.serving
+            if found.serving and without_pointer(found.serving.version) == without_pointer(version)
         ]
 
     def name(self, version: Version) -> str:
-        """A version in words; with its model id where name and number stand for several."""
-        known = {bare(answers.version) for answers in self.versions}
-        known |= {bare(reader.serving.version) for reader in self.readers if reader.serving}
+        """Model name and number; with the model id where several versions share them."""
+        known = {without_pointer(found.version) for found in self.versions}
+        serving = [found.serving.version for found in self.serving if found.serving]
+        known |= set(map(without_pointer, serving))
         same = [found for found in known if found.uri == version.uri]
-        words = f"{version.name} {version.version}"
-        return f"{words} ({version.model_id})" if len(same) > 1 else words
+        name = f"{version.name} {version.version}"
+        return f"{name} ({version.model_id})" if len(same) > 1 else name
 
 
-def collect(spark: SparkSession, lake: str) -> Facts:
-    """Gathers the facts of a report from one pinned version of each table.
+def collect(spark: SparkSession, lake: str) -> ReportData:
+    """The data of a report, from one pinned version of each table.
 
     Args:
         spark: A session with Delta.
@@ -132,7 +139,7 @@ def collect(spark: SparkSession, lake: str) -> Facts:
     """
     lake = location.locate(lake)
     made_at = time.time_ns() // 1000
-    # In this order: what the ledger names is in the tables that are pinned after it.
+    # In this order: the tables that are pinned later hold every version that `rollouts` names.
     page = ledger.read(lake)
     predictions, predictions_version = _read(spark, lake, "predictions")
     pinned = spark_tables.snapshot(spark, lake, "images")
@@ -143,27 +150,28 @@ def collect(spark: SparkSession, lake: str) -> Facts:
             return frame.persist()
 
         images = keep(pinned.read(spark).select(*READ))
-        said = keep(report_queries.said(images, predictions))
-        versions = report_queries.count_answers(said)
-        readers = tuple(_reader(page, name, versions) for name in page.pointers())
-        heads = _heads(versions, [reader.serving for reader in readers if reader.serving])
+        predictions = keep(report_queries.predictions_with_images(images, predictions))
+        versions = report_queries.count_predictions(predictions)
+        serving = tuple(_serving_version(page, name, versions) for name in page.pointers())
+        heads = _heads(versions, [found.serving for found in serving if found.serving])
         columns = _columns(versions, heads)
         counts = report_queries.count_images(images)
         labels = _labels(images, [found for found in versions if found.version in columns])
-        certain = tuple(
-            Certain(head, *report_queries.extremes(said, head)) for head in heads[:SHOWN]
+        certainties = tuple(
+            Certainty(head, *report_queries.most_and_least_certain(predictions, head))
+            for head in heads[:SHOWN]
         )
         pairs = _pairs(versions, heads)[:SHOWN]
-        differences = tuple(report_queries.difference(said, *pair) for pair in pairs)
-        errors = report_queries.count_errors(images, said)
-    shown = [picture for found in certain for picture in (*found.most, *found.least)]
+        differences = tuple(report_queries.difference(predictions, *pair) for pair in pairs)
+        errors = report_queries.count_errors(images, predictions)
+    shown = [picture for found in certainties for picture in (*found.most, *found.least)]
     shown += [picture for found in differences for picture in found.pictures]
     chosen = {
         picture.image_id: (picture.path, picture.ingested_at)
         for picture in shown
         if picture.path is not None and picture.ingested_at is not None
     }
-    return Facts(
+    return ReportData(
         lake,
         made_at,
         {
@@ -172,44 +180,50 @@ def collect(spark: SparkSession, lake: str) -> Facts:
             "rollouts": page.since.version if page.since else None,
         },
         counts,
-        readers,
+        serving,
         versions,
         columns,
         labels,
-        certain,
+        certainties,
         differences,
         errors,
         html.pictures(pinned.read(spark), chosen),
     )
 
 
-def render(facts: Facts) -> str:
-    """The report as one HTML page that asks nothing of any other file or server."""
-    return html.render("report.html.j2", facts.thumbnails, facts=facts, meanings=ERRORS)
+def render(report: ReportData) -> str:
+    """The report as HTML that loads no other file and calls no server."""
+    return html.render("report.html.j2", report.thumbnails, report=report, meanings=ERRORS)
 
 
 def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | None]:
-    """A table's rows and version; no rows and None where no verb has made it yet."""
+    """A table's rows and Delta version; no rows and None where there is no such table yet."""
     if not DeltaTable.isDeltaTable(spark, f"{lake}/{table}"):
         return spark.createDataFrame([], spark_tables.schema(table)), None
     pinned = spark_tables.snapshot(spark, lake, table)
     return pinned.read(spark), pinned.version
 
 
-def _reader(page: ledger.Page, pointer: str, versions: Iterable[Answers]) -> Reader:
+def _serving_version(
+    page: ledger.Page, pointer: str, versions: Iterable[VersionCounts]
+) -> ServingVersion:
     now = page.serving(pointer)
-    answered = (found.known for found in versions if now and found.version == bare(now.version))
-    return Reader(pointer, now, next(answered, 0))
+    version = without_pointer(now.version) if now else None
+    return ServingVersion(
+        pointer, now, next((found.known for found in versions if found.version == version), 0)
+    )
 
 
-def _heads(versions: Iterable[Answers], serving: Iterable[ledger.Entry]) -> list[Version]:
-    """The versions of interest: those that serve, last switched first, then the newest others.
+def _heads(versions: Iterable[VersionCounts], serving: Iterable[ledger.Entry]) -> list[Version]:
+    """The versions of interest: the serving ones, the newest first, and of each other model one.
 
-    Newest means scored last; of a model that serves no pointer it is the only one.
+    That one is the version that was scored last.
     """
     known = {found.version for found in versions}
-    switched = sorted(serving, key=lambda now: now.at, reverse=True)
-    heads = dict.fromkeys(bare(now.version) for now in switched if bare(now.version) in known)
+    newest = sorted(serving, key=lambda now: now.at, reverse=True)
+    heads = dict.fromkeys(
+        version for version in (without_pointer(now.version) for now in newest) if version in known
+    )
     names = {head.name for head in heads}
     for found in sorted(versions, key=lambda found: -found.last_at):
         if found.version.name not in names:
@@ -218,27 +232,29 @@ def _heads(versions: Iterable[Answers], serving: Iterable[ledger.Entry]) -> list
     return list(heads)
 
 
-def _columns(versions: tuple[Answers, ...], heads: list[Version]) -> tuple[Version, ...]:
-    """As many versions as fit side by side, in the order of `versions`."""
+def _columns(versions: tuple[VersionCounts, ...], heads: list[Version]) -> tuple[Version, ...]:
+    """The versions side by side, in the order of `versions`."""
     newest = [found.version for found in sorted(versions, key=lambda found: -found.last_at)]
     chosen = list(dict.fromkeys([*heads, *newest]))[:COLUMNS]
     return tuple(found.version for found in versions if found.version in chosen)
 
 
-def _pairs(versions: Iterable[Answers], heads: list[Version]) -> list[tuple[Version, Version]]:
-    """For each model its first head and the other version that was scored last."""
+def _pairs(
+    versions: Iterable[VersionCounts], heads: list[Version]
+) -> list[tuple[Version, Version]]:
+    """For each model its first head, and the version that was scored last beside it."""
     firsts = {head.name: head for head in reversed(heads)}
     pairs = []
     for name in dict.fromkeys(head.name for head in heads):
-        mine = [found for found in versions if found.version.name == name]
-        others = [found for found in mine if found.version != firsts[name]]
+        own = [found for found in versions if found.version.name == name]
+        others = [found for found in own if found.version != firsts[name]]
         if others:
             other = max(others, key=lambda found: found.last_at).version
             pairs.append((firsts[name], other))
     return pairs
 
 
-def _labels(images: DataFrame, versions: list[Answers]) -> Labels:
+def _labels(images: DataFrame, versions: list[VersionCounts]) -> Labels:
     total: Counter[str | None] = Counter()
     for found in versions:
         total.update(found.labels)

@@ -1,7 +1,7 @@
-"""The questions that a report asks the tables: aggregates and a few chosen rows, no content.
+"""Spark queries of a report: counts and a few chosen rows, never image content.
 
-The rows of `said` are the predictions of all versions, each with what the table of images knows of
-its image. A `Version` stands here without its pointer, so that it can be compared.
+`predictions` are here the rows of `predictions_with_images`. A `Version` has no pointer here, so
+that two can be compared.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from mlproject.versions.registry import Version
 
 KEY = ("model_name", "model_version", "model_id")
 PICTURE = ("image_id", "path", "folder", "time", "label", "score")
-PICTURES = 8  # pictures of either end of certainty
-DIFFERENT = 12  # pictures on which two versions differ
-FLOWS = 8  # pairs of labels that two versions confuse most
+PICTURES = 8  # images with the highest scores of a version, and with the lowest
+DIFFERENT = 12  # images with different labels of two versions
+TRANSITIONS = 8  # most frequent pairs of different labels of two versions
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class ImageCounts:
     """Counts of the table of images."""
 
     rows: int
-    """Rows: one a path and content."""
+    """Rows: one for each path and content."""
     distinct: int
     """Different contents, by image_id."""
     errors: int
@@ -35,37 +35,37 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What one version answered, counted."""
+class VersionCounts:
+    """Counts of the predictions of one version."""
 
     version: Version
-    """The version that answered."""
+    """The version."""
     images: int
-    """Images that it was shown."""
+    """Images with a prediction or an error."""
     known: int
-    """Images among them that the table of images holds in the version that was read."""
+    """Images among them that are in the snapshot of the table of images."""
     errors: int
-    """Images that got an error instead of an answer."""
+    """Images among them with an error."""
     mean_score: float | None
-    """Mean score of the answers, 0..1; None without any."""
+    """Mean score, 0..1; None = no prediction has a score."""
     labelled: int
-    """Answered images whose folder has the name of a label of the version."""
-    right: int
-    """Images among the labelled ones that got their folder's label."""
+    """Images without an error whose folder has the name of a label of the version."""
+    correct: int
+    """Labelled images among them whose predicted label is the name of their folder."""
     first_at: int
-    """When the first answer was written, microseconds since 1970."""
+    """When the first prediction was made, microseconds since 1970."""
     last_at: int
-    """When the last answer was written, microseconds since 1970."""
+    """When the last prediction was made, microseconds since 1970."""
     labels: Mapping[str | None, int]
-    """Label -> images that got it; the label None is an answer without one."""
+    """Predicted label -> images; None = predictions without a label."""
     vocabulary: frozenset[str]
-    """Labels that the version gave at all, also among its next best: the set it can choose from,
-    as far as the table tells."""
+    """Labels that the version predicted for any image, top labels included: the labels that it
+    knows, as far as the table shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image, and what one version or two said about it."""
+    """One image and its predictions by one version or two."""
 
     image_id: str
     """Sha256 of the content."""
@@ -74,56 +74,56 @@ class Picture:
     folder: str | None
     """The label from that file's folder."""
     ingested_at: int | None
-    """When that file was taken in, microseconds since 1970; None = the image is not known."""
-    said: tuple[tuple[str | None, float], ...]
-    """Label and score (0..1), one pair a version."""
+    """When that file was ingested, microseconds since 1970; None = the table lacks the image."""
+    predictions: tuple[tuple[str | None, float], ...]
+    """Label and score (0..1), one pair for each version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two versions of one model disagree."""
+    """The images for which two versions of one model predict different labels."""
 
-    ours: Version
-    """The version that serves, or was scored last."""
-    theirs: Version
-    """The other version that was scored last."""
+    version: Version
+    """The serving version, or the one that was scored last."""
+    other: Version
+    """The version of the same model that was scored last beside it."""
     both: int
-    """Images that both answered."""
+    """Images with predictions of both without an error."""
     different: int
-    """Images among them that got different labels."""
-    ours_right: int
-    """Different ones on which `ours` gave the folder's label."""
-    theirs_right: int
-    """Different ones on which `theirs` gave the folder's label."""
-    flows: tuple[tuple[str | None, str | None, int], ...]
-    """The most frequent (label of `theirs`, label of `ours`, images) among the different ones."""
+    """Images among them with different labels."""
+    correct: int
+    """Different ones for which `version` predicts the folder's label."""
+    other_correct: int
+    """Different ones for which `other` predicts the folder's label."""
+    transitions: tuple[tuple[str | None, str | None, int], ...]
+    """The most frequent (label of `other`, label of `version`, images) among the different ones."""
     pictures: tuple[Picture, ...]
-    """Different ones with the answer of `ours` and of `theirs`, those most certain first."""
+    """Different ones with the predictions of `version` and `other`, highest scores first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCount:
-    """One error code, wherever it stands."""
+    """How often one error code occurs."""
 
     code: str
     """The code, as in the column `error`."""
-    unread: int
-    """Different images of the table of images that have it."""
+    unreadable: int
+    """Different images that have it in the table of images."""
     versions: Mapping[Version, int]
-    """Version -> images on which it gave this code."""
+    """Version -> predictions with this code."""
     examples: tuple[str, ...]
-    """Paths of one image or two."""
+    """One path or two."""
 
 
-def bare(version: Version) -> Version:
-    """A version without the pointer that it was read from."""
+def without_pointer(version: Version) -> Version:
+    """A version without the alias or stage that it was resolved from."""
     return Version(version.name, version.version, version.model_id, None)
 
 
-def said(images: DataFrame, predictions: DataFrame) -> DataFrame:
+def predictions_with_images(images: DataFrame, predictions: DataFrame) -> DataFrame:
     """All predictions with `path`, `folder` (label) and `time` (`ingested_at`) of their image.
 
-    Of several files with the same bytes the first one stands for all, as in scoring.
+    Of several files with the same bytes the first one is used, as in scoring.
     """
     first = F.min(F.struct("ingested_at", "path", "label")).alias("first")
     distinct = images.groupBy("image_id").agg(first)
@@ -137,7 +137,7 @@ def said(images: DataFrame, predictions: DataFrame) -> DataFrame:
     return predictions.select(*columns).join(known, "image_id", "left")
 
 
-def count_images(images: DataFrame) -> Images:
+def count_images(images: DataFrame) -> ImageCounts:
     """Counts of the table of images."""
     row = images.agg(
         F.count("*").alias("rows"),
@@ -145,20 +145,20 @@ def count_images(images: DataFrame) -> Images:
         F.countDistinct(F.when(F.col("error").isNotNull(), F.col("image_id"))).alias("errors"),
         F.countDistinct(F.when(F.col("label").isNotNull(), F.col("image_id"))).alias("labelled"),
     ).first()
-    return Images(**(row.asDict() if row else {}))
+    return ImageCounts(**(row.asDict() if row else {}))
 
 
 def count_folders(images: DataFrame, labels: list[str]) -> dict[str, int]:
-    """Different images by their folder's label, for the labels given."""
+    """Label -> different images in folders of that name."""
     rows = images.where(F.col("label").isin(labels)).groupBy("label")
     counted = rows.agg(F.countDistinct("image_id").alias("images"))
     return {row.label: row.images for row in counted.collect()}
 
 
-def count_answers(said: DataFrame) -> tuple[Answers, ...]:
-    """What each version answered, by name, number and time."""
+def count_predictions(predictions: DataFrame) -> tuple[VersionCounts, ...]:
+    """The counts of each version, by name, number and time."""
     number = F.when(~F.isnan("score"), F.col("score"))
-    versions = said.groupBy(*KEY).agg(
+    versions = predictions.groupBy(*KEY).agg(
         F.count("*").alias("images"),
         F.count("time").alias("known"),
         F.count("error").alias("errors"),
@@ -166,40 +166,48 @@ def count_answers(said: DataFrame) -> tuple[Answers, ...]:
         F.unix_micros(F.min("scored_at")).alias("first_at"),
         F.unix_micros(F.max("scored_at")).alias("last_at"),
     )
-    # The label itself at 0, then the best ones: counts and vocabulary in one pass.
-    words = F.concat(F.array("label"), F.coalesce("top_labels", F.array().cast("array<string>")))
+    # The label at 0, then the top labels: counts and vocabulary in one pass.
+    labels = F.concat(F.array("label"), F.coalesce("top_labels", F.array().cast("array<string>")))
     given = (
-        said.where(_answered())
-        .select(*KEY, F.posexplode(words).alias("place", "folder"))
+        predictions.where(_without_error())
+        .select(*KEY, F.posexplode(labels).alias("rank", "folder"))
         .groupBy(*KEY, "folder")
-        .agg(F.count_if(F.col("place") == 0).alias("images"))
+        .agg(F.count_if(F.col("rank") == 0).alias("images"))
         .persist()
     )
     try:
-        labels = given.collect()
-        # A folder whose name no version knows ("2024-05") is no wrong answer of the version.
-        fair = said.where(_answered()).join(F.broadcast(given), [*KEY, "folder"], "left_semi")
-        right = F.count_if(F.col("label") == F.col("folder"))
-        judged = fair.groupBy(*KEY).agg(F.count("*").alias("labelled"), right.alias("right"))
-        rows = versions.join(judged, [*KEY], "left").fillna(0, ["labelled", "right"]).collect()
+        label_rows = given.collect()
+        # A folder whose name the version does not know ("2024-05") is no incorrect prediction.
+        labelled = predictions.where(_without_error()).join(
+            F.broadcast(given), [*KEY, "folder"], "left_semi"
+        )
+        correct = F.count_if(F.col("label") == F.col("folder")).alias("correct")
+        accuracy = labelled.groupBy(*KEY).agg(F.count("*").alias("labelled"), correct)
+        rows = versions.join(accuracy, [*KEY], "left").fillna(0, ["labelled", "correct"]).collect()
     finally:
         given.unpersist()
-    found = []
+    counted = []
     for row in rows:
-        mine = [word for word in labels if _version(word) == _version(row)]
-        counts = {word.folder: word.images for word in mine if word.images}
-        vocabulary = frozenset(word.folder for word in mine if word.folder is not None)
-        facts = {name: value for name, value in row.asDict().items() if name not in KEY}
-        found.append(Answers(version=_version(row), labels=counts, vocabulary=vocabulary, **facts))
-    return tuple(sorted(found, key=lambda a: (a.version.name, a.version.version, a.last_at)))
+        own = [found for found in label_rows if _version(found) == _version(row)]
+        counts = {found.folder: found.images for found in own if found.images}
+        known = frozenset(found.folder for found in own if found.folder is not None)
+        rest = {name: value for name, value in row.asDict().items() if name not in KEY}
+        counted.append(VersionCounts(_version(row), labels=counts, vocabulary=known, **rest))
+    return tuple(
+        sorted(counted, key=lambda one: (one.version.name, one.version.version, one.last_at))
+    )
 
 
-def extremes(said: DataFrame, version: Version) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
-    """The pictures of a version's highest and of its lowest scores; no image is in both."""
-    mine = scorer.version_predictions(said, version).where(_answered() & F.col("score").isNotNull())
-    mine = mine.where(~F.isnan("score")).select(*PICTURE)
-    highest = mine.orderBy(F.desc("score"), "image_id").limit(PICTURES)
-    lowest = mine.orderBy("score", "image_id").limit(PICTURES)
+def most_and_least_certain(
+    predictions: DataFrame, version: Version
+) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """The images with the highest and the lowest scores of a version; no image is in both."""
+    own = scorer.version_predictions(predictions, version).where(
+        _without_error() & F.col("score").isNotNull()
+    )
+    own = own.where(~F.isnan("score")).select(*PICTURE)
+    highest = own.orderBy(F.desc("score"), "image_id").limit(PICTURES)
+    lowest = own.orderBy("score", "image_id").limit(PICTURES)
     chosen = {row.image_id: row for row in highest.union(lowest).collect()}
     rows = sorted(chosen.values(), key=lambda row: (-row.score, row.image_id))
     half = (len(rows) + 1) // 2
@@ -207,63 +215,64 @@ def extremes(said: DataFrame, version: Version) -> tuple[tuple[Picture, ...], tu
     return tuple(map(_picture, rows[:half])), tuple(map(_picture, least))
 
 
-def difference(said: DataFrame, ours: Version, theirs: Version) -> Difference:
-    """Where two versions disagree: how often, in which labels, and on which images."""
-    mine, other = (
-        scorer.version_predictions(said, version).where(_answered()) for version in (ours, theirs)
+def difference(predictions: DataFrame, version: Version, other: Version) -> Difference:
+    """How often, in which labels and for which images the predictions of two versions differ."""
+    own, others = (
+        scorer.version_predictions(predictions, one).where(_without_error())
+        for one in (version, other)
     )
-    other = other.select("image_id", F.struct("label", "score").alias("other"))
-    both = mine.select(*PICTURE).join(other, "image_id")
+    others = others.select("image_id", F.struct("label", "score").alias("other"))
+    both = own.select(*PICTURE).join(others, "image_id")
     differs = ~F.col("label").eqNullSafe(F.col("other.label"))
-    counts = both.agg(
+    row = both.agg(
         F.count("*").alias("both"),
         F.count_if(differs).alias("different"),
-        F.count_if(differs & (F.col("label") == F.col("folder"))).alias("ours_right"),
-        F.count_if(differs & (F.col("other.label") == F.col("folder"))).alias("theirs_right"),
+        F.count_if(differs & (F.col("label") == F.col("folder"))).alias("correct"),
+        F.count_if(differs & (F.col("other.label") == F.col("folder"))).alias("other_correct"),
     ).first()
-    facts = counts.asDict() if counts else {}
-    flows: list[Row] = []
+    counted = row.asDict() if row else {}
+    transitions: list[Row] = []
     rows: list[Row] = []
-    if facts["different"]:
+    if counted["different"]:
         different = both.where(differs)
-        pairs = different.groupBy(F.col("other.label").alias("before"), "label")
-        counted = pairs.agg(F.count("*").alias("images"))
-        flows = counted.orderBy(F.desc("images"), "before", "label").limit(FLOWS).collect()
-        sure = F.coalesce(F.least("score", "other.score"), F.lit(0.0))
-        rows = different.orderBy(F.desc(sure), "image_id").limit(DIFFERENT).collect()
+        pairs = different.groupBy(F.col("other.label").alias("other"), "label")
+        counts = pairs.agg(F.count("*").alias("images")).orderBy(F.desc("images"), "other", "label")
+        transitions = counts.limit(TRANSITIONS).collect()
+        lower_score = F.coalesce(F.least("score", "other.score"), F.lit(0.0))
+        rows = different.orderBy(F.desc(lower_score), "image_id").limit(DIFFERENT).collect()
     return Difference(
-        ours,
-        theirs,
-        flows=tuple((row.before, row.label, row.images) for row in flows),
+        version,
+        other,
+        transitions=tuple((row.other, row.label, row.images) for row in transitions),
         pictures=tuple(map(_picture, rows)),
-        **facts,
+        **counted,
     )
 
 
-def count_errors(images: DataFrame, said: DataFrame) -> tuple[ErrorCount, ...]:
+def count_errors(images: DataFrame, predictions: DataFrame) -> tuple[ErrorCount, ...]:
     """Every code that occurs in the table of images or in predictions, by code."""
     ends = (F.min("path").alias("first_path"), F.max("path").alias("last_path"))
-    nobody = [F.lit(None).alias(name) for name in KEY]
-    unread = images.where("error IS NOT NULL").select("error", "image_id", "path", *nobody)
-    wrong = said.where("error IS NOT NULL").groupBy("error", *KEY)
+    no_version = [F.lit(None).alias(name) for name in KEY]
+    unreadable = images.where("error IS NOT NULL").select("error", "image_id", "path", *no_version)
+    failed = predictions.where("error IS NOT NULL").groupBy("error", *KEY)
     rows = (
-        unread.groupBy("error", *KEY)
+        unreadable.groupBy("error", *KEY)
         .agg(F.countDistinct("image_id").alias("images"), *ends)
-        .union(wrong.agg(F.count("*").alias("images"), *ends))
+        .union(failed.agg(F.count("*").alias("images"), *ends))
         .collect()
     )
     found = []
     for code in sorted({row.error for row in rows}):
-        mine = [row for row in rows if row.error == code]
-        paths = {path for row in mine for path in (row.first_path, row.last_path) if path}
+        own = [row for row in rows if row.error == code]
+        paths = {path for row in own for path in (row.first_path, row.last_path) if path}
         examples = tuple(sorted({min(paths), max(paths)})) if paths else ()
-        versions = {_version(row): row.images for row in mine if row.model_name is not None}
-        alone = sum(row.images for row in mine if row.model_name is None)
-        found.append(ErrorCount(code, alone, versions, examples))
+        versions = {_version(row): row.images for row in own if row.model_name is not None}
+        ingested = sum(row.images for row in own if row.model_name is None)
+        found.append(ErrorCount(code, ingested, versions, examples))
     return tuple(found)
 
 
-def _answered() -> Column:
+def _without_error() -> Column:
     return F.col("error").isNull()
 
 
@@ -272,7 +281,7 @@ def _version(row: Row) -> Version:
 
 
 def _picture(row: Row) -> Picture:
-    said = [(row.label, row.score)]
+    predictions = [(row.label, row.score)]
     if "other" in row:
-        said.append((row.other.label, row.other.score))
-    return Picture(row.image_id, row.path, row.folder, row.time, tuple(said))
+        predictions.append((row.other.label, row.other.score))
+    return Picture(row.image_id, row.path, row.folder, row.time, tuple(predictions))
