@@ -56,10 +56,8 @@ def ingest(spark, lake, *files):
 def add_predictions(spark, lake, version, predictions, at="2026-01-02 03:04:05"):
     """Appends {image_id: (label, score) or error} as predictions of a version."""
     rows = [
-        (key, None, None, None, found)
-        if isinstance(found, str)
-        else (key, *found, [found[0]], None)
-        for key, found in predictions.items()
+        (key, None, None, None, row) if isinstance(row, str) else (key, *row, [row[0]], None)
+        for key, row in predictions.items()
     ]
     added = (
         spark.createDataFrame(rows, ROW["predictions"])
@@ -104,26 +102,15 @@ def two_versions(spark, tmp_path_factory):
     add_predictions(spark, lake, NEW, {**new, twice: ("red", 0.8), imported: "not_finite"})
     serve(spark, lake, CHAMPION, OLD)
     ingest(spark, lake, ("/photos/red/late.jpg", "red", picture(4), None))
-    report_data = lake_report.collect(spark, lake)
-    return report_data, {
-        "green": green,
-        "red": red,
-        "twice": twice,
-        "imported": imported,
-        "bad": bad,
-    }
+    data = lake_report.collect(spark, lake)
+    return data, {"green": green, "red": red, "twice": twice, "imported": imported, "bad": bad}
 
 
 def test_images_are_counted_by_content_and_the_pinned_versions_are_named(two_versions):
-    report_data, _ = two_versions
-    counted = (
-        report_data.images.rows,
-        report_data.images.distinct,
-        report_data.images.errors,
-        report_data.images.labelled,
-    )
+    data, _ = two_versions
+    counted = (data.images.rows, data.images.distinct, data.images.errors, data.images.labelled)
     assert (7, 6, 1, 6) == counted
-    assert {"images": 2, "predictions": 2, "rollouts": 1} == report_data.table_versions
+    assert {"images": 2, "predictions": 2, "rollouts": 1} == data.table_versions
 
 
 def test_each_alias_has_its_serving_version_and_the_number_of_its_predictions(two_versions):
@@ -143,16 +130,16 @@ def test_accuracy_counts_predictions_in_folders_whose_name_the_version_knows(two
 
 
 def test_the_most_and_least_certain_share_no_image(two_versions):
-    report_data, ids = two_versions
-    (found,) = report_data.certainties
+    data, ids = two_versions
+    (found,) = data.certainties
     assert OLD == found.version
     assert [ids["red"], ids["twice"]] == [picture.image_id for picture in found.most]
     assert [ids["green"], ids["imported"]] == [picture.image_id for picture in found.least]
 
 
 def test_a_difference_counts_the_labels_and_the_correct_predictions_of_both_versions(two_versions):
-    report_data, ids = two_versions
-    (found,) = report_data.differences
+    data, ids = two_versions
+    (found,) = data.differences
     assert (OLD, NEW, 3, 2) == (found.version, found.other, found.both, found.different)
     assert (1, 1) == (found.correct, found.other_correct)
     assert (("green", "red", 2),) == found.transitions
@@ -163,20 +150,16 @@ def test_a_difference_counts_the_labels_and_the_correct_predictions_of_both_vers
 
 
 def test_errors_are_counted_for_the_table_of_images_and_for_each_version(two_versions):
-    not_finite, undecodable = two_versions[0].errors
-    assert ("not_finite", 0, {NEW: 1}) == (
-        not_finite.code,
-        not_finite.unreadable,
-        not_finite.versions,
-    )
+    number, undecodable = two_versions[0].errors
+    assert ("not_finite", 0, {NEW: 1}) == (number.code, number.unreadable, number.versions)
     assert (1, {OLD: 1, NEW: 1}) == (undecodable.unreadable, undecodable.versions)
     assert ("/photos/red/broken.jpg",) == undecodable.examples
 
 
 def test_thumbnails_are_small_squares_of_the_chosen_images(two_versions):
-    report_data, ids = two_versions
-    assert {ids["green"], ids["red"], ids["twice"], ids["imported"]} == set(report_data.thumbnails)
-    with Image.open(io.BytesIO(report_data.thumbnails[ids["green"]])) as image:
+    data, ids = two_versions
+    assert {ids["green"], ids["red"], ids["twice"], ids["imported"]} == set(data.thumbnails)
+    with Image.open(io.BytesIO(data.thumbnails[ids["green"]])) as image:
         assert ("JPEG", (160, 160)) == (image.format, image.size)
         red, green, blue = image.convert("RGB").getpixel((80, 80))
     assert green > red
@@ -208,8 +191,8 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def page(report_data):
-    html = lake_report.render(report_data)
+def page(data):
+    html = lake_report.render(data)
     read = Page(html)
     assert [] == read.open
     return html, read
@@ -243,17 +226,11 @@ def test_html_in_labels_and_paths_stays_text_and_long_ones_stay_whole(spark, lak
 
 def test_a_lake_of_images_alone_gives_a_page(spark, lake):
     ingest(spark, lake, ("/photos/a.jpg", None, picture(1), None))
-    report_data = lake_report.collect(spark, lake)
-    assert {"images": 1, "predictions": None, "rollouts": None} == report_data.table_versions
-    parts = (
-        report_data.serving,
-        report_data.versions,
-        report_data.certainties,
-        report_data.differences,
-        report_data.errors,
-    )
+    data = lake_report.collect(spark, lake)
+    assert {"images": 1, "predictions": None, "rollouts": None} == data.table_versions
+    parts = (data.serving, data.versions, data.certainties, data.differences, data.errors)
     assert ((), (), (), (), ()) == parts
-    page(report_data)
+    page(data)
 
 
 def test_a_lake_without_images_says_what_to_run(spark, lake):
@@ -267,11 +244,11 @@ def test_a_model_made_again_under_the_same_name_is_another_version(spark, lake):
     add_predictions(spark, lake, OLD, {key: ("red", 0.5)}, at="2026-01-02 03:00:00")
     add_predictions(spark, lake, again, {key: ("green", 0.5)})
     serve(spark, lake, CHAMPION, again)
-    report_data = lake_report.collect(spark, lake)
-    assert [OLD, again] == [found.version for found in report_data.versions]
-    assert ([], [CHAMPION]) == (report_data.pointers(OLD), report_data.pointers(again))
-    assert report_data.name(OLD) != report_data.name(again)
-    assert [(again, OLD, 1)] == [(d.version, d.other, d.different) for d in report_data.differences]
+    data = lake_report.collect(spark, lake)
+    assert [OLD, again] == [found.version for found in data.versions]
+    assert ([], [CHAMPION]) == (data.pointers(OLD), data.pointers(again))
+    assert data.name(OLD) != data.name(again)
+    assert [(again, OLD, 1)] == [(d.version, d.other, d.different) for d in data.differences]
 
 
 def test_equal_versions_and_predictions_without_label_or_thumbnail_give_a_page(spark, lake):
@@ -284,11 +261,11 @@ def test_equal_versions_and_predictions_without_label_or_thumbnail_give_a_page(s
     answers = {ids[0]: (None, 0.5), ids[1]: ("red", float("nan"))}
     for version in (OLD, NEW):
         add_predictions(spark, lake, version, answers)
-    report_data = lake_report.collect(spark, lake)
-    assert {None: 1, "red": 1} == report_data.versions[0].labels
-    assert (2, 0) == (report_data.differences[0].both, report_data.differences[0].different)
-    assert {ids[0]} == set(report_data.thumbnails)
-    page(report_data)
+    data = lake_report.collect(spark, lake)
+    assert {None: 1, "red": 1} == data.versions[0].labels
+    assert (2, 0) == (data.differences[0].both, data.differences[0].different)
+    assert {ids[0]} == set(data.thumbnails)
+    page(data)
 
 
 def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkeypatch):
@@ -301,10 +278,10 @@ def test_of_many_labels_and_versions_the_most_used_are_shown(spark, lake, monkey
         answers = dict(zip(ids, ((label, 0.5) for label in ("a", "a", "b", own)), strict=True))
         add_predictions(spark, lake, version, answers, at=f"2026-01-02 0{hour}:00:00")
     serve(spark, lake, CHAMPION, versions[0])
-    report_data = lake_report.collect(spark, lake)
-    assert (versions[0], versions[2]) == report_data.columns
-    assert (("a", "b", "only 1"), 1) == (report_data.labels.shown, report_data.labels.others)
-    page(report_data)
+    data = lake_report.collect(spark, lake)
+    assert (versions[0], versions[2]) == data.columns
+    assert (("a", "b", "only 1"), 1) == (data.labels.shown, data.labels.others)
+    page(data)
 
 
 def test_the_command_writes_the_page_and_logs_it_to_its_run(spark, lake, store, tmp_path):
