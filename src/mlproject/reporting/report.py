@@ -46,18 +46,18 @@ def report(lake: str = "lake", *, out: str = "report.html") -> Report:
     with mlflow_tracking.run("report", parameters):
         tables = location.locate(lake)
         with session("mlproject report") as spark:
-            facts = lake_report.collect(spark, tables)
-        write_whole(file, lake_report.render(facts))
+            data = lake_report.collect(spark, tables)
+        write_whole(file, lake_report.render(data))
         mlflow.log_artifact(str(file))
         metrics = {
-            "images": facts.images.distinct,
-            "errors": facts.images.errors,
-            "versions": len(facts.versions),
-            "pointers": len(facts.readers),
-            "different": sum(found.different for found in facts.differences),
+            "images": data.images.distinct,
+            "errors": data.images.errors,
+            "versions": len(data.versions),
+            "pointers": len(data.serving),
+            "different": sum(found.different for found in data.differences),
         }
         mlflow.log_metrics(metrics)
-        for table, version in facts.table_versions.items():
+        for table, version in data.table_versions.items():
             mlflow.set_tag(f"mlproject.{table}_version", version)
     del metrics["errors"]
     return Report(file, **metrics)
