@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 
-from mlproject.commands import report, train
+from mlproject.commands import promote, report, train
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.integrations.spark_session import session
@@ -21,7 +21,7 @@ from mlproject.lake import location
 from mlproject.rollout import ledger
 from mlproject.training import classifier, drawn_images
 from mlproject.versions import registration
-from pipelines import command, ingest, promote, rescore
+from pipelines import command, ingest, rescore
 from pipelines import parser as new_parser
 
 DRAWN = "drawn_images"  # beside the lake; made again only when it is not whole
@@ -64,7 +64,14 @@ def main(arguments: argparse.Namespace) -> None:
             made[framework] = train.run(**options).version.uri
         for framework in ("keras", "torch", "keras"):
             # Both are shown, whichever is better: gates tell, and stop nothing.
-            _step(promote, model=made[framework], alias=ALIAS, lake=lake, gate="warn")
+            words: dict[str, Any] = {
+                "model": made[framework],
+                "alias": ALIAS,
+                "lake": lake,
+                "gate": "warn",
+            }
+            print(f"\n== promote {' '.join(f'{k}={v}' for k, v in words.items())}", flush=True)
+            promote.run(**words)
             _step(rescore, pointers=pointer, lake=lake)
         print(f"\n== report lake={lake} out={out}", flush=True)
         report.run(lake=lake, out=out)

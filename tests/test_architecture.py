@@ -22,7 +22,7 @@ SOURCE = PROJECT / "src" / "mlproject"
 
 # Top to bottom: a package imports the packages below it only. `errors` lies under all of them.
 LAYERS = (
-    *("cli", "commands", "reporting", "watch", "rollout", "gates", "scoring", "training"),
+    *("cli", "commands", "watch", "gates", "reporting", "rollout", "scoring", "training"),
     *("versions", "erasure", "ingestion", "images", "lake", "integrations", "inference", "errors"),
 )
 MODULES_OF_A_PACKAGE = 9  # what a newcomer can keep in mind; `commands` has one for each command

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlproject.erasure.requests import erase as erase
     from mlproject.erasure.requests import plan_erasure as plan_erasure
+    from mlproject.gates.promotion import promote as promote
     from mlproject.reporting.report import report as report
     from mlproject.rollout.serving import current as current
     from mlproject.training.trained_versions import train as train
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 _MODULES = {
     "train": "mlproject.training.trained_versions",
     "register": "mlproject.versions.ready_weights",
+    "promote": "mlproject.gates.promotion",
     "report": "mlproject.reporting.report",
     "erase": "mlproject.erasure.requests",
     "plan_erasure": "mlproject.erasure.requests",
     "current": "mlproject.rollout.serving",
 }
 
-__all__ = ["current", "erase", "plan_erasure", "register", "report", "train"]
+__all__ = ["current", "erase", "plan_erasure", "promote", "register", "report", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,13 +6,13 @@ import deltalake
 import mlflow
 import pytest
 
-from mlproject.errors import RefusedError, UserError
 from mlproject.gates import approvals
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry, version_files
-from pipelines import promote, rescore
+from pipelines import rescore
 from tests.conftest import photos, verb
+from tests.support.commands import run_command
 from tests.support.lakes import add_images, say, tell
 from tests.support.versions import register_colours
 
@@ -46,9 +46,8 @@ def served(spark, lake, versions, tmp_path):
     return lake
 
 
-def run(lake, version, *options):
-    words = ["--model", version.uri, "--lake", lake, *options]
-    promote.main(promote.parser().parse_args(words))
+def promote(lake, version, *options, code=0):
+    return run_command("promote", "--model", version.uri, "--lake", lake, *options, code=code)
 
 
 def named(client, version):
@@ -69,12 +68,12 @@ def answers(lake, version):
     return rows[rows.model_id == version.model_id]
 
 
-def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client, capsys):
+def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client):
     first, second = versions
-    with pytest.raises(RefusedError, match="refused by drop, changed"):
-        run(served, second, "--max_changed", "0.4")
+    result = promote(served, second, "--max_changed", "0.4", code=3)
+    assert "refused by drop, changed" in result.stderr
     assert (first.uri, set()) == (named(client, first), tags(client, second))
-    said = capsys.readouterr().out
+    said = result.stdout
     assert all(len(line) <= 100 for line in said.splitlines())
     assert "accuracy on all images drops by 50.0 %" in said
     logged = last_run()
@@ -98,8 +97,9 @@ def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_re
     first, second = versions
     options = ("--sample", str(SAMPLE), "--gate", "warn", "--require_approval", "true")
     capfd.readouterr()
-    run(served, second, *options, "--approve", "true", "--dry_run", "true", "--json")
-    told = json.loads(capfd.readouterr().out)
+    result = promote(served, second, *options, "--approve", "true", "--dry_run", "true", "--json")
+    told = json.loads(result.stdout)
+    assert "" == capfd.readouterr().out  # of processes and libraries
     assert (first.uri, set()) == (named(client, first), tags(client, second))
     assert ("warned", False, first.uri, second.uri, SAMPLE) == (
         told["gate"],
@@ -113,13 +113,13 @@ def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_re
     kept = answers(served, second)
     assert (SAMPLE, SAMPLE) == (len(kept), kept.image_id.nunique())
     assert last_run().info.run_id == kept.run_id.unique()
-    run(served, second, *options, "--approve", "true")
+    result = promote(served, second, *options, "--approve", "true")
     assert SAMPLE == len(answers(served, second))
     found = client.get_model_version(second.name, str(second.version)).tags
     assert version_files.read(second).digest == found[version_files.DIGEST]
     assert "warned" == last_run().data.tags["mlproject.gate"]
     moved = f"{pointer(first)}: {first.uri} -> {second.uri}"
-    assert moved == capfd.readouterr().out.splitlines()[-1]
+    assert moved == result.stdout.splitlines()[-1]
     rescore.main(rescore.parser().parse_args(["--lake", served]))
     assert f": {IMAGES - SAMPLE} images scored" in capfd.readouterr().out
     assert IMAGES == answers(served, second).image_id.nunique() == len(answers(served, second))
@@ -127,61 +127,58 @@ def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_re
     assert ["gates.html"] == [file.path for file in client.list_artifacts(rolled_out)]
 
 
-def test_off_asks_nothing_and_moves(served, versions, client, capsys):
+def test_off_checks_nothing_and_moves(served, versions, client):
     first, second = versions
-    run(served, second, "--gate", "off")
-    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == capsys.readouterr().out
+    result = promote(served, second, "--gate", "off")
+    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == result.stdout
     assert (second.uri, 0) == (named(client, second), len(answers(served, second)))
     assert {"mlproject.digest"} == tags(client, second)
 
 
-def test_without_a_lake_it_moves_as_ever_and_is_not_asked_anything(
-    versions, client, tmp_path, capsys
-):
+def test_without_a_lake_it_moves_and_checks_nothing(versions, client, tmp_path):
     first, second = versions
-    run(str(tmp_path / "none"), second)
-    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == capsys.readouterr().out
+    result = promote(str(tmp_path / "none"), second)
+    assert f"{pointer(first)}: {first.uri} -> {second.uri}\n" == result.stdout
     assert not (tmp_path / "none").exists()
     assert "off" == last_run().data.tags["mlproject.gate"]
 
 
-def test_a_first_version_is_judged_where_it_is_asked_for(versions, client, tmp_path, capsys):
+def test_a_first_version_is_checked_on_request(versions, client, tmp_path):
     first, _ = versions
-    run(str(tmp_path / "none"), first, "--gate", "block")
-    assert "all reference images give the expected results" in capsys.readouterr().out
+    result = promote(str(tmp_path / "none"), first, "--gate", "block")
+    assert "all reference images give the expected results" in result.stdout
     assert "passed" == last_run().data.tags["mlproject.gate"]
 
 
 def test_an_approval_says_who_and_when_and_of_which_files(versions, client, tmp_path):
     first, second = versions
-    with pytest.raises(RefusedError, match="refused by approval"):
-        run(str(tmp_path), second, "--require_approval", "true")
+    result = promote(str(tmp_path), second, "--require_approval", "true", code=3)
+    assert "refused by approval" in result.stderr
     assert (first.uri, set()) == (named(client, first), tags(client, second))
-    run(str(tmp_path), second, "--require_approval", "true", "--approve", "true")
+    promote(str(tmp_path), second, "--require_approval", "true", "--approve", "true")
     assert second.uri == named(client, second)
     found = client.get_model_version(second.name, str(second.version)).tags
     assert {approvals.BY, approvals.AT, approvals.FILES} <= set(found)
     assert last_run().data.tags["mlflow.user"] == found[approvals.BY]
-    run(str(tmp_path), second, "--alias", "other", "--require_approval", "true")
+    promote(str(tmp_path), second, "--alias", "other", "--require_approval", "true")
 
 
 def test_a_version_whose_files_changed_since_it_was_promoted_is_not_promoted_again(
     versions, client, store, tmp_path
 ):
     first, second = versions
-    run(str(tmp_path), second)
-    run(str(tmp_path), first)
+    promote(str(tmp_path), second)
+    promote(str(tmp_path), first)
     (code,) = store.rglob(f"{second.model_id}/**/colour_model.py")
     code.write_text(code.read_text() + "# another\n")
-    with pytest.raises(RefusedError, match="refused by files"):
-        run(str(tmp_path), second)
+    assert "refused by files" in promote(str(tmp_path), second, code=3).stderr
     assert first.uri == named(client, first)
 
 
 @pytest.mark.parametrize("option", ["min_accuracy", "max_drop", "max_changed", "sample"])
-def test_a_limit_that_makes_no_sense_is_told(store, option):
-    with pytest.raises(UserError, match=option):
-        promote.main(promote.parser().parse_args(["--model", "models:/x/1", f"--{option}", "-1"]))
+def test_a_limit_out_of_its_range_is_refused(store, option):
+    result = run_command("promote", "--model", "models:/x/1", f"--{option}", "-1", code=2)
+    assert option in result.stderr
 
 
 def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, client, lake, tmp_path):

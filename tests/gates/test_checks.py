@@ -1,10 +1,9 @@
 import pytest
 
 from mlproject.errors import RefusedError
-from mlproject.gates import approvals, checks, summary, verdicts
+from mlproject.gates import approvals, checks, gate_page, summary, verdicts
 from mlproject.gates.checks import VersionRunner
 from mlproject.gates.verdicts import Limits
-from mlproject.reporting import gate_page
 from mlproject.versions import version_files
 from tests.support.lakes import add_images, say
 from tests.support.versions import register_colours

@@ -1,6 +1,6 @@
-"""HTML pages: the report of a lake, and the page of the gates.
+"""HTML pages and their templates, and the report of a lake.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["gate_page", "html", "lake_report", "report"]
+__all__ = ["html", "lake_report", "report"]
