@@ -116,7 +116,7 @@ def test_a_version_without_files_is_told_and_may_have_them_again(client, filled,
     Path(location).rename(f"{location}.away")
     point(client, lost)
     for pointers in (POINTER, ""):  # one of the ledger is told as one that is named
-        with pytest.raises(UserError, match="cannot be had now"):
+        with pytest.raises(UserError, match="cannot be read now"):
             rescore(filled, "--pointers", pointers)
     Path(f"{location}.away").rename(location)
     rescore(filled)

@@ -1,4 +1,4 @@
-"""Keras versions: weights, registration, and the same answers wherever they run."""
+"""Keras versions: weights, registration, and the same predictions wherever they run."""
 
 import csv
 import zipfile
@@ -40,16 +40,16 @@ class TestKerasVersions(checks.VersionTests):
         labels = (shared / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
         folder = shared / "imagenet-sample" / "images"
         contents = [(folder / row["file"]).read_bytes() for row in rows]
-        answers = mlflow.pyfunc.load_model(version.uri).predict(asking.frame(contents))
+        found = mlflow.pyfunc.load_model(version.uri).predict(asking.frame(contents))
         same = [
             label == labels[int(row["keras_top1"])]
-            for label, row in zip(answers["label"], rows, strict=True)
+            for label, row in zip(found["label"], rows, strict=True)
         ]
         assert (len(same), sum(same) >= 123) == (125, True)
 
 
 @pytest.mark.parametrize("name", ["own.weights.h5", "whole.keras", "whole.h5"])
-def test_each_kind_of_weights_file_becomes_the_same_canonical_one(name, tmp_path):
+def test_each_format_of_weights_becomes_the_same_canonical_file(name, tmp_path):
     import keras
 
     path = small(tmp_path, name, classes=7)

@@ -1,4 +1,4 @@
-"""Torch versions: weights, registration, and the same answers wherever they run."""
+"""Torch versions: weights, registration, and the same predictions wherever they run."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class TestTorchVersions(checks.VersionTests):
     real_weights = "mobilenet_v2_imagenet_ptq_torchvision_names.pth"
     small = staticmethod(small)
 
-    def test_photos_have_the_labels_of_torchvision_done_by_hand(self, version, shared):
+    def test_photos_have_the_labels_of_torchvision(self, version, shared):
         import torch
         import torchvision
 
@@ -56,17 +56,17 @@ class TestTorchVersions(checks.VersionTests):
         paths = asking.photos()[::5]
         squares = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
         with torch.inference_mode():
-            by_hand = torch.softmax(network(squares), dim=1).max(dim=1)
-        answers = mlflow.pyfunc.load_model(version.uri).predict(
+            expected = torch.softmax(network(squares), dim=1).max(dim=1)
+        found = mlflow.pyfunc.load_model(version.uri).predict(
             asking.frame([path.read_bytes() for path in paths])
         )
-        assert answers["label"].tolist() == [labels[index] for index in by_hand.indices]
+        assert found["label"].tolist() == [labels[index] for index in expected.indices]
         # One level of 255 in a few pixels: Pillow rounds once more when it resizes before it crops.
-        np.testing.assert_allclose(answers["score"], by_hand.values.numpy(), atol=0.02)
+        np.testing.assert_allclose(found["score"], expected.values.numpy(), atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["own.safetensors", "state.pth", "state.pt"])
-def test_each_kind_of_weights_file_becomes_the_same_canonical_one(name, tmp_path):
+def test_each_format_of_weights_becomes_the_same_canonical_file(name, tmp_path):
     from safetensors.torch import load_file
 
     path = small(tmp_path, name, classes=7)
@@ -87,7 +87,7 @@ def test_a_wrapped_state_dict_of_several_devices_is_unwrapped(tmp_path):
     assert (file.classes, file.width) == (4, 0.35)
 
 
-def test_pickled_code_is_refused_and_not_run(tmp_path):
+def test_pickled_code_is_refused_and_not_executed(tmp_path):
     import torch
 
     class Code:
@@ -95,7 +95,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"state_dict": Code()}, tmp_path / "code.pt")
-    with pytest.raises(UserError, match="never run"):
+    with pytest.raises(UserError, match="never executed"):
         weights.torch_file(str(tmp_path / "code.pt"), tmp_path / "canonical")
     assert not (tmp_path / "ran").exists()
 

@@ -19,7 +19,7 @@ def test_a_number_an_alias_a_stage_and_latest_name_the_same_version(client, vers
         assert (version.uri, version.model_id) == (found.uri, found.model_id)
 
 
-def test_only_aliases_and_stages_are_pointers(client, version):
+def test_only_a_uri_of_an_alias_or_stage_is_kept_as_pointer(client, version):
     registry.move(client, version, alias="champion")
     assert "models:/known@champion" == registry.resolve(client, "models:/known@champion").pointer
     assert registry.resolve(client, "models:/known/1").pointer is None
@@ -34,7 +34,7 @@ def test_a_model_made_again_has_the_same_number_and_another_id(client):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
         ("models:/unknown/1", "'known'"),
         ("models:/known/7", "versions: 1"),
@@ -45,11 +45,11 @@ def test_a_model_made_again_has_the_same_number_and_another_id(client):
         ("models:/known", "models:/NAME@ALIAS"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(client, version, uri, told):
+def test_an_unknown_name_is_refused_with_the_names_that_exist(client, version, uri, expected):
     registry.move(client, version, alias="champion")
     with pytest.raises(UserError) as raised:
         registry.resolve(client, uri)
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
     assert 1 == len(str(raised.value).splitlines())
 
 
@@ -60,7 +60,7 @@ def test_an_alias_that_mlflow_reserves_is_refused_in_one_line(client, version, a
     assert 1 == len(str(raised.value).splitlines())
 
 
-def test_a_stage_holds_one_version(client, version):
+def test_a_stage_names_one_version(client, version):
     second = register_colours("known")
     registry.move(client, version, stage="Production")
     registry.move(client, second, stage="Production")
@@ -68,14 +68,14 @@ def test_a_stage_holds_one_version(client, version):
     assert version.uri == registry.resolve(client, "models:/known/Production").uri
 
 
-def test_a_model_made_again_is_not_given_the_digest_of_its_elder(client):
-    elder = register_colours("remade_by_name")
-    files = version_files.read(elder)
+def test_a_model_made_again_does_not_get_the_digest_of_the_deleted_one(client):
+    deleted = register_colours("remade_by_name")
+    files = version_files.read(deleted)
     client.delete_registered_model("remade_by_name")
     with pytest.raises(UserError, match="it was deleted"):
-        version_files.require_unchanged(client, elder, files)
+        version_files.require_unchanged(client, deleted, files)
     again = register_colours("remade_by_name", reverse=True)
-    assert elder.uri == again.uri
+    assert deleted.uri == again.uri
     with pytest.raises(UserError, match="another model has its number"):
-        version_files.require_unchanged(client, elder, files)
+        version_files.require_unchanged(client, deleted, files)
     version_files.require_unchanged(client, again, version_files.read(again))

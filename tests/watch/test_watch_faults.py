@@ -136,7 +136,7 @@ def test_a_failed_version_does_not_delay_the_one_that_is_pointed_at_next(client,
     point(client, versions[0])
     watch = watching(client, lake, "--pointers", POINTER)
     watch.look()  # it has no files
-    assert "cannot be had now" in capsys.readouterr().err
+    assert "cannot be read now" in capsys.readouterr().err
     [tried] = watch.tries
     assert versions[0].version == tried[1].version
     point(client, versions[1])

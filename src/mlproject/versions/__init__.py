@@ -1,4 +1,4 @@
-"""Weights become registered model versions: export, validation, registration, aliases, stages.
+"""Makes registered model versions from weights; resolves and moves aliases and stages.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """

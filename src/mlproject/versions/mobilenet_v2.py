@@ -1,4 +1,4 @@
-"""The shapes of MobileNetV2: which width and how many classes a set of arrays belongs to."""
+"""The shapes of MobileNetV2: finds width and classes from the shapes of its arrays."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 
 _STEM_CHANNELS = 32  # Source: the same table
 _LAST_CHANNELS = 1280  # Source: the same table
 
-# Widths that can be recognised: the published ones first, then every twentieth up to 2.
+# Widths that are recognised: the published ones first, then each multiple of 0.05 up to 2.
 # Source: keras.applications.mobilenet_v2 (0.35 to 1.4), torchvision (1.0).
 WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
 
@@ -17,10 +17,10 @@ WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
 def recognise(shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
     """Classes and width of the MobileNetV2 whose arrays have these shapes, in any order.
 
-    Convolutions have four sides, in Keras' or torch's order; the head's matrix has two.
+    Convolution kernels have four dimensions, in the order of Keras or torch; the head has two.
 
     Raises:
-        ValueError: No width has these convolutions, or there is no one head; one line.
+        ValueError: No width has these convolutions, or there is not one head; one line.
     """
     kernels = Counter(tuple(sorted(shape)) for shape in shapes if len(shape) == 4)
     width = next((width for width in WIDTHS if _kernels(width) == kernels), None)
@@ -34,7 +34,7 @@ def recognise(shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
 
 
 def _divisible(channels: float) -> int:
-    """Channels rounded to a multiple of 8, never by more than a tenth down.
+    """Channels rounded to a multiple of 8, and down by a tenth at most.
 
     Source: `_make_divisible` of torchvision.models._utils, the same in keras.applications.
     """
@@ -43,9 +43,9 @@ def _divisible(channels: float) -> int:
 
 
 def _kernels(width: float) -> Counter[tuple[int, ...]]:
-    """How many convolution kernels of each shape MobileNetV2 has; shapes with sides sorted.
+    """Number of convolution kernels of each shape, with sorted dimensions.
 
-    Sorted sides make Keras' (H, W, in, out) and torch's (out, in, H, W) the same.
+    Sorting makes (H, W, in, out) of Keras and (out, in, H, W) of torch equal.
     """
     channels = _divisible(_STEM_CHANNELS * width)
     shapes = [(3, 3, 3, channels)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 import mlflow
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import process
 from mlproject.versions import registration
@@ -39,13 +39,13 @@ def register(
     Args:
         framework: The framework that predicts.
         weights: The weights: imagenet, or a weights file.
-        labels: Text file with one label a line; empty = the 1000 labels of ImageNet.
+        labels: Text file with one label per line; empty = the 1000 labels of ImageNet.
         name: Name of the registered model.
-        image_size: Side of the square that the network sees, in pixels.
+        image_size: Side of the network's input, in pixels.
 
     Raises:
         UserError: Weights, labels or name cannot be used; nothing was registered.
-        RefusedError: The version does not predict as it must; nothing was registered.
+        RefusedError: The version fails on the reference images; nothing was registered.
     """
     parameters = dict(locals())
     mlflow_tracking.connect()
@@ -67,13 +67,16 @@ def _labels(path: str) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Labels {path!r} cannot be read ({error})") from error
+        raise UserError(
+            f"Labels {path!r} cannot be read ({first_line(error)}). Name a text file with "
+            "one label per line: -P labels=FILE"
+        ) from error
 
 
 def imagenet_labels() -> list[str]:
     """The 1000 unique labels of ImageNet weights, in the order of their outputs.
 
-    They are read from torchvision's own list, without importing torch.
+    They are read from the list in torchvision, without importing torch.
 
     Raises:
         UserError: torchvision is not installed.
@@ -81,13 +84,16 @@ def imagenet_labels() -> list[str]:
     package = importlib.util.find_spec("torchvision")
     if package is None or package.origin is None:
         raise UserError(
-            "ImageNet's labels come with torchvision, which is not installed. Name a text file "
-            "instead, one label a line: -P labels=FILE"
+            "The labels of ImageNet are part of torchvision, which is not installed. Name a text "
+            "file with one label per line: -P labels=FILE"
         )
     file = Path(package.origin).parent / "models" / "_meta.py"
     spec = importlib.util.spec_from_file_location("torchvision_meta", file)
     if spec is None or spec.loader is None:
-        raise UserError(f"torchvision has no list of labels at {str(file)!r}")
+        raise UserError(
+            f"torchvision has no list of labels at {str(file)!r}. Name a text file with one label "
+            "per line: -P labels=FILE"
+        )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return list(module._IMAGENET_CATEGORIES)

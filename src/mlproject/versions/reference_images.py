@@ -1,4 +1,4 @@
-"""Golden images: drawn in memory, of the kinds that photos come in, and two that are broken."""
+"""Reference images: drawn in memory, in the formats of photos, and two that are broken."""
 
 import io
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ from PIL import Image
 from mlproject.inference.errors import EMPTY, UNDECODABLE
 
 
-class GoldenImage(NamedTuple):
-    """One image that every version must answer.
+class ReferenceImage(NamedTuple):
+    """One image that every version is tried on.
 
     Attributes:
-        name: What it is, in words.
+        name: Its format and shape, as text.
         content: The encoded image.
-        error: The code that the version must answer; "" for labels and scores.
+        error: The expected error code; "" = a label is expected.
     """
 
     name: str
@@ -23,14 +23,14 @@ class GoldenImage(NamedTuple):
     error: str
 
 
-def reference_images() -> list[GoldenImage]:
-    """The golden images, the same bytes on each call."""
+def reference_images() -> list[ReferenceImage]:
+    """The reference images, the same bytes on each call."""
     photo = _drawing(320, 240)
     levels = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     pictures = {
         "landscape JPEG": _encoded(photo, "JPEG", quality=90),
         "portrait PNG": _encoded(_drawing(150, 400), "PNG"),
-        "turned JPEG": _encoded(photo, "JPEG", exif=_turned()),
+        "rotated JPEG": _encoded(photo, "JPEG", exif=_rotated()),
         "CMYK JPEG": _encoded(photo.convert("CMYK"), "JPEG"),
         "grey PNG": _encoded(photo.convert("L"), "PNG"),
         "16-bit grey PNG": _encoded(Image.fromarray(levels), "PNG"),
@@ -39,13 +39,13 @@ def reference_images() -> list[GoldenImage]:
         "WebP": _encoded(photo, "WEBP"),
         "BMP": _encoded(_drawing(40, 30), "BMP"),
         "single pixel": _encoded(_drawing(1, 1), "PNG"),
-        "thread, 1 by 500 pixels": _encoded(_drawing(1, 500), "PNG"),
+        "1 by 500 pixels": _encoded(_drawing(1, 500), "PNG"),
     }
     png = pictures["portrait PNG"]
     return [
-        *(GoldenImage(name, content, "") for name, content in pictures.items()),
-        GoldenImage("PNG cut in half", png[: len(png) // 2], UNDECODABLE),
-        GoldenImage("empty file", b"", EMPTY),
+        *(ReferenceImage(name, content, "") for name, content in pictures.items()),
+        ReferenceImage("PNG cut in half", png[: len(png) // 2], UNDECODABLE),
+        ReferenceImage("empty file", b"", EMPTY),
     ]
 
 
@@ -68,9 +68,9 @@ def _transparent(image: Image.Image) -> Image.Image:
     return seen
 
 
-def _turned() -> Image.Exif:
+def _rotated() -> Image.Exif:
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turned a quarter. Source: EXIF 2.32
+    exif[0x0112] = 6  # orientation: rotated by 90 degrees. Source: EXIF 2.32
     return exif
 
 

@@ -1,5 +1,6 @@
-"""What a version answers to the golden images, and the rules that every version's answers keep."""
+"""Predictions of a version for the reference images, and the rules for all predictions."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,99 +11,137 @@ import pandas as pd
 
 from mlproject import inference
 from mlproject.errors import first_line
+from mlproject.inference.errors import BAD_ANSWER, NOT_FINITE
 from mlproject.integrations.local_files import output_to
 from mlproject.versions import reference_images
-from mlproject.versions.reference_images import GoldenImage
+from mlproject.versions.reference_images import ReferenceImage
 
-# What batching may change: kernels differ with the batch size, in float32.
+# Of a score: in float32, kernels differ with the batch size.
 BATCH_TOLERANCE = 1e-4
-SUM_TOLERANCE = 1e-3  # of probabilities, above 1: also of networks that compute in float16
+SUM_TOLERANCE = 1e-3  # of the scores above 1: for networks that compute in float16, too
 
 
-class Answered(NamedTuple):
-    """What a version says to one golden image.
+class ReferenceResult(NamedTuple):
+    """The predictions of a version for one reference image.
 
     Attributes:
         image: The image.
-        row: The answer among the other images.
-        alone: The answer without them.
+        batched: The prediction in one batch with the other images, by `inference.COLUMNS`.
+        alone: The prediction in a batch of its own.
     """
 
-    image: GoldenImage
-    row: Mapping[str, Any]
+    image: ReferenceImage
+    batched: Mapping[str, Any]
     alone: Mapping[str, Any]
 
 
-def answers(uri: str) -> list[Answered]:
-    """A version's answers to the golden images, asked in this process.
+class Fault(NamedTuple):
+    """Why a prediction is invalid.
+
+    Attributes:
+        code: The error code of its row in `predictions`.
+        reason: The rule that it breaks, as text.
+    """
+
+    code: str
+    reason: str
+
+
+def predict_reference_images(uri: str) -> list[ReferenceResult]:
+    """The predictions of a version for the reference images, computed in this process.
 
     Raises:
-        Exception: Whatever the version raises, or ValueError when it answers other rows.
+        Exception: Whatever the version raises, or ValueError when it returns other rows or columns.
     """
     images = reference_images.reference_images()
     contents = [image.content for image in images]
     with tempfile.TemporaryDirectory() as folder:
         model = mlflow.pyfunc.load_model(uri, dst_path=folder)
-        rows = _rows(model, contents)
-        alone = [_rows(model, [content])[0] for content in contents]
-    return [Answered(*found) for found in zip(images, rows, alone, strict=True)]
+        batched = _predict(model, contents)
+        alone = [_predict(model, [content])[0] for content in contents]
+    return [ReferenceResult(*found) for found in zip(images, batched, alone, strict=True)]
 
 
 def fault(uri: str) -> str:
-    """What keeps a version, whoever made it, from being scored with, in words; "" = nothing.
+    """Why a version, whoever made it, cannot be used for scoring, as text; "" = it can.
 
-    It is loaded here, and imports its framework: to be called in `frameworks.process`. Which
-    images it can read, and its codes for those that it cannot, are its own affair; that it answers
-    some of the golden ones, and gives no label to broken ones, is not.
+    It is loaded in this process and imports its framework: call this in `framework_process`. A
+    version may read fewer formats and use error codes of its own; but it has to predict a label
+    for some reference image, and no label for broken ones.
     """
     signature = mlflow.models.get_model_info(uri).signature
     if signature is None or signature.inputs.input_names() != ["content"]:
         return "its signature is not one column `content`"
     try:
-        # What it prints, and what MLflow advises who made it, is nothing for who points at it.
+        # Its output, and MLflow's advice to its author, do not concern the user of a command.
         with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log.txt"):
-            found = answers(uri)
-        for answered in found:
-            wrong = _fault(answered) or differs(answered.row, answered.alone)
-            if wrong:
-                return f"{answered.image.name}: {wrong}"
-    except Exception as error:  # noqa: BLE001 - whatever a version raises, or answers
+            results = predict_reference_images(uri)
+        for result in results:
+            reason = _result_fault(result)
+            if reason:
+                return f"{result.image.name}: {reason}"
+    except Exception as error:  # noqa: BLE001 - whatever a version raises or returns
         return f"it does not run: {first_line(error)}"
-    if all(answered.row["error"] for answered in found):
-        return f"an error to each of the {len(found)} images"
+    if all(result.batched["error"] for result in results):
+        return f"an error for each of the {len(results)} images"
     return ""
 
 
-def differs(row: Mapping[str, Any], alone: Mapping[str, Any]) -> str:
-    """Words when an image alone is answered otherwise than among others; ties may swap labels."""
-    pairs = zip(row["top_scores"], alone["top_scores"], strict=False)
-    same = row["error"] == alone["error"] and all(
+def prediction_fault(row: Mapping[str, Any]) -> Fault | None:
+    """The rule that a prediction without an error breaks; None = it is valid.
+
+    The same rules as `scoring` applies in Spark. A null score was NaN before MLflow converted it.
+
+    Args:
+        row: The values of `inference.COLUMNS`.
+    """
+    score, *scores = (
+        math.nan if value is None else float(value)
+        for value in (row["score"], *_list(row["top_scores"]))
+    )
+    if not all(map(math.isfinite, (score, sum(scores), *scores))):
+        return Fault(NOT_FINITE, "a score is not a finite number")
+    rules = {
+        "no label": isinstance(row["label"], str) and row["label"] != "",
+        "no top scores": bool(scores),
+        "a score is not a probability": 0 <= score <= 1 and all(value >= 0 for value in scores),
+        "the scores sum to more than 1": sum(scores) <= 1 + SUM_TOLERANCE,
+        "not as many top labels as top scores": len(_list(row["top_labels"])) == len(scores),
+    }
+    broken = next((rule for rule, kept in rules.items() if not kept), "")
+    return Fault(BAD_ANSWER, broken) if broken else None
+
+
+def batch_fault(result: ReferenceResult) -> str:
+    """Why a prediction depends on its batch, as text; labels with equal scores may swap."""
+    batched, alone = result.batched, result.alone
+    pairs = zip(batched["top_scores"], alone["top_scores"], strict=False)
+    same = batched["error"] == alone["error"] and all(
         abs(one - other) <= BATCH_TOLERANCE for one, other in pairs
     )
-    return "" if same else "the answer depends on the other images of the batch"
+    return "" if same else "the prediction depends on the other images of the batch"
 
 
-def _rows(model: Any, contents: Sequence[bytes]) -> list[Mapping[str, Any]]:
+def _predict(model: Any, contents: Sequence[bytes]) -> list[Mapping[str, Any]]:
     found = model.predict(pd.DataFrame({"content": contents}))
     absent = set(inference.COLUMNS) - set(found.columns)
     if absent:
-        raise ValueError(f"the answers have no {', '.join(sorted(absent))}")
+        raise ValueError(f"the predictions have no column {', '.join(sorted(absent))}")
     if len(found) != len(contents):
-        raise ValueError(f"{len(found)} answers to {len(contents)} images")
+        raise ValueError(f"{len(found)} predictions for {len(contents)} images")
     rows: list[Mapping[str, Any]] = found.to_dict("records")
     return rows
 
 
-def _fault(answered: Answered) -> str:
-    """What would make a row of `predictions` of this answer that is none, or a made-up one."""
-    row, scores = answered.row, list(answered.row["top_scores"])
-    if row["error"]:
-        return ""
-    rules = {
-        "a label instead of an error": not answered.image.error,
-        "no label": isinstance(row["label"], str) and row["label"] != "",
-        "a score is no probability": all(0 <= value <= 1 for value in (row["score"], *scores)),
-        "the scores sum to more than 1": sum(scores) <= 1 + SUM_TOLERANCE,
-        "other top labels than top scores": len(row["top_labels"]) == len(scores),
-    }
-    return next((fault for fault, kept in rules.items() if not kept), "")
+def _result_fault(result: ReferenceResult) -> str:
+    if not result.batched["error"]:
+        if result.image.error:
+            return "a label instead of an error"
+        broken = prediction_fault(result.batched)
+        if broken:
+            return broken.reason
+    return batch_fault(result)
+
+
+def _list(values: Any) -> list[Any]:
+    return [] if values is None else list(values)

@@ -1,4 +1,4 @@
-"""Model versions: log one, try it on golden images, and only then register it."""
+"""Registers a model version: logs it, tries it on the reference images, then registers it."""
 
 import importlib.metadata
 import math
@@ -17,9 +17,10 @@ from mlproject import inference
 from mlproject.errors import RefusedError, UserError, first_line
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.versions import reference_images, reference_results, weights
+from mlproject.versions.reference_results import ReferenceResult
 from mlproject.versions.registry import Version
 
-# What each framework's version imports beside the standard library: pinned as installed.
+# What a version of each framework imports besides the standard library: pinned as installed.
 _REQUIREMENTS = {
     "keras": ("mlflow", "numpy", "pandas", "pillow", "tensorflow", "keras", "h5py"),
     "torch": ("mlflow", "numpy", "pandas", "pillow", "torch", "torchvision", "safetensors"),
@@ -33,7 +34,7 @@ _NORMALISATION: dict[str, dict[str, list[float]]] = {
     "torch": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
 }
 
-# Softmax in float32, and the sum of its top: a few units of 2**-23.
+# Of the sum of scores above 1: softmax in float32 is exact to a few units of 2**-23.
 _SUM_TOLERANCE = 1e-5
 
 
@@ -45,22 +46,22 @@ def config(
     top_k: int = 5,
     batch_size: int = 32,
 ) -> dict[str, Any]:
-    """The numbers that a version preprocesses and answers with; they travel inside it.
+    """The numbers of preprocessing and prediction, which travel inside the version.
 
     Args:
         framework: `keras` or `torch`.
-        image_size: Pixels of the square that the network sees. 224 is the paper's; the short
-            side is resized to 256/224 of it before the crop.
+        image_size: Side of the network's input, pixels. The paper's is 224; the short side of an
+            image is resized to 256/224 of it before the crop.
         width: Width multiplier of the network.
-        top_k: Labels in an answer, fewer when there are fewer labels.
+        top_k: Labels in `top_labels`, fewer when there are fewer labels.
         batch_size: Images that are decoded and computed at a time; bounds the memory.
 
     Raises:
-        UserError: No such framework, or a number that is no size.
+        UserError: No such framework, or a number is too small.
     """
     if framework not in FRAMEWORKS:
         known = ", ".join(repr(name) for name in FRAMEWORKS)
-        raise UserError(f"There is no framework {framework!r} (there are: {known}).")
+        raise UserError(f"There is no framework {framework!r} (frameworks: {known}).")
     # MobileNetV2 halves the image five times. Source: keras.applications, min_size=32.
     if image_size < 32 or top_k < 1 or batch_size < 1:
         raise UserError(
@@ -88,23 +89,25 @@ def register(
     name: str,
     tags: Mapping[str, str],
 ) -> Version:
-    """The registered version: logged to the active run, tried on golden images, then registered.
+    """The registered version: logged to the active run, tried, and then registered.
 
-    The version runs here, and imports its framework: see `frameworks.process`.
+    The version runs in this process and imports its framework: see `framework_process.process`.
 
     Args:
-        weights_path: A canonical file (see `mlproject.weights`): `.weights.h5` or `.safetensors`.
+        weights_path: A canonical file (see `weights`): `.weights.h5` or `.safetensors`.
         labels: One for each output of the network, in its order; unique, one line each.
         config: What `config` gives.
         name: Name of the registered model.
-        tags: Tags of the version, beside `framework`, `image_size`, `width` and `classes`.
+        tags: Tags of the version, besides `framework`, `image_size`, `width` and `classes`.
 
     Raises:
-        UserError: Weights, labels, config or name do not fit each other; nothing was logged.
-        RefusedError: The version does not answer as it must; nothing was registered.
+        UserError: Weights, labels, config or name do not fit together; nothing was logged.
+        RefusedError: The version fails on the reference images; nothing was registered.
     """
     if mlflow.active_run() is None:
-        raise RuntimeError("register() logs to the active MLflow run, and there is none")
+        raise RuntimeError(
+            "register() needs an active MLflow run: call it inside mlflow.start_run()"
+        )
     _check(weights_path, labels, config, name)
     framework = config["framework"]
     with tempfile.TemporaryDirectory() as folder:
@@ -119,15 +122,15 @@ def register(
         )
     model_id = str(logged.model_id)
     try:
-        _try(f"models:/{model_id}", labels, config)
+        _check_results(f"models:/{model_id}", labels, config)
     except RefusedError:
         mlflow.MlflowClient().delete_logged_model(model_id)
         raise
-    facts = {"image_size": config["crop"], "width": config["width"], "classes": len(labels)}
+    numbers = {"image_size": config["crop"], "width": config["width"], "classes": len(labels)}
     registered = mlflow.register_model(
         f"models:/{model_id}",
         name,
-        tags={"framework": framework, **{k: str(v) for k, v in facts.items()}, **tags},
+        tags={"framework": framework, **{k: str(v) for k, v in numbers.items()}, **tags},
     )
     return Version(name, int(registered.version), model_id, pointer=None)
 
@@ -143,7 +146,7 @@ def model_file(name: str) -> Path:
 
 
 def signature() -> ModelSignature:
-    """What every version takes and answers; the answers' names are `inference.COLUMNS`."""
+    """The signature of every version: one column `content`; the outputs are `inference.COLUMNS`."""
     types = (
         DataType.string,
         DataType.double,
@@ -151,41 +154,51 @@ def signature() -> ModelSignature:
         Array(DataType.double),
         DataType.string,
     )
-    answers = [ColSpec(kind, name) for kind, name in zip(types, inference.COLUMNS, strict=True)]
-    return ModelSignature(Schema([ColSpec(DataType.binary, "content")]), Schema(answers))
+    outputs = [ColSpec(kind, name) for kind, name in zip(types, inference.COLUMNS, strict=True)]
+    return ModelSignature(Schema([ColSpec(DataType.binary, "content")]), Schema(outputs))
 
 
 def check_name(name: str) -> None:
-    """Raises UserError when no model can be registered, or later named in a URI, by this name."""
-    # Source: mlflow.utils.validation, which says so only after the model was logged.
+    """Raises UserError when a model cannot be registered, or named in a URI, by this name."""
+    # Source: mlflow.utils.validation, which checks only after the model was logged.
     if not name.strip() or set(name) & set("/:@"):
-        raise UserError(f"Model name {name!r} must not be empty or hold '/', ':' or '@'.")
+        raise UserError(
+            f"Model name {name!r} is not allowed: it must not be empty or contain '/', ':' or '@'. "
+            "Choose another: -P name=photos"
+        )
 
 
 def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
-    """Raises UserError when a version could not be made of these, before anything is logged."""
+    """Raises UserError when weights, labels, config and name do not fit together."""
     check_name(name)
     suffix = weights.CANONICAL_SUFFIX[config["framework"]]
     if not path.name.endswith(suffix):
-        raise UserError(f"Weights {str(path)!r} are not {config['framework']}'s: no {suffix} file.")
+        raise UserError(
+            f"Weights {str(path)!r} are not a {suffix} file, the format for {config['framework']}."
+        )
     file = weights.read(path)
     if len(labels) != file.classes:
         raise UserError(
-            f"{len(labels)} labels do not fit weights {str(path)!r}, which have "
-            f"{file.classes} outputs. Give one label a line, in the order of the outputs."
+            f"{len(labels)} labels do not fit weights {str(path)!r} with {file.classes} outputs. "
+            "Write one label per line, in the order of the outputs."
         )
     if file.width != config["width"]:
-        raise UserError(f"Weights {str(path)!r} are of width {file.width}, not {config['width']}.")
+        raise UserError(
+            f"Weights {str(path)!r} have width {file.width}, the config has {config['width']}. "
+            "Set both to the same width."
+        )
     odd = next((label for label in labels if not label.strip() or len(label.splitlines()) != 1), "")
     if odd or "" in labels:
-        raise UserError(f"Label {odd!r} is empty or of several lines.")
+        raise UserError(f"Label {odd!r} is empty or has several lines. Write one label per line.")
     if len(set(labels)) < len(labels):
         twice = next(label for index, label in enumerate(labels) if label in labels[:index])
-        raise UserError(f"Label {twice!r} stands more than once among the labels.")
+        raise UserError(
+            f"Label {twice!r} occurs more than once. Remove it from the file of labels."
+        )
 
 
 def _artifacts(path: Path, labels: Sequence[str], framework: str, folder: Path) -> dict[str, str]:
-    """Paths of what travels in the version, laid out in `folder`."""
+    """Artifact name -> path of what travels in the version, written to `folder`."""
     weights_copy = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
     shutil.copyfile(path, weights_copy)
     labels_file = folder / "labels.txt"
@@ -205,42 +218,42 @@ def _pins(framework: str) -> list[str]:
     ]
 
 
-def _try(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
-    """Raises RefusedError unless the logged model answers the golden images as it must."""
+def _check_results(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Raises RefusedError unless the logged model gives the expected results."""
     try:
-        answered = reference_results.answers(uri)
+        results = reference_results.predict_reference_images(uri)
     except Exception as error:
         raise RefusedError(
             f"The version does not run: {first_line(error)} Nothing was registered."
         ) from error
-    for image, row, alone in answered:
-        fault = _fault(image, row, labels, config["top_k"]) or reference_results.differs(row, alone)
+    for result in results:
+        fault = _fault(result, labels, config["top_k"]) or reference_results.batch_fault(result)
         if fault:
             raise RefusedError(
-                f"The version answers the golden image {image.name!r} wrongly: {fault}. "
-                "Nothing was registered."
+                f"The prediction of the version for the reference image {result.image.name!r} is "
+                f"wrong: {fault}. Nothing was registered."
             )
 
 
-def _fault(
-    image: reference_images.GoldenImage, row: Mapping[str, Any], labels: Sequence[str], top_k: int
-) -> str:
-    """What is wrong with an answer, in words; "" when nothing is."""
+def _fault(result: ReferenceResult, labels: Sequence[str], top_k: int) -> str:
+    """Why a prediction is not what a version of this project returns, as text; "" = it is."""
+    row, expected = result.batched, result.image.error
     scores, top = list(row["top_scores"]), list(row["top_labels"])
-    score = row["score"]
-    if row["error"] != image.error:
-        return f"error {row['error']!r} instead of {image.error!r}"
-    if image.error:
-        bare = row["label"] == "" and math.isnan(score) and not scores and not top
-        return "" if bare else "an error with an answer beside it"
+    if row["error"] != expected:
+        return f"error {row['error']!r} instead of {expected!r}"
+    if expected:
+        empty = row["label"] == "" and math.isnan(row["score"]) and not scores and not top
+        return "" if empty else "a label or scores beside an error"
+    broken = reference_results.prediction_fault(row)
+    if broken:
+        return broken.reason
     rules = {
-        "a score is no probability": all(0 <= value <= 1 for value in scores),
         "the scores sum to more than 1": sum(scores) <= 1 + _SUM_TOLERANCE,
         "the scores are not in descending order": scores == sorted(scores, reverse=True),
-        "a label is none of the version's": set(top) <= set(labels),
-        "a label stands twice": len(set(top)) == len(top),
-        "the number of top labels is wrong": len(top) == len(scores) == min(top_k, len(labels)),
-        "label and score are not the first of the top": [row["label"], score]
-        == [*top[:1], *scores[:1]],
+        "a label is not one of the version's labels": set(top) <= set(labels),
+        "a label occurs twice": len(set(top)) == len(top),
+        "the number of top labels is wrong": len(top) == min(top_k, len(labels)),
+        "label and score are not the first of the top": [row["label"], row["score"]]
+        == [top[0], scores[0]],
     }
-    return next((fault for fault, kept in rules.items() if not kept), "")
+    return next((rule for rule, kept in rules.items() if not kept), "")

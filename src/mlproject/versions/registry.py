@@ -1,4 +1,4 @@
-"""The MLflow registry: pointers (aliases and stages) and the versions behind them."""
+"""The MLflow registry: aliases, stages and the versions that they name."""
 
 import re
 import warnings
@@ -25,12 +25,12 @@ def resolve(client: MlflowClient, uri: str) -> Version:
             `models:/photos/latest`.
 
     Raises:
-        UserError: No such model, version, alias or stage; the message says what there is.
+        UserError: No such model, version, alias or stage; the message lists what exists.
     """
     parts = _URI.fullmatch(uri)
     if parts is None:
         raise UserError(
-            f"{uri!r} is no model URI of a registered version. Write models:/NAME@ALIAS, "
+            f"{uri!r} is not the URI of a registered model version. Write models:/NAME@ALIAS, "
             "models:/NAME/STAGE or models:/NAME/NUMBER"
         )
     name, alias, rest = parts["name"], parts["alias"], parts["rest"] or ""
@@ -60,26 +60,26 @@ def resolve(client: MlflowClient, uri: str) -> Version:
 
 
 def resolve_pointer(client: MlflowClient, pointer: str) -> Version:
-    """As `resolve`, of a URI that may name another version later.
+    """As `resolve`, of the URI of an alias or stage.
 
     Raises:
-        UserError: As `resolve`; or it is a version by number.
+        UserError: As `resolve`; or the URI names a version by number.
     """
     version = resolve(client, pointer)
     if version.pointer is None:
         raise UserError(
-            f"{pointer!r} is one version, which never moves. Name a pointer "
-            f"(models:/{version.name}@ALIAS or models:/{version.name}/STAGE), or run: "
+            f"{pointer!r} is a version by number, not an alias or stage. Write "
+            f"models:/{version.name}@ALIAS or models:/{version.name}/STAGE, or run: "
             f"mlflow run . -e score -P model={pointer}"
         )
     return version
 
 
 def registered(client: MlflowClient, version: Version) -> ModelVersion:
-    """What the registry has of a version: its tags and status.
+    """The entry of a version in the registry, with its tags and status.
 
     Raises:
-        UserError: It was deleted, or another model has its number by now.
+        UserError: It was deleted, or another model has its number now.
     """
     found = None
     try:
@@ -90,34 +90,34 @@ def registered(client: MlflowClient, version: Version) -> ModelVersion:
     if found is None or _model_id(found) != version.model_id:
         now = "another model has its number" if found else "it was deleted"
         raise UserError(
-            f"{version.uri} ({version.model_id}) is not in the registry any more: {now}. Its "
-            "answers stay; point at another version: mlflow run . -e promote"
+            f"{version.uri} ({version.model_id}) is no longer in the registry: {now}. Its "
+            "predictions stay. Move the alias to another version: mlflow run . -e promote"
         )
     return found
 
 
 def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> str:
-    """Points an alias, or a stage when one is given, at a version.
+    """Moves an alias, or a stage when one is given, to a version.
 
-    A stage is a pointer here: whatever else stood in it is archived.
+    Other versions in the stage are archived: a stage names one version here, as an alias does.
 
     Returns:
-        The pointer, as a URI.
+        The URI of the alias or stage.
 
     Raises:
-        UserError: No alias or stage of that name can be set.
+        UserError: The registry refuses the alias or stage.
     """
     moved = pointer(version, alias=alias, stage=stage)
     if stage:
         stage = _stage(stage)
-        _try(
+        _set(
             lambda: client.transition_model_version_stage(
                 version.name, str(version.version), stage, archive_existing_versions=True
             ),
             f"Stage {stage!r} cannot be set on {version.uri!r}",
         )
         return moved
-    _try(
+    _set(
         lambda: client.set_registered_model_alias(version.name, alias, str(version.version)),
         f"Alias {alias!r} cannot be set on {version.uri!r}",
     )
@@ -163,18 +163,18 @@ def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion:
         ) from error
 
 
-def _stage(word: str) -> str:
+def _stage(name: str) -> str:
     for stage in STAGES:
-        if stage.lower() == word.lower():
+        if stage.lower() == name.lower():
             return stage
-    raise UserError(f"There is no stage {word!r} (stages: {', '.join(STAGES)})")
+    raise UserError(f"There is no stage {name!r} (stages: {', '.join(STAGES)})")
 
 
 def _version(found: ModelVersion, pointer: str | None) -> Version:
     if found.status != "READY":  # Source: MLflow, ModelVersionStatus
         raise UserError(
-            f"models:/{found.name}/{found.version} is not ready ({found.status}). Wait for its "
-            "registration, or point at another version"
+            f"models:/{found.name}/{found.version} is not ready ({found.status}). Wait until "
+            "it is registered, or name another version"
         )
     return Version(found.name, int(found.version), _model_id(found), pointer)
 
@@ -184,10 +184,10 @@ def _model_id(found: ModelVersion) -> str:
     return str(found.model_id or str(found.source).removeprefix("models:/"))
 
 
-def _try(call: Callable[[], object], failed: str) -> None:
+def _set(call: Callable[[], object], failed: str) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and work
+            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, but work
             call()
     except MlflowException as error:
         raise UserError(f"{failed}: {first_line(error)}") from error

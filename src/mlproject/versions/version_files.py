@@ -1,4 +1,4 @@
-"""The files of a model version: their digest, and the packages that they ask for."""
+"""The files of a model version: their digest and the packages that they require."""
 
 import contextlib
 import hashlib
@@ -18,27 +18,27 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlproject.errors import RefusedError, UserError, first_line
 from mlproject.versions.registry import Version, registered
 
-DIGEST = "mlproject.digest"  # the tag of a version that names its files' digest
-# What loading leaves beside a version's files where they lie in a folder: MLflow's note of a
-# download (source: mlflow, models_artifact_repo), and Python's bytecode.
-OF_LOADING = {"registered_model_meta", "__pycache__"}
+DIGEST = "mlproject.digest"  # the tag of a version with the digest of its files
+# What loading adds to a folder with a version's files: the metadata of a download (source: mlflow,
+# models_artifact_repo) and Python's bytecode.
+ADDED_BY_LOADING = {"registered_model_meta", "__pycache__"}
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the files of a version say."""
+    """What the files of a version contain."""
 
     digest: str
     """Hex sha256 over the names and bytes of all of them."""
     packages: tuple[tuple[str, str, str], ...]
-    """Name, version pinned, and version here ("absent" = none), of each pinned package."""
+    """Name, pinned version and installed version ("absent" = none) of each pinned package."""
     preprocessing: str
-    """Hex sha256 over what turns bytes into the network's input: the model config, and the code
-    that travels as the artifact `inference` (`onboard` in older versions), where there is one."""
+    """Hex sha256 over what makes the network's input from bytes: the model config and the code in
+    the artifact `inference` (`onboard` in older versions)."""
 
     @property
     def unmet(self) -> list[str]:
-        """Packages that this environment has in another version, or not at all, in words.
+        """Packages that are installed in another version or not at all, as text.
 
         `spark_udf` runs a version in the workers' own environment: environments of its own cannot
         take binary input there. Source: MLflow issue 18722.
@@ -50,7 +50,7 @@ def read(version: Version) -> Files:
     """Reads all files of a version.
 
     Raises:
-        UserError: They cannot be had now.
+        UserError: They cannot be read now.
     """
     with _downloaded(version) as folder:
         requirements = folder / "requirements.txt"
@@ -59,19 +59,19 @@ def read(version: Version) -> Files:
 
 
 def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
-    """Raises an error when a version's files are not those that were promoted.
+    """Raises an error when the files of a version are not those that were promoted.
 
-    The digest is a tag of the registered version. Where nothing has set it yet, as for an alias
-    that was moved by hand, it is set now.
+    The digest is a tag of the registered version. Where it is not set yet, as for an alias that
+    was moved by hand, it is set now.
 
     Args:
         client: The registry.
         version: A version by name and number.
-        files: What it holds now.
+        files: Its files now.
 
     Raises:
-        RefusedError: They are others.
-        UserError: The registry has no such version any more.
+        RefusedError: The files have another digest.
+        UserError: The version is no longer in the registry.
     """
     known = registered(client, version).tags.get(DIGEST)
     if known is None:
@@ -79,8 +79,8 @@ def require_unchanged(client: MlflowClient, version: Version, files: Files) -> N
     elif known != files.digest:
         raise RefusedError(
             f"The files of {version.uri} are not those that were promoted (sha256 "
-            f"{files.digest[:12]}..., then {known[:12]}...). Register them as a version of their "
-            "own: mlflow run . -e register"
+            f"{files.digest[:12]}..., was {known[:12]}...). Register them as a new version: "
+            "mlflow run . -e register"
         )
 
 
@@ -89,21 +89,21 @@ def _downloaded(version: Version) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=folder)
-            # Of a folder that is gone MLflow downloads nothing, without a word.
+            # MLflow downloads nothing of a missing folder, and raises no error.
             if not (Path(folder) / "MLmodel").is_file():
                 raise FileNotFoundError("there is no file MLmodel")
         except (MlflowException, OSError) as error:
             reason = first_line(error)
             raise UserError(
-                f"The files of {version.uri} cannot be had now ({reason}). Look for them in the "
-                "artifact store, or point at another version: mlflow run . -e promote"
+                f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
+                "artifact store, or move the alias to another version: mlflow run . -e promote"
             ) from error
         yield Path(folder)
 
 
 def _preprocessing(folder: Path) -> str:
-    described = folder / "MLmodel"
-    flavors = Model.load(str(described)).flavors if described.is_file() else {}
+    model = folder / "MLmodel"
+    flavors = Model.load(str(model)).flavors if model.is_file() else {}
     config = json.dumps(flavors.get("python_function", {}).get("config"), sort_keys=True)
     artifacts = folder / "artifacts"
     name = "inference" if (artifacts / "inference").is_dir() else "onboard"
@@ -115,7 +115,7 @@ def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if not OF_LOADING & set(Path(name).parts):
+        if not ADDED_BY_LOADING & set(Path(name).parts):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").digest()
             digest.update(name.encode() + b"\0" + content)

@@ -1,8 +1,8 @@
-"""MobileNetV2 weights files: what a person gives, made into one canonical file per framework.
+"""MobileNetV2 weights: converts the files that users have to one canonical file per framework.
 
-Nothing here executes what a file contains: HDF5 and safetensors hold arrays only, `.keras`
-archives are opened for their arrays and never for their configuration, and `.pth`/`.pt` files
-are read by torch's restricted reader, which refuses pickled code.
+No content of a file is executed: HDF5 and safetensors contain arrays only, of `.keras` archives
+only the arrays are read, never the configuration, and `.pth`/`.pt` files are read by torch's
+restricted reader, which refuses pickled code.
 """
 
 import zipfile
@@ -14,7 +14,7 @@ from typing import Any
 from mlproject.errors import UserError
 from mlproject.versions import mobilenet_v2
 
-# What a person writes for the framework's own download.
+# The value that stands for the weights that the framework downloads.
 IMAGENET = "imagenet"
 
 KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -41,12 +41,12 @@ class WeightsFile:
 
 
 def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
-    """The canonical file of a framework, made from what a person gives.
+    """The canonical file of a framework, made from `spec`.
 
     Args:
-        framework: `keras` or `torch`; it is imported, and the two never share a process.
+        framework: `keras` or `torch`; it is imported, and a process imports one of them only.
         spec: As in `keras_file` and `torch_file`.
-        folder: Where the canonical file is written; made when absent.
+        folder: Where the canonical file is written; created when absent.
 
     Raises:
         UserError: As in `keras_file` and `torch_file`.
@@ -55,7 +55,7 @@ def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
 
 
 def check(framework: str, spec: str) -> None:
-    """Raises UserError when there is no weights file of the framework by that name."""
+    """Raises UserError when `spec` names no weights file of the framework."""
     if spec != IMAGENET:
         _existing(spec, KERAS_SUFFIXES if framework == "keras" else TORCH_SUFFIXES)
 
@@ -66,10 +66,10 @@ def keras_file(spec: str, folder: Path) -> WeightsFile:
     Args:
         spec: `imagenet` (downloaded by Keras), or the path of a `.weights.h5`, `.h5` or `.keras`
             file of a MobileNetV2 with its head. Of a `.keras` archive only the arrays are read.
-        folder: Where the canonical file is written; made when absent.
+        folder: Where the canonical file is written; created when absent.
 
     Raises:
-        UserError: The file is absent, of another kind, or does not fit MobileNetV2, or the
+        UserError: The file is absent, has another format, or does not fit MobileNetV2, or the
             download failed.
     """
     if spec == IMAGENET:
@@ -102,10 +102,10 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
     Args:
         spec: `imagenet` (downloaded by torchvision), or the path of a `.pth` or `.pt` state dict
             (bare, or under `state_dict` or `model`) or a `.safetensors` file.
-        folder: Where the canonical file is written; made when absent.
+        folder: Where the canonical file is written; created when absent.
 
     Raises:
-        UserError: The file is absent, of another kind, holds pickled code, or does not fit
+        UserError: The file is absent, has another format, contains pickled code, or does not fit
             MobileNetV2, or the download failed.
     """
     state = (
@@ -121,12 +121,12 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
 
     network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=width)
     wanted = network.state_dict()
-    # Batch counters steer training only; older files lack them.
+    # Batch counters matter to training only; older files lack them.
     counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
     try:
         network.load_state_dict({**counters, **state})
     except (RuntimeError, TypeError) as error:
-        # torch lists every key over many lines: the count and one key are enough.
+        # torch lists every key on many lines: the count and one key are enough.
         odd = sorted(set(wanted) ^ set({**counters, **state})) or ["a shape"]
         detail = f"{len(odd)} keys differ from torchvision's, the first is {odd[0]!r}"
         raise UserError(_misfit(spec, detail)) from error
@@ -138,10 +138,10 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
 
 
 def read(path: Path) -> WeightsFile:
-    """What a canonical file holds, by its shapes alone; no framework is imported.
+    """The classes and width of a canonical file, from its shapes; imports no framework.
 
     Raises:
-        UserError: The file is absent, of another kind, or does not fit MobileNetV2.
+        UserError: The file is absent, has another format, or does not fit MobileNetV2.
     """
     spec = str(path)
     _existing(spec, tuple(CANONICAL_SUFFIX.values()))
@@ -154,11 +154,12 @@ def _existing(spec: str, suffixes: tuple[str, ...]) -> Path:
     if not path.is_file():
         raise UserError(
             f"There is no weights file {spec!r}. "
-            f"Give {IMAGENET!r} or a file that ends in {', '.join(suffixes)}."
+            f"Name {IMAGENET!r} or a file that ends in {', '.join(suffixes)}."
         )
     if not path.name.endswith(suffixes):
         raise UserError(
-            f"Weights file {spec!r} is of another kind: it must end in {', '.join(suffixes)}."
+            f"Weights file {spec!r} has another format. "
+            f"Name one that ends in {', '.join(suffixes)}."
         )
     return path
 
@@ -180,7 +181,7 @@ def _recognise(spec: str, shapes: list[tuple[int, ...]]) -> tuple[int, float]:
 
 
 def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
-    """Shape of every array of a Keras HDF5 file, the optimizer's left out."""
+    """Shape of every array of a Keras HDF5 file, without those of the optimizer."""
     import h5py
 
     shapes: list[tuple[int, ...]] = []
@@ -193,7 +194,9 @@ def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
     except OSError as error:
-        raise UserError(f"Weights {spec!r} are no readable HDF5 file.") from error
+        raise UserError(
+            f"Weights {spec!r} are not a readable HDF5 file. Save them with save_weights."
+        ) from error
     return shapes
 
 
@@ -204,17 +207,17 @@ def _safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
         with safe_open(path, framework="numpy") as file:
             return [tuple(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise UserError(f"Weights {spec!r} are no readable safetensors file.") from error
+        raise UserError(f"Weights {spec!r} are not a readable safetensors file.") from error
 
 
 def _unpack_keras(source: Path, target: Path) -> None:
-    """Writes the arrays of a `.keras` archive to `target`; its configuration stays unread."""
+    """Writes the arrays of a `.keras` archive to `target`; its configuration is not read."""
     try:
         with zipfile.ZipFile(source) as archive:
             target.write_bytes(archive.read(_KERAS_MEMBER))
     except (zipfile.BadZipFile, KeyError) as error:
         raise UserError(
-            f"Weights {str(source)!r} are no Keras archive: no {_KERAS_MEMBER!r} inside."
+            f"Weights {str(source)!r} are not a Keras archive: they contain no {_KERAS_MEMBER!r}."
         ) from error
 
 
@@ -238,7 +241,7 @@ def _keras_download(folder: Path) -> WeightsFile:
 def _no_download(suffixes: tuple[str, ...], error: Exception) -> str:
     return (
         f"The download of the ImageNet weights failed ({_first_line(error)}). "
-        f"Try again on a network, or give a file that ends in {', '.join(suffixes)}."
+        f"Try again with network access, or name a file that ends in {', '.join(suffixes)}."
     )
 
 
@@ -257,7 +260,7 @@ def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
     """The state dict in a file: torchvision's names, values are tensors.
 
     Raises:
-        UserError: The file cannot be read without running code, or holds no state dict.
+        UserError: The file cannot be read without executing code, or contains no state dict.
     """
     import torch
     from safetensors.torch import load_file
@@ -268,18 +271,18 @@ def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:  # torch's restricted reader raises whatever a broken file led it to
+    except Exception as error:  # torch's restricted reader raises any exception
         raise UserError(
-            f"Weights {spec!r} cannot be read as plain tensors (pickled code is never run). "
+            f"Weights {spec!r} cannot be read as plain tensors (pickled code is never executed). "
             "Save network.state_dict() with torch.save or safetensors."
         ) from error
-    for wrapper in ("state_dict", "model"):  # what training scripts wrap a state dict in
+    for wrapper in ("state_dict", "model"):  # keys under which training scripts save a state dict
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
-        raise UserError(_misfit(spec, "it holds no state dict"))
+        raise UserError(_misfit(spec, "the file contains no state dict"))
     # DataParallel prefixes every name with "module.".
     return {key.removeprefix("module."): value for key, value in state.items()}
 
