@@ -176,16 +176,21 @@ def test_entry_points_are_the_commands_and_each_has_a_launcher():
 def test_parameters_are_the_commands_options_with_the_same_defaults(name):
     context = click.Context(cli.main)
     options = {
-        option.name: None if option.required else parameters.text_of(option.default)
+        option.name: None if option.required else comparable(option.default)
         for option in cli.main.get_command(context, name).get_params(context)
         if "--help" not in option.opts
     }
     given = entry_points()["main" if name == "demo" else name].get("parameters", {})
     expected = {
-        parameter: None if "default" not in settings else str(settings["default"])
+        parameter: None if "default" not in settings else comparable(settings["default"])
         for parameter, settings in given.items()
     }
     assert expected == options
+
+
+def comparable(default: object) -> object:
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return float(default) if is_number else parameters.text_of(default)
 
 
 @pytest.mark.parametrize("name", launchers())
