@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types test-plain test-spark test-keras test-torch format clean
+.PHONY: help setup demo test lint types docs test-plain test-spark test-keras test-torch format clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -26,7 +26,7 @@ setup: .venv/.made ## Make .venv with all packages (again only when the requirem
 demo: setup ## Run the whole life cycle on drawn images (about three minutes)
 	mlflow run . --env-manager local
 
-test: setup lint types test-plain test-spark test-keras test-torch ## Lint, types, and all tests
+test: setup lint types docs test-plain test-spark test-keras test-torch ## Lint, types, docs, and all tests
 
 lint: setup ## Check style
 	ruff check .
@@ -34,6 +34,9 @@ lint: setup ## Check style
 
 types: setup ## Check types
 	mypy
+
+docs: setup ## Build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # A lane is a process: TensorFlow and torch never share one (docs/decisions/0002).
 test-plain: setup ## Tests that need no Java
@@ -53,4 +56,4 @@ format: setup ## Format the code
 	ruff format .
 
 clean: ## Remove what the demo wrote
-	rm -rf lake drawn_images mlruns mlflow.db report.html spark-warehouse
+	rm -rf lake drawn_images mlruns mlflow.db report.html spark-warehouse site

@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 from tests.conftest import PROJECT
+from tests.support.examples import examples
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -115,66 +116,8 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(said, copy):
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
-def blocks(language: str, section: str = "") -> list[str]:
-    """The README's blocks of code in a language, of all sections or of one."""
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    text = readme.split(f"## {section}\n")[1].split("\n## ")[0] if section else readme
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def told(copy: Path, code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
-    return done.stdout
-
-
-def test_the_readmes_python_says_the_same_with_and_without_spark(said, copy):
-    labels = table(copy, "predictions")
-    labels = labels[labels.model_version == 1].label.value_counts()
-    codes = blocks("python", "Reading predictions")
-    assert 2 == len(codes)
-    for code in codes:
-        said = told(copy, code)
-        for label, count in labels.items():
-            assert re.search(rf"{label}[ |]+{count}\b", said), said
-
-
-def test_the_readmes_questions_to_images_say_the_same_with_and_without_spark(said, copy):
-    images = table(copy, "images")
-    codes = blocks("python", "Ingest")
-    assert 2 == len(codes)
-    answers = [told(copy, code) for code in codes]
-    for answer in answers:
-        for column in ("label", "error"):
-            for name, count in images[column].value_counts().items():
-                assert re.search(rf"{name}[ |]+{count}\b", answer), answer
-        assert re.search(rf"\b{(images.width > 400).sum()}\b", answer), answer
-    assert re.search(r"ingested *nan *\d+", answers[0].lower())
-
-
-def test_the_readmes_verbs_and_errors_are_those_of_the_code():
-    from mlproject.inference import ERRORS
-
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    entry_points = re.findall(r"^  (\w+):\n    parameters", read("MLproject"), re.MULTILINE)
-    assert entry_points == re.findall(r"^\| `(\w+)` \| `", readme, re.MULTILINE)
-    errors = readme.split("| error | meaning |")[1].split("\n\n")[0]
-    assert list(ERRORS) == re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE)
-
-
-def read(name: str) -> str:
-    return (PROJECT / name).read_text(encoding="utf-8")
-
-
 def test_the_readmes_commands_for_ready_weights_run_word_for_word(shared, copy, tmp_path):
-    (block,) = [block for block in blocks("") if "-e register" in block]
+    (block,) = [one.code for one in examples(PROJECT / "README.md") if "-e register" in one.code]
     weights = next((shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5"))
     (copy / "photos").mkdir()
     for path in sorted((shared / "imagenet-sample" / "images").iterdir())[:4]:

@@ -1,0 +1,52 @@
+"""Generated parts of the docs hold all that the code has, and README agrees with them."""
+
+import re
+
+import pytest
+import reference
+
+from mlproject.inference.errors import ERRORS
+from tests.support.examples import PROJECT
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def first_cells(table: str) -> list[str]:
+    return re.findall(r"^\| `?(\w+)`? \|", table, re.MULTILINE)
+
+
+def test_the_readme_names_every_command_once_and_in_order():
+    commands = README.split("## Commands")[1].split("## ")[0]
+    assert list(reference.entry_points()) == first_cells(commands)[1:]
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_parameter_of_a_command_has_a_meaning():
+    for name, parameters in reference.entry_points().items():
+        text, meanings = reference.command_help(name)
+        assert text
+        assert [] == [one for one in parameters if not meanings.get(one)], name
+
+
+def test_every_error_code_is_listed():
+    assert list(ERRORS) == first_cells(reference.error_codes())[1:]
+
+
+def test_every_column_has_a_meaning():
+    pytest.importorskip("mlproject.lake.schemas")
+    for name, columns in reference.COLUMNS.items():
+        assert [] == [column for column, (_, meaning) in columns.items() if not meaning], name
+
+
+def test_every_exit_code_of_an_exception_has_a_meaning():
+    table = reference.exit_codes()
+    for code in ("`0`", "`1`", "`2`", "`3`", "`130`"):
+        assert f"| {code} |" in table
+
+
+def test_a_page_that_names_an_unknown_part_is_refused():
+    with pytest.raises(KeyError):
+        reference.with_parts("{{ nothing }}")
