@@ -1,14 +1,27 @@
 """What commands share: progress and error messages."""
 
+import errno
+import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 
 import pytest
+from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
+from mlproject.commands.console import (
+    exit_codes,
+    print_json,
+    stdout_to_stderr,
+    stopped_by_signals,
+)
+from mlproject.errors import RefusedError, UserError
 from mlproject.integrations.outages import error_message
+
+AGAIN = "What was committed stays. Mend this, then run the command again"
 
 TELL = """
 from mlproject.commands.console import progress
@@ -66,3 +79,71 @@ def test_the_end_of_sparks_jvm_is_told_as_such(error):
 )
 def test_another_error_of_py4j_is_told_in_its_own_words(words):
     assert words.splitlines()[0] == error_message(Py4JError(words))
+
+
+class NotFoundError(MlflowException):
+    """An error of MLflow's kind."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (UserError("No lake."), 2, ["mlproject x: No lake."]),
+        (RefusedError("Refused."), 3, ["mlproject x: Refused."]),
+        (KeyboardInterrupt(), 130, ["mlproject x: stopped; what was committed stays"]),
+        (NotFoundError("No server\nat all"), 1, ["mlproject x: MLflow: No server", AGAIN]),
+        (Py4JError("No method\nTrace: x"), 1, ["mlproject x: Spark stopped: No method", AGAIN]),
+        (OSError(errno.ENOSPC, "Full"), 1, ["mlproject x: [Errno 28] Full", AGAIN]),
+    ],
+)
+def test_an_error_that_is_no_bug_is_one_line_and_an_exit_code(error, code, lines, capsys):
+    with pytest.raises(SystemExit) as ended, exit_codes("mlproject x"):
+        raise error
+    assert code == ended.value.code
+    assert lines == capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, "gone")])
+def test_a_bug_is_left_to_python(error):
+    with pytest.raises(type(error)), exit_codes("mlproject x"):
+        raise error
+
+
+def test_the_first_signal_sets_the_event_and_the_second_ends(capfd):
+    with stopped_by_signals() as stopped:
+        assert not stopped.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert stopped.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert "Stopping after the current commit" in capfd.readouterr().err
+
+
+def test_an_error_after_a_signal_is_the_stop():
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():
+        signal.raise_signal(signal.SIGTERM)
+        raise UserError("Spark's workers were stopped too")
+
+
+def test_json_has_stdout_to_itself(capfd):
+    with stdout_to_stderr():
+        sys.stdout.write("for a person\n")
+        subprocess.run(["echo", "of a process"], check=True)
+    print_json({"a": 1})
+    output, errors = capfd.readouterr()
+    assert {"a": 1} == json.loads(output)
+    assert ["for a person", "of a process"] == sorted(errors.splitlines())
+
+
+START = """
+import sys
+from mlproject import cli
+cli.main({words}, standalone_mode=False)
+print(sorted({{"mlflow", "pyspark", "torch", "tensorflow", "uvicorn"}} & set(sys.modules)))
+"""
+
+
+def test_help_imports_no_framework():
+    code = START.format(words=["--help"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]" == done.stdout.splitlines()[-1]
