@@ -59,7 +59,8 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
     settings: dict[str, Any] = {"help": text, "required": is_required}
     if not is_required:
         default = parameter.default
-        settings |= {"default": default, "show_default": _shown(default)}
+        shown = text_of(default) or "empty"
+        settings |= {"default": default, "help": f"{text}  [default: {shown}]"}
     kind = parameter.annotation
     if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
@@ -70,13 +71,6 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
     else:
         settings["type"] = {str: click.STRING, int: click.INT, float: click.FLOAT}[kind]
     return click.Option([f"--{parameter.name}", parameter.name], **settings)
-
-
-def _shown(default: Any) -> bool | str:
-    """Whether click shows a default as it is, or else a text for it."""
-    if isinstance(default, bool) or not isinstance(default, str | int | float) or default == "":
-        return text_of(default) or "empty"
-    return True
 
 
 def text_of(default: Any) -> str:
