@@ -20,7 +20,7 @@ from mlproject.integrations.framework_process import OnTold
 from mlproject.integrations.outages import error_message, spark_error
 
 if TYPE_CHECKING:  # it imports Spark, which not every command needs
-    from mlproject.ingestion.new_images import Done
+    from mlproject.ingestion.new_images import BatchProgress
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -183,7 +183,7 @@ def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
 
 
 @contextmanager
-def progress_of_bytes(step: str) -> Iterator[Callable[["Done"], None]]:
+def progress_of_bytes(step: str) -> Iterator[Callable[["BatchProgress"], None]]:
     """A function to tell of files and bytes done: a bar for a person, else plain lines."""
     if not sys.stderr.isatty():
         yield partial(_say_bytes, step, time.monotonic())
@@ -211,7 +211,7 @@ def progress_of_bytes(step: str) -> Iterator[Callable[["Done"], None]]:
         )
 
 
-def _say_bytes(step: str, began: float, done: "Done") -> None:
+def _say_bytes(step: str, began: float, done: "BatchProgress") -> None:
     rate = done.size_bytes / (time.monotonic() - began)
     left = (done.all_bytes - done.size_bytes) / rate if rate else 0
     print(

@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import RefusedError, UserError
+from mlproject.ingestion.reconciliation import SourceSettings, reconcile
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.outages import error_message, spark_ended
 from mlproject.integrations.spark_session import LazySession
@@ -131,8 +132,7 @@ class _Watch:
         self.tries: dict[tuple[str, Version | None], tuple[int, float]] = {}
         self.more = False  # whether the last look left something to score, for time
         self.spark = LazySession("mlproject watch")
-        words = ["--source", arguments.source, "--lake", lake]
-        self.ingest = ingest.parser().parse_args(words) if arguments.source else None
+        self.ingest = SourceSettings(arguments.source) if arguments.source else None
 
     def until_stopped(self, bell: threading.Event) -> None:
         """Looks, and waits for the bell or the next time."""
@@ -185,21 +185,21 @@ class _Watch:
         """Lets Spark go, with its JVM."""
         self.spark.end()
 
-    def _take(self, options: argparse.Namespace) -> None:
+    def _take(self, settings: SourceSettings) -> None:
         """Ingests; a source that is away is asked later and later, and holds no pointer up."""
         try:
-            moved, words = ingest.look(
-                self.spark, options, self.lake, self.stopped, step=self.looks
+            result = reconcile(
+                self.spark, self.lake, settings, step=self.looks, stop=self.stopped.is_set
             )
         except FAULTS as error:
             if self.stopped.is_set() or spark_ended(error):
                 raise
-            self._put_off(SOURCE, options.source, error_message(error))
+            self._put_off(SOURCE, settings.source, error_message(error))
             return
         self.tries.pop(SOURCE, None)
-        self._say_once(options.source, "")
-        if moved:
-            print(words, flush=True)
+        self._say_once(settings.source, "")
+        if result.changed:
+            print(ingest.words(result), flush=True)
 
     def _follow(self, worker: rescore.Worker, plan: Plan) -> None:
         """Follows one pointer; one that fails is tried again later and later."""

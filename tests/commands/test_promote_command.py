@@ -38,7 +38,7 @@ def served(spark, lake, versions, tmp_path):
     """A lake of labelled photos which the first version has told right."""
     photos(tmp_path / "source", IMAGES // 2, "red")
     photos(tmp_path / "source", IMAGES // 2, "green", seed=1)
-    new_images.ingest(spark, lake, source_listing.listing(str(tmp_path / "source")))
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path / "source")))
     rows = deltalake.DeltaTable(f"{lake}/images").to_pandas()
     for label in ("red", "green"):
         say(lake, versions[0], rows[rows.label == label].image_id, label=label)

@@ -28,7 +28,7 @@ def versions(store):
 @pytest.fixture
 def filled(spark, lake, tmp_path):
     photos(tmp_path / "source", 8, "red")
-    new_images.ingest(spark, lake, source_listing.listing(str(tmp_path / "source")))
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path / "source")))
     return lake
 
 
@@ -130,7 +130,7 @@ def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
     rescore(filled)
     ill = register_colours("rolled", fault="killed")
     (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
-    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    new_images.ingest_pending(spark, filled, source_listing.listing(str(tmp_path / "source")))
     point(client, ill)
     with pytest.raises(RefusedError, match=r"2 times a worker process died.*Readers stay on"):
         rescore(filled)
@@ -146,13 +146,13 @@ def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_co
     rescore(filled)
     (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
     (tmp_path / "source" / "green.jpg").write_bytes(photo((30, 200, 30), 8))
-    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    new_images.ingest_pending(spark, filled, source_listing.listing(str(tmp_path / "source")))
     rescore(filled)
     now = ledger.read(filled).serving(POINTER)
     assert (ill.version, 10, 1) == (now.version.version, now.covered.predicted, now.covered.errors)
 
     (tmp_path / "source" / "other.jpg").write_bytes(photo((30, 30, 190), 9))
-    new_images.ingest(spark, filled, source_listing.listing(str(tmp_path / "source")))
+    new_images.ingest_pending(spark, filled, source_listing.listing(str(tmp_path / "source")))
     point(client, versions[0])
     rescore(filled)  # for want of others nobody knows whose fault that one is
     now = ledger.read(filled).serving(POINTER)

@@ -60,7 +60,7 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         nonlocal count
         photos(source, more, "red", seed=count)  # other bytes under the same names: all are kept
         count += more
-        new_images.ingest(spark, lake, source_listing.listing(str(source)))
+        new_images.ingest_pending(spark, lake, source_listing.listing(str(source)))
 
     def rescore():
         return verb("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)

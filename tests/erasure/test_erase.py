@@ -62,8 +62,8 @@ def filled(kept, lake, source) -> str:
 
 
 def ingest(spark, lake, folder, **options):
-    settings = new_images.Settings(thumbnail_px=32, **options)
-    return new_images.ingest(spark, lake, source_listing.listing(str(folder)), settings)
+    settings = new_images.RowSettings(thumbnail_px=32, **options)
+    return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)
 
 
 def holders(lake, slices=SLICES) -> list[Path]:

@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 
 from mlproject.images import image_bytes, image_files
 from mlproject.ingestion import new_images, source_listing
-from mlproject.ingestion.new_images import Settings
+from mlproject.ingestion.new_images import RowSettings
 from mlproject.lake import spark_tables
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
@@ -22,7 +22,9 @@ def source(tmp_path):
 
 
 def ingest(spark, lake, source, **settings):
-    return new_images.ingest(spark, lake, source_listing.listing(str(source)), Settings(**settings))
+    return new_images.ingest_pending(
+        spark, lake, source_listing.listing(str(source)), RowSettings(**settings)
+    )
 
 
 def found(spark, lake):

@@ -23,8 +23,8 @@ def source(spark, lake, tmp_path) -> Path:
 
 
 def ingest(spark, lake, folder, **options):
-    settings = new_images.Settings(**options)
-    return new_images.ingest(spark, lake, source_listing.listing(str(folder)), settings)
+    settings = new_images.RowSettings(**options)
+    return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)
 
 
 def versions(spark, lake) -> list[int]:

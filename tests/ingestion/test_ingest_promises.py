@@ -29,7 +29,9 @@ CONTENTS = [photo((30, 60, 90), seed) for seed in range(4)]
 
 
 def ingest(spark, lake, source, *, settle=0.0):
-    return new_images.ingest(spark, lake, source_listing.listing(str(source), settle=settle))
+    return new_images.ingest_pending(
+        spark, lake, source_listing.listing(str(source), settle=settle)
+    )
 
 
 def rows(lake):
@@ -106,7 +108,7 @@ def test_a_file_written_while_it_is_read_is_left_and_counted(spark, lake, tmp_pa
     file = source / "red/000.jpg"
     file.write_bytes(bytes(len(file.read_bytes())))  # as many bytes, others
     os.utime(file, (1e9, 1e9))
-    done = new_images.ingest(spark, lake, listed)
+    done = new_images.ingest_pending(spark, lake, listed)
     assert (1, {"changing": 1}) == (done.rows, done.left)
     assert 1 == ingest(spark, lake, source).rows
 

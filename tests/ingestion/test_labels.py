@@ -14,7 +14,7 @@ def source(tmp_path):
 
 
 def ingest(spark, lake, source, given=None):
-    return new_images.ingest(spark, lake, source_listing.listing(str(source)), given=given)
+    return new_images.ingest_pending(spark, lake, source_listing.listing(str(source)), given=given)
 
 
 def label_of(spark, lake):

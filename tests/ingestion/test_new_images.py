@@ -10,15 +10,17 @@ import pytest
 from pyspark.sql import functions as F
 
 from mlproject.ingestion import known_files, new_images, source_listing
-from mlproject.ingestion.new_images import Settings
+from mlproject.ingestion.new_images import RowSettings
 from mlproject.lake import spark_tables, tables
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
 
 
-def ingest(spark, lake, folder, settings=Settings(), **options):  # noqa: B008 - frozen
-    return new_images.ingest(spark, lake, source_listing.listing(str(folder)), settings, **options)
+def ingest(spark, lake, folder, settings=RowSettings(), **options):  # noqa: B008 - frozen
+    return new_images.ingest_pending(
+        spark, lake, source_listing.listing(str(folder)), settings, **options
+    )
 
 
 def rows(lake):
@@ -93,7 +95,7 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
 
     def look() -> tuple[int, int]:
         listed = source_listing.listing(str(tmp_path / "source"), include="jpg,none")
-        new_images.ingest(spark, lake, listed)
+        new_images.ingest_pending(spark, lake, listed)
         marked = new_images.mark_missing(lake, listed)
         whole = (spark_tables.read(spark, lake, name) for name in ("images", "files"))
         return marked, known_files.present(*whole).count()
@@ -144,7 +146,7 @@ def test_files_that_are_looked_at_are_noted_wave_by_wave_and_stopped_between(spa
     for file in (source / "red").iterdir():
         os.utime(file, (1e9, 1e9))
     asked = iter([False, True])
-    waves = Settings(max_files=2)
+    waves = RowSettings(max_files=2)
     first = ingest(spark, lake, source, waves, stop=lambda: next(asked, True))
     assert {"unchanged": 2} == first.left
     assert {"unchanged": 3} == ingest(spark, lake, source, waves).left
@@ -194,7 +196,7 @@ def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, 
     (tmp_path / "source/red/001.jpg").write_bytes(b"another length")
     (tmp_path / "source/red/002.jpg").unlink()
     (tmp_path / "source/red/002.jpg").mkdir()
-    done = new_images.ingest(spark, lake, listed)
+    done = new_images.ingest_pending(spark, lake, listed)
     assert {"gone": 1, "changing": 1, "unreadable": 1} == done.left
     assert (0, 0) == (done.rows, done.table_version)
 
@@ -202,7 +204,9 @@ def test_files_that_cannot_be_read_make_no_commit_and_stay_pending(spark, lake, 
 def test_a_compressed_file_is_taken_as_it_lies(spark, lake, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.jpg.gz").write_bytes(gzip.compress(photo((1, 2, 3))))
-    new_images.ingest(spark, lake, source_listing.listing(str(tmp_path / "source"), include="*"))
+    new_images.ingest_pending(
+        spark, lake, source_listing.listing(str(tmp_path / "source"), include="*")
+    )
     assert "unsupported_format" == rows(lake)[0].error
 
 
@@ -218,7 +222,7 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
 def test_waves_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
     photos(tmp_path / "source", 5)
     told = []
-    done = ingest(spark, lake, tmp_path / "source", Settings(max_files=2), on_wave=told.append)
+    done = ingest(spark, lake, tmp_path / "source", RowSettings(max_files=2), on_batch=told.append)
     assert [(2, 5), (4, 5), (5, 5)] == [(at.files, at.all_files) for at in told]
     assert told[-1].size_bytes == told[-1].all_bytes == done.size_bytes
     assert (5, 3) == (done.rows, done.table_version)
@@ -229,9 +233,9 @@ def test_two_ingests_at_once_make_no_row_twice(spark, lake, tmp_path):
     listed = source_listing.listing(str(tmp_path / "source"))
     threads = [
         threading.Thread(
-            target=new_images.ingest,
+            target=new_images.ingest_pending,
             args=(spark.newSession(), lake, listed),
-            kwargs={"settings": Settings(max_files=10)},
+            kwargs={"settings": RowSettings(max_files=10)},
         )
         for _ in range(2)
     ]
@@ -259,7 +263,7 @@ def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, 
 @pytest.mark.parametrize("content", ["inline", "reference"])
 def test_hostile_files_are_all_rows_or_counted(spark, lake, shared, content):
     listed = source_listing.listing(str(shared / "hostile"), include="*")
-    done = new_images.ingest(spark, lake, listed, Settings(content=content))
+    done = new_images.ingest_pending(spark, lake, listed, RowSettings(content=content))
     files = [path for path in (shared / "hostile").rglob("*") if path.is_file()]
     hidden = [path for path in files if "_licences" in path.parts]
     empty = [path for path in files if path.stat().st_size == 0]

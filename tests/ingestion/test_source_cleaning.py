@@ -5,7 +5,7 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_cleaning, source_listing
-from mlproject.ingestion.new_images import Settings
+from mlproject.ingestion.new_images import RowSettings
 from mlproject.lake import spark_tables
 from tests.conftest import photo, photos
 
@@ -28,7 +28,9 @@ def clean(spark, lake, source, move_to="", after_days=0.0):
 
 
 def ingest(spark, lake, source, **settings):
-    new_images.ingest(spark, lake, source_listing.listing(str(source)), Settings(**settings))
+    new_images.ingest_pending(
+        spark, lake, source_listing.listing(str(source)), RowSettings(**settings)
+    )
 
 
 @pytest.mark.spark

@@ -159,8 +159,8 @@ def test_a_bucket_becomes_rows_of_canonical_paths_and_a_second_ingest_commits_no
     photos(server, bucket, 3)
     put(server, bucket, **{f"odd/{key}.jpg": photo((1, 2, 3)) for key in ("a b", "%41#?", "😀")})
     source = f"s3://{bucket}?endpoint_override={server}"
-    first = new_images.ingest(workers, lake, source_listing.listing(source))
-    second = new_images.ingest(workers, lake, source_listing.listing(source))
+    first = new_images.ingest_pending(workers, lake, source_listing.listing(source))
+    second = new_images.ingest_pending(workers, lake, source_listing.listing(source))
     rows = spark_tables.read(workers, lake, "images").orderBy("path").collect()
     listed = source_listing.listing(source).files["path"].to_pylist()
     assert (6, 0, first.table_version) == (first.rows, second.rows, second.table_version)
@@ -183,10 +183,10 @@ def test_an_object_that_may_not_be_read_is_counted_and_stays_pending(
         workers.sparkContext.environment[name] = value
     source = f"s3://{bucket}?endpoint_override={server}"
     for rows in (2, 0):
-        done = new_images.ingest(workers, lake, source_listing.listing(source))
+        done = new_images.ingest_pending(workers, lake, source_listing.listing(source))
         assert (rows, {"unreadable": 1}) == (done.rows, done.left)
     s3_servers.let_in(server, "inf")
-    assert 1 == new_images.ingest(workers, lake, source_listing.listing(source)).rows
+    assert 1 == new_images.ingest_pending(workers, lake, source_listing.listing(source)).rows
 
 
 @pytest.mark.spark
@@ -197,7 +197,7 @@ def test_a_connection_that_breaks_is_made_again_and_given_up_after_some_tries(
     for times, rows, left in ((99, 2, {"unreadable": 1}), (s3.ATTEMPTS - 1, 1, {})):
         with Proxy(server, "red/001.jpg", times).running() as proxy:
             source = f"s3://{bucket}?endpoint_override={proxy.url}"
-            done = new_images.ingest(workers, lake, source_listing.listing(source))
+            done = new_images.ingest_pending(workers, lake, source_listing.listing(source))
         assert (rows, left) == (done.rows, done.left)
         assert proxy.changed >= s3.ATTEMPTS - 1
     content = [row.content for row in spark_tables.read(workers, lake, "images").collect()]
@@ -217,10 +217,10 @@ def test_an_object_overwritten_while_it_is_read_is_no_mixture_of_both(
 
     with Proxy(server, "a.jpg", 1, overwrite).running() as proxy:
         source = f"s3://{bucket}?endpoint_override={proxy.url}"
-        done = new_images.ingest(workers, lake, source_listing.listing(source))
+        done = new_images.ingest_pending(workers, lake, source_listing.listing(source))
     assert (0, {"changing": 1}) == (done.rows, done.left)
     source = source.replace(proxy.url, server)
-    assert 1 == new_images.ingest(workers, lake, source_listing.listing(source)).rows
+    assert 1 == new_images.ingest_pending(workers, lake, source_listing.listing(source)).rows
     [row] = spark_tables.read(workers, lake, "images").collect()
     assert new == bytes(row.content)
 
@@ -251,7 +251,7 @@ def test_a_bucket_that_vanishes_after_it_was_listed_leaves_all_pending(
     for path in names(listed):
         client(server).delete_object(Bucket=bucket, Key=path)
     client(server).delete_bucket(Bucket=bucket)
-    done = new_images.ingest(workers, lake, listed)
+    done = new_images.ingest_pending(workers, lake, listed)
     assert (0, {"gone": 2}) == (done.rows, done.left)
     assert "no such bucket" in refusal(object_storage.require, listed.source)
 
@@ -263,7 +263,7 @@ def test_a_server_that_breaks_every_connection_is_given_up_after_a_few_files(
     photos(server, bucket, 60)
     with Proxy(server, ".jpg", 10_000, change=lambda answer: b"").running() as proxy:
         listed = source_listing.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
-        done = new_images.ingest(workers, lake, listed)
+        done = new_images.ingest_pending(workers, lake, listed)
     assert (0, {"unreadable": 60}) == (done.rows, done.left)
     files = workers.sparkContext.defaultParallelism * image_files.BROKEN_AT_MOST
     assert 0 < proxy.changed <= files * s3.ATTEMPTS
@@ -291,9 +291,9 @@ def test_a_lake_in_s3_takes_two_ingests_at_once_and_doubles_nothing(
     workers.sparkContext.environment.update(there)
     lake = f"s3a://{bucket}/lake"
     listed = source_listing.listing(str(local_photos(tmp_path / "source", 6)))
-    work = (workers, lake, listed, new_images.Settings(max_files=1))
+    work = (workers, lake, listed, new_images.RowSettings(max_files=1))
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(new_images.ingest, *work) for _ in range(2)]
+        both = [pool.submit(new_images.ingest_pending, *work) for _ in range(2)]
     assert 6 == sum(one.result().rows for one in both)
     found = tables.query(lake, "SELECT path, content FROM images", ["images"])
     assert listed.files["path"].to_pylist() == sorted(found["path"].to_pylist())

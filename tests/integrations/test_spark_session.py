@@ -183,7 +183,7 @@ from mlproject.lake import location
 from mlproject.integrations.spark_session import session
 with session() as spark:
     lake = location.locate_to_write("lake")
-    done = new_images.ingest(spark, lake, source_listing.listing("source"))
+    done = new_images.ingest_pending(spark, lake, source_listing.listing("source"))
     where = spark.range(1).mapInPandas(
         lambda batches: (
             batch.assign(id=int("mlproject.zip" in __import__("mlproject").__file__))

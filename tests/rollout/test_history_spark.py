@@ -44,7 +44,7 @@ def test_before_a_pointer_was_served_readers_saw_nothing(spark, lake):
 
 def test_a_row_of_spark_is_replayed_without_spark(spark, store, lake, tmp_path):
     source = photos(tmp_path / "source", 3, "red")
-    new_images.ingest(spark, lake, source_listing.listing(str(source)))
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(source)))
     client, made = mlflow.MlflowClient(), register_colours("photos")
     run_id = client.create_run("0").info.run_id
     scored = scorer.score_pending(spark, lake, made, settings=scorer.Settings(run_id=run_id))

@@ -33,7 +33,7 @@ def source(spark, lake, tmp_path):
 
 
 def ingest(spark, lake, folder):
-    return new_images.ingest(spark, lake, source_listing.listing(str(folder)))
+    return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)))
 
 
 def point(client, pointer, version):

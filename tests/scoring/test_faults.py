@@ -22,7 +22,7 @@ def filled(spark, tmp_path_factory):
     photos(folder / "source", 6, "red")
     (folder / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
     lake = location.locate_to_write(str(folder / "lake"))
-    new_images.ingest(spark, lake, source_listing.listing(str(folder / "source")))
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(folder / "source")))
     return lake
 
 

@@ -25,7 +25,7 @@ def test_keras_on_imagenet_photos_says_what_was_expected_of_it(
             file.path, labels, registration.config("keras"), name="imagenet", tags={}
         )
     folder = shared / "imagenet-sample" / "images"
-    new_images.ingest(spark, lake, source_listing.listing(str(folder)))
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)))
     assert 125 == scorer.score_pending(spark, lake, version).images
     paths = spark_tables.read(spark, lake, "images").select("image_id", "path")
     said = spark_tables.read(spark, lake, "predictions").join(paths, "image_id").collect()

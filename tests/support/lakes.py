@@ -9,7 +9,7 @@ import deltalake
 import pyarrow as pa
 from mlflow import MlflowClient
 
-from mlproject.lake import location, tables
+from mlproject.lake import schemas, snapshots, tables
 from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions.registry import Version, resolve
 
@@ -41,9 +41,9 @@ def image_id(number: int) -> str:
 
 def add(lake: str, table: str, *rows: dict[str, object]) -> None:
     """Rows of any table, in one commit; without rows the table alone."""
-    location.create(f"{lake}/{table}", table)
+    snapshots.create(f"{lake}/{table}", table)
     if rows:
-        data = pa.Table.from_pylist(list(rows), schema=location.SCHEMAS[table])
+        data = pa.Table.from_pylist(list(rows), schema=schemas.SCHEMAS[table])
         deltalake.write_deltalake(f"{lake}/{table}", data, mode="append")
 
 

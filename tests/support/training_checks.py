@@ -17,7 +17,7 @@ from mlproject.training import classifier, drawn_images, labelled_images, learni
 
 def fill(spark, lake: str, folder: Path) -> int:
     """Ingests the files in `folder` (sub-folder = label); the version of `images`."""
-    return new_images.ingest(spark, lake, source_listing.listing(str(folder))).table_version
+    return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder))).table_version
 
 
 def trained(spark, lake: str, folder: Path, version: int, framework: str, start: str, **more):

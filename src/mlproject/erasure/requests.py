@@ -3,16 +3,17 @@
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
 
-from mlproject.erasure import erase as erasures
-from mlproject.erasure.erase import Erased, Planned
+from mlproject.erasure import removal, selection
+from mlproject.erasure.removal import Erasure, ErasurePlan
 from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.spark_session import session
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 
 NAMING = ("path", "prefix", "image_id")  # parameters that name what is to be forgotten
@@ -28,7 +29,7 @@ def erase(
     retention_hours: float = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_message: Callable[[str], None] = lambda message: None,
-) -> Erased:
+) -> Erasure:
     """Erases images: their rows, the data files that hold them, and their way back into the lake.
 
     One of path, prefix, image_id and file names them. All rows with the same bytes are erased,
@@ -51,15 +52,12 @@ def erase(
     mlflow_tracking.connect()
     with mlflow_tracking.run("erase", logged) as run:
         _report_logged(run, on_message)
-        chosen = erasures.selection(path=path, prefix=prefix, image_id=image_id, file=file)
+        chosen = selection.selection(path=path, prefix=prefix, image_id=image_id, file=file)
         _existing(lake)
         tables = location.locate_to_write(lake)
-        with (
-            session("mlproject erase") as spark,
-            location.writing(tables, "erase", on_wait=on_message),
-        ):
-            done = erasures.erase(
-                spark, tables, chosen, retention_hours=retention_hours, on_step=on_progress
+        with closing(LazySession("mlproject erase")) as spark:
+            done = removal.erase_images(
+                tables, chosen, spark, retention_hours=retention_hours, on_step=on_progress
             )
         counts = {"contents": done.contents, "data_files": done.data_files}
         mlflow.log_metrics({**counts, "unknown": done.unknown, **done.rows})
@@ -74,7 +72,7 @@ def plan_erasure(
     file: str = "",
     lake: str = "lake",
     on_message: Callable[[str], None] = lambda message: None,
-) -> Planned:
+) -> ErasurePlan:
     """What `erase` would remove; nothing is written.
 
     Args:
@@ -91,10 +89,9 @@ def plan_erasure(
     mlflow_tracking.connect()
     with mlflow_tracking.run("erase", {"lake": lake, "plan": True}) as run:
         _report_logged(run, on_message)
-        chosen = erasures.selection(path=path, prefix=prefix, image_id=image_id, file=file)
+        chosen = selection.selection(path=path, prefix=prefix, image_id=image_id, file=file)
         tables = _existing(lake)
-        with session("mlproject erase") as spark:
-            planned = erasures.plan(spark, tables, chosen)
+        planned = removal.plan_erasure(tables, chosen)
         mlflow.log_metrics(
             {
                 "contents": planned.contents,

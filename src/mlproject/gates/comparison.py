@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlproject.lake import tables
-from mlproject.lake.location import Snapshot
+from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import coverage
 from mlproject.versions.registry import Version
 

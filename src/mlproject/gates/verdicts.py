@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlproject.gates.approvals import Approval
 from mlproject.gates.comparison import Accuracy, Difference
-from mlproject.lake.location import Snapshot
+from mlproject.lake.snapshots import Snapshot
 from mlproject.versions.version_files import Files
 
 PASSED, NOTED, SKIPPED, REFUSED = "passed", "noted", "skipped", "refused"

@@ -17,8 +17,7 @@ from mlproject.errors import UserError
 from mlproject.images.image_files import HELD_BYTES, hashed, in_batches
 from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
 from mlproject.integrations.object_storage import open_path, require
-from mlproject.lake import tables
-from mlproject.lake.tables import instant, quoted
+from mlproject.lake.queries import instant, query, quoted
 
 WAITS = (1, 4)  # seconds before a file that cannot be read is tried again
 PATIENT = 3  # unreadable files of a task after which none is waited for: their server is away
@@ -81,11 +80,11 @@ def of_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
     # First where it lies, then one row after the other: only the files of that commit are read.
     where = f"image_id = {quoted(image_id)}"
     sql = f"SELECT path, ingested_at, error FROM images WHERE {where} ORDER BY ingested_at DESC"
-    rows = tables.query(lake, sql, ["images"]).to_pylist()
+    rows = query(lake, sql, ["images"]).to_pylist()
     for row in rows:
         one = f"path = {quoted(row['path'])} AND ingested_at = {instant(row['ingested_at'])}"
         sql = f"SELECT content FROM images WHERE {where} AND {one}"
-        held = tables.query(lake, sql, ["images"])["content"][0].as_py()
+        held = query(lake, sql, ["images"])["content"][0].as_py()
         if held is not None:
             if hashlib.sha256(held).hexdigest() != image_id:
                 raise UserError(f"The bytes that the table has of {image_id} are others (sha256)")

@@ -8,6 +8,7 @@ __all__ = [
     "known_files",
     "labels",
     "new_images",
+    "reconciliation",
     "source_cleaning",
     "source_listing",
 ]

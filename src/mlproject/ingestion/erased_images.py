@@ -6,7 +6,7 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlproject.lake import tables
+from mlproject.lake.queries import query
 
 Refused = Mapping[int | None, list[str]]  # size in bytes (None = any) -> image_ids
 
@@ -15,9 +15,9 @@ def refused(lake: str) -> Refused:
     """The erased contents that `images` does not hold again: what it holds was wanted back.
 
     Args:
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
     """
-    rows = tables.query(
+    rows = query(
         lake,
         "SELECT image_id, size_bytes FROM erased "
         "LEFT ANTI JOIN images ON erased.image_id = images.image_id",

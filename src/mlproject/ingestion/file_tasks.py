@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 
 from mlproject.images.image_files import BROKEN, Reading, in_batches, read_file
 from mlproject.ingestion import labels
-from mlproject.integrations.object_storage import open_path, open_source
+from mlproject.integrations.object_storage import open_source
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
-from mlproject.lake.location import SCHEMAS
+from mlproject.lake.schemas import SCHEMAS
 
 Result = TypeVar("Result")
 
@@ -30,6 +30,8 @@ class Writing:
 
     path: str
     """The folder or URI of the table `images`."""
+    version: int
+    """The version of the table that pending files were found at."""
     ingested_at: datetime
     """The time of all rows of the commit, by which scoring finds their data files."""
     given: pa.Table | None = None
@@ -79,9 +81,8 @@ def write(
     """
 
     def task(part: pa.Table) -> DataFile | None:
-        filesystem, folder = open_path(writing.path)
         tables = map(writing.whole, in_batches(_new(part, reading, counts), FOUND))
-        return data_files.write(tables, SCHEMAS["images"], filesystem, folder)
+        return data_files.write(tables, SCHEMAS["images"], writing.path, writing.version)
 
     return [file for file in _in_tasks(spark, files, task) if file is not None]
 

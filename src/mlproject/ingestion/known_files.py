@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from mlproject.ingestion.source_listing import Listing
-from mlproject.lake import tables
-from mlproject.lake.location import Snapshot
+from mlproject.lake.queries import query
+from mlproject.lake.snapshots import Snapshot
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
@@ -42,14 +42,14 @@ def paths(
     """What was seen last at each path.
 
     Args:
-        lake: As `lakes.locate` gives it; it need not be there yet.
+        lake: As `location.locate` gives it; it need not be there yet.
         columns: Which of path, image_id, state, size_bytes, modified_at.
         include_erased: Whether notes of erased contents do not count, as these are wanted again.
         at: The version of `images` that is read; None = the newest.
     """
     noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
     sql = f"SELECT {columns} FROM ({PATHS.format(images='images', files=noted)}) AS paths"
-    return tables.query(lake, sql, ["images", "files"], at)
+    return query(lake, sql, ["images", "files"], at)
 
 
 def present(images: DataFrame, files: DataFrame) -> DataFrame:
@@ -72,7 +72,7 @@ def pending(
     """The listed files whose size and modified time are not those last seen at their path.
 
     Args:
-        lake: As `lakes.locate` gives it; it need not be there yet.
+        lake: As `location.locate` gives it; it need not be there yet.
         listed: What lies in the source.
         include_erased: As `paths`.
         at: As `paths`.
@@ -94,7 +94,7 @@ def _known(lake: str, wanted: pa.Array, seen: pa.Array, at: Snapshot | None) -> 
     kind = pa.list_(pa.string())
     if not pc.any(pc.is_in(wanted, seen)).as_py():
         return pa.nulls(len(wanted), kind)
-    rows = tables.query(lake, "SELECT path, image_id FROM images", ["images"], at)
+    rows = query(lake, "SELECT path, image_id FROM images", ["images"], at)
     rows = rows.filter(pc.is_in(rows["path"], wanted))
     ids = rows.group_by("path").aggregate([("image_id", "list")])
     return ids["image_id_list"].take(pc.index_in(wanted, ids["path"])).cast(kind)
@@ -120,7 +120,7 @@ def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned
     """What an ingest would look at now; reads no file and writes nothing.
 
     Args:
-        lake: As `lakes.locate` gives it; it need not be there yet.
+        lake: As `location.locate` gives it; it need not be there yet.
         listed: What lies in the source.
         include_erased: Whether files with erased contents are wanted.
     """
@@ -139,11 +139,11 @@ def status(lake: str, listed: Listing) -> pa.Table:
     `sources.Listing.left`, or `erased`).
 
     Args:
-        lake: As `lakes.locate` gives it; it need not be there yet.
+        lake: As `location.locate` gives it; it need not be there yet.
         listed: What lies in the source.
     """
     seen = paths(lake)
-    errors = tables.query(
+    errors = query(
         lake, "SELECT path, image_id, error FROM images WHERE error IS NOT NULL", ["images"]
     )
     keys = ["path", "image_id"]

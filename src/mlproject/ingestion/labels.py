@@ -1,25 +1,41 @@
-"""Labels of images: from their paths, or from a table that is joined on, now or later."""
+"""Labels of images: from their paths, or from a table, at ingest or later.
+
+Labels given later are rows of the table `labels`; the newest one goes before `images.label`.
+"""
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from delta.tables import DeltaTable
 from pyarrow import csv
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from mlproject.errors import UserError
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.local_files import local_path
 from mlproject.integrations.object_storage import open_path
-from mlproject.integrations.spark_session import from_arrow
-from mlproject.lake import spark_tables, tables
+from mlproject.lake import commits, snapshots
+from mlproject.lake.queries import foreign, query
+from mlproject.lake.schemas import SCHEMAS
 
 FOLDER = "folder"
 KEYS = ("path", "image_id")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# In the SQL that Spark and DataFusion share.
+NEWEST = """SELECT path, image_id, label FROM (
+  SELECT path, image_id, label,
+    row_number() OVER (PARTITION BY path, image_id ORDER BY at DESC) AS place
+    FROM {labels}
+) AS ranked WHERE place = 1"""
+CURRENT = f"""SELECT images.path, images.image_id, images.error, images.ingested_at,
+    CASE WHEN newest.image_id IS NULL THEN images.label ELSE newest.label END AS label
+  FROM images LEFT JOIN ({NEWEST.format(labels="labels")}) AS newest
+  ON images.path = newest.path AND images.image_id = newest.image_id"""
 
 
 def from_paths(listed: Listing, word: str) -> Listing:
@@ -79,9 +95,7 @@ def given(word: str, source: str) -> pa.Table:
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
-    found = (
-        _read_csv(word) if word.lower().endswith(".csv") else tables.foreign(word, [*KEYS, "label"])
-    )
+    found = _read_csv(word) if word.lower().endswith(".csv") else foreign(word, [*KEYS, "label"])
     keys = [name for name in found.column_names if name in KEYS]
     if len(keys) != 1 or found.column_names.count("label") != 1:
         raise UserError(
@@ -123,56 +137,81 @@ def apply(images: pa.Table, given: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("label"), "label", label)
 
 
-def unmatched(lake: str, given: pa.Table) -> int:
-    """How many of the given labels are of no image in the table.
+def unmatched(lake: str, given: pa.Table) -> str:
+    """Says which of the given labels match no image; empty when all match one.
 
     Args:
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         given: As `given` reads them.
     """
     key = given.column_names[0]
-    known = tables.query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])
-    return int(given.num_rows - (pc.sum(pc.is_in(given[key], known[key])).as_py() or 0))
+    known = query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])[key]
+    lost = given[key].filter(pc.invert(pc.is_in(given[key], known.combine_chunks())))
+    if not len(lost):
+        return ""
+    there = f"; {key} in the table looks like {known[0].as_py()!r}" if len(known) else ""
+    return (
+        f"{len(lost)} of {given.num_rows} labels match no image, for example "
+        f"{lost[0].as_py()!r}{there}"
+    )
 
 
 def changes(lake: str, given: pa.Table) -> pa.Table:
-    """The rows of `images` that have other labels than those given: path, image_id, label.
+    """The images that have other labels now than those given: path, image_id, label (as given).
 
     Args:
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         given: As `given` reads them.
     """
-    rows = tables.query(lake, "SELECT path, image_id, label FROM images", ["images"])
+    rows = query(lake, f"SELECT path, image_id, label FROM ({CURRENT})", ["images", "labels"])
     labels = apply(rows, given)
     same = pc.equal(rows["label"], labels["label"])
     both_null = pc.and_(pc.is_null(rows["label"]), pc.is_null(labels["label"]))
     return labels.filter(pc.invert(pc.or_(pc.fill_null(same, False), both_null)))
 
 
-def relabel(spark: SparkSession, lake: str, given: pa.Table) -> int:
-    """Gives the rows of `images` the labels given for them; gives back how many had others.
+def append_labels(lake: str, given: pa.Table, source: str) -> int:
+    """Appends the labels that differ from those that images have now; gives back how many.
 
-    No image file is read, and nothing is committed when all rows have their labels. Delta writes
-    the table's files that hold such a row anew, content included.
+    No image file is read and no row of `images` is changed.
 
     Args:
-        spark: A session with Delta.
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         given: As `given` reads them.
+        source: Where they were read from.
     """
-
-    def merge() -> int:
+    if not changes(lake, given).num_rows:
+        return 0
+    columns = SCHEMAS["labels"]
+    while True:
+        # This snapshot first: an erasure fences `labels` after it has rewritten `images`.
+        since = snapshots.to_append(lake, "labels", "labels")
         changed = changes(lake, given)
-        if changed.num_rows:
-            # The few are sent to where the many lie: a shuffle would carry content.
-            few = F.broadcast(from_arrow(spark, changed)).alias("given")
-            images = DeltaTable.forPath(spark, f"{lake}/images").alias("old")
-            same = "old.path = given.path and old.image_id = given.image_id"
-            merged = images.merge(few, same).whenMatchedUpdate(set={"label": "given.label"})
-            merged.execute()
-        return int(changed.num_rows)
+        last = query(lake, "SELECT max(at) AS at FROM labels", ["labels"], since)["at"][0].as_py()
+        # Later than the last row, also when the clock went back.
+        at = max(datetime.now(UTC), last + timedelta.resolution if last else EPOCH)
+        count = changed.num_rows
+        rows = changed.append_column("source", pa.array([source] * count, pa.string()))
+        rows = rows.append_column("at", pa.array([at] * count, columns.field("at").type))
+        if commits.append_rows(rows.select(columns.names), since):
+            return int(count)
 
-    return spark_tables.until_not_lost(merge)
+
+def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
+    """The rows of `images` with their newest label in the column `label`.
+
+    Args:
+        images: Rows without content, which a join may shuffle.
+        labels: The table `labels`.
+    """
+    newest = images.sparkSession.sql(NEWEST, labels=labels).withColumn("is_given", F.lit(True))
+    given = newest.withColumnRenamed("label", "given")
+    label = F.when(F.col("is_given"), F.col("given")).otherwise(F.col("label"))
+    return (
+        images.join(given, ["path", "image_id"], "left")
+        .withColumn("label", label)
+        .select(*images.columns)
+    )
 
 
 def _read_csv(word: str) -> pa.Table:

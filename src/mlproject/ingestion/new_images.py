@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +17,18 @@ from mlproject.ingestion.file_tasks import Writing
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.object_storage import missing_files
-from mlproject.lake import tables
-from mlproject.lake.location import SCHEMAS
+from mlproject.lake import commits, snapshots
+from mlproject.lake.schemas import SCHEMAS
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
 LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RowSettings:
     """How files become rows."""
 
-    content: str = "inline"
+    content: Literal["inline", "reference", "auto"] = "inline"
     """Whose bytes come into the table: `inline` = of all files, `reference` = of none, `auto` =
     of files up to `max_inline_bytes`, and of none when they are larger than 100 MB on average.
     Those of a file above 100 MB never do."""
@@ -45,13 +45,17 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class BatchProgress:
     """How far an ingest has come."""
 
     files: int
+    """Files whose rows are committed."""
     size_bytes: int
+    """Their bytes."""
     all_files: int
+    """Files to ingest."""
     all_bytes: int
+    """Their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,17 @@ class Ingested:
     """The Delta version of `images` at the end."""
 
 
-def ingest(
+def ingest_pending(
     spark: SparkSession,
     lake: str,
     listed: Listing,
-    settings: Settings = Settings(),
+    settings: RowSettings = RowSettings(),
     *,
     given: pa.Table | None = None,
-    on_wave: Callable[[Done], None] = lambda done: None,
+    on_batch: Callable[[BatchProgress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Ingested:
-    """Adds a row for each listed file that is new or overwritten, wave by wave.
+    """Adds a row for each listed file that is new or overwritten, one micro-batch after the other.
 
     Args:
         spark: A session with Delta.
@@ -92,10 +96,10 @@ def ingest(
         listed: What lies in the source.
         settings: How files become rows.
         given: Labels that go before those of the listing, as `labels.given` reads them.
-        on_wave: Told after each commit.
+        on_batch: Called after each commit.
         stop: Asked before each commit; what is pending then is left for the next ingest.
     """
-    since = tables.snapshot(lake, "images", "ingest")
+    since = snapshots.to_append(lake, "images", "ingest")
     rows = errors = size_bytes = 0
     lost = True
     while lost:
@@ -106,10 +110,10 @@ def ingest(
         refused = {} if settings.include_erased else erased_images.refused(lake)
         fresh, doubtful = _parted(erased_images.with_refused(todo, refused), settings)
         found = [fresh]
-        for wave in _waves(doubtful, settings):
+        for batch in _micro_batches(doubtful, settings):
             if stop():
                 break
-            new, same = _look(spark, wave, reading, counts)
+            new, same = _look(spark, batch, reading, counts)
             found.append(new)
             for state, noted in erased_images.parted(same, refused, ERASED, UNCHANGED):
                 _note(lake, noted, state)
@@ -117,22 +121,27 @@ def ingest(
         todo = pa.concat_tables(found)
         done = done_bytes = 0
         all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
-        for wave in _waves(todo, settings):
+        for batch in _micro_batches(todo, settings):
             if stop():
                 break
-            writing = Writing(since.path, datetime.now(UTC), _of(given, wave))
-            files = file_tasks.write(spark, wave, reading, counts, writing)
-            committed = tables.commit(files, since) if files else since
+            writing = Writing(
+                since.path, since.version, datetime.now(UTC), _labels_of(given, batch)
+            )
+            files = file_tasks.write(spark, batch, reading, counts, writing)
+            committed = commits.append_files(files, since)
             if committed is None:
                 lost = True
-                since = tables.snapshot(lake, "images", "ingest")
+                since = snapshots.to_append(lake, "images", "ingest")
                 break
             since = committed
             rows += sum(file.rows for file in files)
-            errors += sum(file.rows - file.statistics["nullCount"]["error"] for file in files)
+            errors += sum(file.errors for file in files)
             size_bytes += sum(file.image_bytes for file in files)
-            done, done_bytes = done + wave.num_rows, done_bytes + pc.sum(wave["size_bytes"]).as_py()
-            on_wave(Done(done, done_bytes, todo.num_rows, all_bytes))
+            done, done_bytes = (
+                done + batch.num_rows,
+                done_bytes + pc.sum(batch["size_bytes"]).as_py(),
+            )
+            on_batch(BatchProgress(done, done_bytes, todo.num_rows, all_bytes))
     left = Counter(listed.left_counts()) + counts.value
     return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
 
@@ -144,18 +153,18 @@ def nothing_new(lake: str, listed: Listing) -> Ingested:
         lake: As `lakes.locate` gives it.
         listed: What lies in the source.
     """
-    version = tables.snapshot(lake, "images", "ingest").version
+    version = snapshots.to_append(lake, "images", "ingest").version
     return Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
 
 
-def _of(given: pa.Table | None, wave: pa.Table) -> pa.Table | None:
-    """The labels that a wave needs: each task is sent them, and looks in all of them."""
+def _labels_of(given: pa.Table | None, batch: pa.Table) -> pa.Table | None:
+    """The labels that a micro-batch needs: each task is sent them, and looks in all of them."""
     if given is None or "path" not in given.column_names:
         return given
-    return given.filter(pc.is_in(given["path"], wave["path"]))
+    return given.filter(pc.is_in(given["path"], batch["path"]))
 
 
-def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
+def _inline_bytes(settings: RowSettings, todo: pa.Table) -> int:
     if settings.content == "inline":
         return HELD_BYTES
     if settings.content == "reference" or (pc.mean(todo["size_bytes"]).as_py() or 0) > LARGE:
@@ -163,7 +172,7 @@ def _inline_bytes(settings: Settings, todo: pa.Table) -> int:
     return settings.max_inline_bytes
 
 
-def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
+def _micro_batches(todo: pa.Table, settings: RowSettings) -> Iterator[pa.Table]:
     """Slices of at most `max_files` files and `max_bytes` bytes, one file at the least."""
     start = size = 0
     for end, file_bytes in enumerate(todo["size_bytes"].to_pylist()):
@@ -176,12 +185,12 @@ def _waves(todo: pa.Table, settings: Settings) -> Iterator[pa.Table]:
         yield todo.slice(start)
 
 
-def _parted(todo: pa.Table, settings: Settings) -> tuple[pa.Table, pa.Table]:
+def _parted(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
     """What to read into rows at once, and what to look at before.
 
-    A wave of nothing but touched and unreadable files would be an empty commit, at every ingest.
-    So the files whose path the table knows, few as a rule, and any files when there are few, are
-    read once more, before.
+    A micro-batch of nothing but touched and unreadable files would be an empty commit each time. So
+    the files whose path the table knows, few as a rule, and any files when there are few, are read
+    once more, before.
     """
     size = pc.sum(todo["size_bytes"]).as_py() or 0
     few = todo.num_rows <= FEW and size <= settings.max_bytes
@@ -241,5 +250,5 @@ def _note(lake: str, files: pa.Table, state: str) -> None:
     noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
     at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
     rows = noted.append_column("at", at).select(columns.names).cast(columns)
-    while tables.append(rows, tables.snapshot(lake, "files", "ingest")) is None:
+    while commits.append_rows(rows, snapshots.to_append(lake, "files", "ingest")) is None:
         continue  # another ingest was faster: what was seen was seen all the same

@@ -18,7 +18,7 @@ from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.local_files import local_path
 from mlproject.integrations.object_storage import open_source
 from mlproject.integrations.spark_session import from_arrow
-from mlproject.lake import location, spark_tables
+from mlproject.lake import location, snapshots
 
 
 def check(source: str, lake: str, move_to: str) -> None:
@@ -54,8 +54,8 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
     """
     facts = ["path", "size_bytes", "modified_at"]
     images, files = (
-        spark_tables.rows(spark, lake, "images"),
-        spark_tables.rows(spark, lake, "files"),
+        snapshots.rows(spark, lake, "images"),
+        snapshots.rows(spark, lake, "files"),
     )
     with_bytes = images.where("content is not null").select("image_id")
     noted = files.where(F.col("state") == UNCHANGED).select(*facts, "image_id", "at")

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from mlproject.errors import UserError
 from mlproject.lake import tables
-from mlproject.lake.location import IMAGE_ID
+from mlproject.lake.schemas import IMAGE_ID
 from mlproject.lake.tables import instant, quoted
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, Entry, Page
 from mlproject.scoring.coverage import made_by

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from mlproject.errors import UserError
 from mlproject.lake import tables
-from mlproject.lake.location import SCHEMAS, Snapshot
+from mlproject.lake.schemas import SCHEMAS
+from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring.coverage import Coverage
 from mlproject.versions.version import Version
 

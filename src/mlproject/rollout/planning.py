@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from mlproject.errors import UserError
-from mlproject.lake.location import Snapshot
+from mlproject.lake.snapshots import Snapshot
 from mlproject.rollout import ledger, runs
 from mlproject.rollout.ledger import FAILED, Entry, Page
 from mlproject.rollout.runs import Rate

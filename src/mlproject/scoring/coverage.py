@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from mlproject.inference.errors import CHANGED, GONE
 from mlproject.lake import tables
-from mlproject.lake.location import Snapshot, no_table
+from mlproject.lake.schemas import no_table
+from mlproject.lake.snapshots import Snapshot
 from mlproject.lake.tables import quoted
 from mlproject.versions.version import Version
 

@@ -13,7 +13,7 @@ from mlproject.errors import RefusedError
 from mlproject.images import image_files
 from mlproject.images.image_bytes import contents
 from mlproject.lake import spark_tables
-from mlproject.lake.location import Snapshot
+from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
 from mlproject.scoring.micro_batches import Wave, first, waves
 from mlproject.versions.registry import Version

@@ -1,0 +1,97 @@
+"""What a person names to be erased: paths, a folder, image_ids, or a list of them in a file."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlproject.errors import UserError
+from mlproject.lake.schemas import IMAGE_ID
+
+WHOLE = re.compile(r"/|[a-zA-Z][\w+.-]*:")  # how an absolute path, or a URI, begins
+EVERYTHING = re.compile(r"([a-zA-Z][\w+.-]*:)?/*")  # the root of a file system, or of all buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a person named, in one of three ways or as a list of paths and image_ids."""
+
+    paths: frozenset[str] = frozenset()
+    """Whole paths, as in the column `path`."""
+    prefix: str = ""
+    """Every path that begins with it, which ends in a slash; empty = none."""
+    image_ids: frozenset[str] = frozenset()
+    """Sha256 of contents."""
+
+    def named(self, rows: pa.Table) -> pa.Table:
+        """The rows that it names itself, by path or by image_id.
+
+        Args:
+            rows: Rows with the columns path and image_id.
+        """
+        if self.prefix:
+            return rows.filter(pc.fill_null(pc.starts_with(rows["path"], self.prefix), False))
+        by_path = pc.is_in(rows["path"], pa.array(self.paths, pa.string()))
+        return rows.filter(
+            pc.or_(by_path, pc.is_in(rows["image_id"], pa.array(self.image_ids, pa.string())))
+        )
+
+
+def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str = "") -> Selection:
+    """What exactly one of these selects.
+
+    Args:
+        path: A path as in the column `path`.
+        prefix: A folder: all paths below it.
+        image_id: One sha256 as 64 hex digits, or several, comma-separated.
+        file: A text file with a path or an image_id a line.
+
+    Raises:
+        UserError: None or several are given, one is malformed, or the file cannot be read.
+    """
+    words = {"path": path, "prefix": prefix, "image_id": image_id, "file": file}
+    given = [name for name, word in words.items() if word]
+    if len(given) != 1:
+        raise UserError(
+            f"Name exactly one of path, prefix, image_id and file (given: "
+            f"{', '.join(given) or 'none'}), such as -P path=/photos/1.jpg"
+        )
+    if file:
+        return _listed(file)
+    if image_id:
+        ids = [word.strip() for word in image_id.split(",")]
+        wrong = [word for word in ids if not IMAGE_ID.fullmatch(word)]
+        if wrong:
+            raise UserError(f"image_id {wrong[0]!r} is no sha256, which has 64 hex digits")
+        return Selection(image_ids=frozenset(word.lower() for word in ids))
+    if not WHOLE.match(path or prefix):
+        raise UserError(
+            f"{given[0]} {path or prefix!r} is not whole. Name it as in the column `path` of "
+            "images: it begins with '/', or as 's3://...'"
+        )
+    if path:
+        return Selection(paths=frozenset([path]))
+    if EVERYTHING.fullmatch(prefix):
+        raise UserError(f"prefix {prefix!r} names no folder or bucket: /FOLDER or s3://BUCKET")
+    return Selection(prefix=f"{prefix.rstrip('/')}/")
+
+
+def _listed(file: str) -> Selection:
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"File {file!r} cannot be read ({error})") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    words = {line: number for number, line in enumerate(lines, start=1) if line.strip()}
+    for line, number in words.items():
+        if not WHOLE.match(line) and not IMAGE_ID.fullmatch(line):
+            raise UserError(
+                f"Line {number} of {file!r} is neither a path, which begins with '/' or as "
+                f"'s3://...', nor an image_id of 64 hex digits: {line!r}"
+            )
+    if not words:
+        raise UserError(f"File {file!r} names nothing: it needs a path or an image_id a line")
+    ids = {line for line in words if IMAGE_ID.fullmatch(line)}
+    return Selection(frozenset(words.keys() - ids), "", frozenset(line.lower() for line in ids))

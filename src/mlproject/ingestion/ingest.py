@@ -1,0 +1,164 @@
+"""Ingest: the image files of a source minus the table `images`, read and appended."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Literal
+
+from mlproject.errors import UserError
+from mlproject.ingestion import known_files, reconciliation, source_cleaning
+from mlproject.ingestion import labels as image_labels
+from mlproject.ingestion.new_images import BatchProgress, RowSettings
+from mlproject.ingestion.reconciliation import IngestResult, SourceSettings, reconcile
+from mlproject.integrations import mlflow_tracking, object_storage
+from mlproject.integrations.spark_session import LazySession
+from mlproject.lake.location import locate, locate_to_write
+
+_LEAST = {
+    **dict.fromkeys(("max_files", "max_bytes", "target_file_bytes"), 1),
+    **dict.fromkeys(("settle", "interval", "thumbnail_px", "clean_after"), 0),
+}
+_DEFAULT = SourceSettings("")
+
+
+def ingest(  # noqa: PLR0913 - one parameter for each option of the command
+    source: str,
+    *,
+    lake: str = "lake",
+    include: str = _DEFAULT.include,
+    settle: float = _DEFAULT.settle,
+    mode: Literal["once", "watch"] = "once",
+    interval: float = 30,
+    plan: bool = False,
+    labels: str = _DEFAULT.labels,
+    content: Literal["inline", "reference", "auto"] = _DEFAULT.rows.content,
+    max_inline_bytes: int = _DEFAULT.rows.max_inline_bytes,
+    thumbnail_px: int = _DEFAULT.rows.thumbnail_px,
+    max_files: int = _DEFAULT.rows.max_files,
+    max_bytes: int = _DEFAULT.rows.max_bytes,
+    target_file_bytes: int = _DEFAULT.target_file_bytes,
+    on_missing: Literal["keep", "mark"] = _DEFAULT.on_missing,
+    clean_source: Literal["keep", "move", "delete"] = _DEFAULT.clean_source,
+    clean_to: str = _DEFAULT.clean_to,
+    clean_after: float = _DEFAULT.clean_after,
+    include_erased: bool = _DEFAULT.rows.include_erased,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[BatchProgress], None] = lambda progress: None,
+    on_reconciled: Callable[[IngestResult], None] = lambda result: None,
+    on_error: Callable[[UserError], None] = lambda error: None,
+) -> IngestResult:
+    """Adds the new and changed image files of a source to the table `images`.
+
+    Args:
+        source: Folder or URI of the image files.
+        lake: Folder or URI of the tables.
+        include: Suffixes of image files, comma-separated, in any case; * takes every file.
+        settle: Seconds that a file must lie unmodified before it is taken.
+        mode: once, or watch = reconcile every `interval` seconds until it is stopped.
+        interval: Seconds between two reconciliations of mode=watch.
+        plan: True only finds what would be ingested, and writes nothing.
+        labels: folder = the name of a file's folder; a regular expression with a group, for the
+            path below the source; or a CSV file or Delta table with the columns label and path
+            (or image_id).
+        content: Whose bytes come into the table: inline = all files', reference = none's, auto =
+            those of small files.
+        max_inline_bytes: Bytes of a small file, for content=auto.
+        thumbnail_px: Side of the thumbnails in pixels; 0 = none.
+        max_files: Files in one commit.
+        max_bytes: Bytes in one commit.
+        target_file_bytes: Bytes of a data file when small ones are put together.
+        on_missing: What is noted of ingested files that are gone: keep = nothing, mark = it is.
+        clean_source: What happens to files whose bytes are in the table: keep, move or delete.
+        clean_to: Folder outside the source, for clean_source=move.
+        clean_after: Days that a file's bytes must be in the table before it is cleaned.
+        include_erased: True takes contents again that were erased.
+        stop: Called now and then; true ends it after the commit at hand.
+        on_progress: Called after each commit.
+        on_reconciled: Called after each reconciliation of mode=watch.
+        on_error: Called with what made a reconciliation of mode=watch fail, once.
+
+    Returns:
+        What it found and did; with mode=watch the last reconciliation.
+
+    Raises:
+        UserError: The source, the lake or an option is wrong.
+    """
+    rows = RowSettings(
+        content, max_inline_bytes, thumbnail_px, max_files, max_bytes, include_erased
+    )
+    settings = SourceSettings(
+        source,
+        include,
+        settle,
+        labels,
+        rows,
+        target_file_bytes,
+        on_missing,
+        clean_source,
+        clean_to,
+        clean_after,
+    )
+    mlflow_tracking.connect()
+    # Credentials in a source must be refused before the run records it.
+    object_storage.open_source(source)
+    own = {"lake": lake, "mode": mode, "interval": interval, "plan": plan}
+    logged = {**settings.options(), **own}
+    with mlflow_tracking.run("ingest", logged), closing(LazySession("mlproject ingest")) as spark:
+        _require_sense(settings, interval, locate(lake))
+        if plan:
+            return reconciliation.plan(settings, locate(lake))
+        located = locate_to_write(lake)
+        if mode == "once":
+            return reconcile(spark, located, settings, stop=stop, on_progress=on_progress)
+        return _watch(
+            spark, located, settings, interval, stop, on_progress, on_reconciled, on_error
+        )
+
+
+def _watch(
+    spark: LazySession,
+    lake: str,
+    settings: SourceSettings,
+    interval: float,
+    stop: Callable[[], bool],
+    on_progress: Callable[[BatchProgress], None],
+    on_reconciled: Callable[[IngestResult], None],
+    on_error: Callable[[UserError], None],
+) -> IngestResult:
+    """Reconciles until it is stopped; a source that is away is tried again."""
+    step, message = 0, ""
+    result = IngestResult(lake, known_files.Planned(0, 0, 0, 0, {}), None, 0, 0, 0, (), 0, -1)
+    while not stop():
+        try:
+            result = reconcile(spark, lake, settings, step=step, stop=stop, on_progress=on_progress)
+            on_reconciled(result)
+            message = ""
+        except UserError as error:
+            if message != str(error):
+                on_error(error)
+            message = str(error)
+        step += 1
+        _wait(interval, stop)
+    return replace(result, reconciliations=step)
+
+
+def _wait(seconds: float, stop: Callable[[], bool]) -> None:
+    until, pause = time.monotonic() + seconds, threading.Event()
+    while not stop() and time.monotonic() < until:
+        pause.wait(min(0.2, seconds))
+
+
+def _require_sense(settings: SourceSettings, interval: float, lake: str) -> None:
+    """Raises UserError for options that make no sense, alone or together."""
+    given = {**settings.options(), "interval": interval}
+    for name, least in _LEAST.items():
+        if given[name] < least:
+            raise UserError(f"{name}={given[name]} is below {least}")
+    if settings.clean_source != "keep" and settings.on_missing == "mark":
+        raise UserError("clean_source with on_missing=mark would mark what was cleaned as gone")
+    if settings.clean_source == "move":
+        source_cleaning.check(settings.source, lake, settings.clean_to)
+    if not image_labels.is_table(settings.labels):
+        image_labels.pattern(settings.labels)

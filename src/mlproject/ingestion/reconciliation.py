@@ -1,0 +1,201 @@
+"""One reconciliation of a source: what is pending becomes rows, and what follows from that."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
+from mlproject.ingestion.new_images import BatchProgress, RowSettings
+from mlproject.ingestion.source_listing import Listing
+from mlproject.integrations import object_storage
+from mlproject.integrations.spark_session import LazySession
+from mlproject.lake import maintenance, snapshots
+
+# Metrics that sum reasons why files were left, beside a metric for each reason.
+_SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """A source, and how its files become rows: the options of `ingest` under their names."""
+
+    source: str
+    include: str = source_listing.SUFFIXES
+    settle: float = 2
+    labels: str = labels.FOLDER
+    rows: RowSettings = field(default_factory=RowSettings)
+    target_file_bytes: int = maintenance.TARGET_FILE_BYTES
+    on_missing: Literal["keep", "mark"] = "keep"
+    clean_source: Literal["keep", "move", "delete"] = "keep"
+    clean_to: str = ""
+    clean_after: float = 30
+
+    def listing(self) -> Listing:
+        """The image files that lie in the source now, with their labels."""
+        listed = source_listing.listing(self.source, self.include, settle=self.settle)
+        if labels.is_table(self.labels):
+            return listed
+        return labels.from_paths(listed, self.labels)
+
+    def options(self) -> dict[str, Any]:
+        """All of them by their names."""
+        found = asdict(self)
+        return {**found, **found.pop("rows")}
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What one ingest found and did."""
+
+    lake: str
+    """Where the lake lies."""
+    planned: known_files.Planned
+    """What was pending when it began."""
+    ingested: new_images.Ingested | None
+    """What was added; None with `plan`, which writes nothing."""
+    relabelled: int
+    """Images that got another label."""
+    gone: int
+    """Files that were noted as gone."""
+    cleaned: int
+    """Files that were taken away from the source."""
+    messages: tuple[str, ...]
+    """What a person should know of it, a sentence each."""
+    reconciliations: int
+    """How often the source was listed: more than once with `mode=watch`."""
+    images_version: int
+    """The Delta version of `images` at the end; -1 = there is no table yet."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything changed in the lake or the source."""
+        rows = self.ingested.rows if self.ingested else 0
+        return bool(rows or self.relabelled or self.gone or self.cleaned)
+
+
+def reconcile(
+    spark: LazySession,
+    lake: str,
+    settings: SourceSettings,
+    *,
+    step: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[BatchProgress], None] = lambda progress: None,
+) -> IngestResult:
+    """Ingests what is pending once; logs it to the active MLflow run.
+
+    Args:
+        spark: Started when there is something to read.
+        lake: As `location.locate_to_write` gives it.
+        settings: The source, and how its files become rows.
+        step: Reconciliations before this one, of the same run.
+        stop: As `ingest`.
+        on_progress: As `ingest`.
+
+    Raises:
+        UserError: As `ingest`.
+    """
+    listed = settings.listing()
+    given = labels.given(settings.labels, listed.root) if labels.is_table(settings.labels) else None
+    planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
+    began = time.monotonic()
+    if planned.new or planned.changed:
+        done = new_images.ingest_pending(
+            spark(), lake, listed, settings.rows, given=given, on_batch=on_progress, stop=stop
+        )
+    else:
+        done = new_images.nothing_new(lake, listed)
+    seconds = time.monotonic() - began
+    if done.left.keys() & {"gone", "unreadable"}:
+        object_storage.require(listed.source)  # every file of a source that is gone looks so
+    result = IngestResult(lake, planned, done, 0, 0, 0, (), step + 1, -1)
+    if not stop():
+        result = _finish(spark, result, settings, listed, given)
+    version = snapshots.required(lake, "images").version
+    result = replace(result, images_version=version)
+    if result.changed or not step:  # a watch that finds nothing logs nothing
+        _log(result, done.rows / seconds, step)
+    return result
+
+
+def _finish(
+    spark: LazySession,
+    result: IngestResult,
+    settings: SourceSettings,
+    listed: Listing,
+    given: pa.Table | None,
+) -> IngestResult:
+    """Labels of older images, notes of files that are gone, clean-up, compaction."""
+    lake, messages = result.lake, []
+    relabelled = gone = cleaned = 0
+    if given is not None:
+        relabelled = labels.append_labels(lake, given, settings.labels)
+        messages.append(labels.unmatched(lake, given))
+    if settings.on_missing == "mark":
+        if listed.files.num_rows or listed.left.num_rows:
+            gone = new_images.mark_missing(lake, listed)
+        else:
+            messages.append("The source is empty, so no file is marked as gone: is it mounted?")
+    if settings.clean_source != "keep" and listed.files.num_rows:
+        ready = source_cleaning.ready(spark(), lake, listed, settings.clean_after).toArrow()
+        cleaned, why = source_cleaning.clean(listed.source, ready, settings.clean_to)
+        if why:
+            messages.append(f"Some files could not be cleaned from the source, such as {why}")
+    for table in ("images", "files", "labels"):
+        maintenance.compact_small(f"{lake}/{table}", settings.target_file_bytes, spark)
+    return replace(
+        result,
+        relabelled=relabelled,
+        gone=gone,
+        cleaned=cleaned,
+        messages=tuple(message for message in messages if message),
+    )
+
+
+def plan(settings: SourceSettings, lake: str) -> IngestResult:
+    """What an ingest would find now; logs it to the active MLflow run, and writes nothing else.
+
+    Args:
+        settings: The source, and how its files become rows.
+        lake: As `location.locate` gives it; it need not be there yet.
+    """
+    import mlflow
+
+    planned = known_files.plan(
+        lake, settings.listing(), include_erased=settings.rows.include_erased
+    )
+    mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
+    newest = snapshots.newest(lake, "images")
+    version = newest.version if newest else -1
+    return IngestResult(lake, planned, None, 0, 0, 0, (), 0, version)
+
+
+def _log(result: IngestResult, images_per_second: float, step: int) -> None:
+    import mlflow
+
+    done = result.ingested
+    if done is None:
+        return
+    mlflow.set_tag("mlproject.images_version", result.images_version)
+    metrics = {
+        **_counts(result.planned, done.left),
+        "images": done.rows,
+        "errors": done.errors,
+        "bytes": done.size_bytes,
+        "images_per_second": images_per_second,
+        "relabelled": result.relabelled,
+        "gone": result.gone,
+        "cleaned": result.cleaned,
+    }
+    mlflow.log_metrics(metrics, step=step)
+
+
+def _counts(planned: known_files.Planned, left: dict[str, int]) -> dict[str, int]:
+    """Files found and files left, as metrics."""
+    facts = {"files": planned.listed, "new": planned.new, "changed": planned.changed}
+    for name, reasons in _SUMS.items():
+        facts[name] = sum(left.get(reason, 0) for reason in reasons)
+    return {**facts, **{f"left_{reason}": count for reason, count in left.items()}}

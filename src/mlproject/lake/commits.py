@@ -1,0 +1,181 @@
+"""The one way into a table's log: a compare-and-set on its version, by delta-rs.
+
+Tasks, or this process, write data files; then one commit names them. delta-rs is asked for no retry
+of its own (`max_commit_retries=0`): a commit succeeds as the version after the one that it was
+computed from, or not at all. After a conflict the rules of decision 3 decide here whether the same
+files are committed from the newest version, or what they hold has to be computed anew.
+"""
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from mlproject.errors import UserError
+from mlproject.integrations.object_storage import open_path
+from mlproject.lake import data_files
+from mlproject.lake.data_files import DataFile
+from mlproject.lake.schemas import PARTITIONS, SCHEMAS, file_schema
+from mlproject.lake.snapshots import ERASE, Snapshot, cannot_be_written, counter, open_table
+
+OPERATION = "mlproject.operation"  # what a commit did, in its metadata
+_MARK = "mlproject.commit"
+_PATIENCE = 10  # conflicts after which a line says that others are faster
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another commit came first."""
+
+    newest: DeltaTable
+    """The newest version of the table."""
+
+
+def append_rows(rows: pa.Table, since: Snapshot) -> Snapshot | None:
+    """Appends rows that were computed from a snapshot, in one commit, or not at all.
+
+    For small tables without partitions; rows that tasks write go through `append_files`.
+
+    Returns:
+        As `append_files`.
+
+    Raises:
+        UserError: As `append_files`.
+    """
+    columns = file_schema(SCHEMAS[since.table], PARTITIONS.get(since.table, []))
+    try:
+        written = data_files.write([rows], columns, since.path, since.version)
+    except OSError as error:
+        raise cannot_be_written(since.path, error) from error
+    return append_files([written] if written else [], since)
+
+
+def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
+    """Adds data files whose rows were computed from a snapshot, in one commit, or not at all.
+
+    The commit moves the filler's application transaction from `since.fills` to the next number. It
+    is tried again, with the same files, as long as only other fillers and compactions come first.
+    Source: Delta protocol, "Transaction Identifiers".
+
+    Returns:
+        The version that holds the files, from which the filler's next commit may be computed. None
+        when another commit of the same filler, or an erasure, came first: the files were deleted,
+        and their rows are to be computed anew, from fresh snapshots.
+
+    Raises:
+        UserError: The table cannot be written, as on a full disk; the files were deleted.
+    """
+    if not files:
+        return since
+    adds = [_add(file) for file in files]
+    computed_from = {since.filler: since.fills, ERASE: since.erasures}
+    mark, base, conflicts = uuid.uuid4().hex, open_table(since.path, since.version), 0
+    try:
+        while True:
+            done = commit(
+                since.path, base, adds, {since.filler: since.fills + 1}, since.filler, mark=mark
+            )
+            if isinstance(done, int):
+                return replace(since, version=done, fills=since.fills + 1)
+            base = done.newest
+            if any(counter(base, name) != number for name, number in computed_from.items()):
+                data_files.delete(since.path, [file.name for file in files])
+                return None
+            conflicts += 1
+            _say_conflicts(conflicts, since.path)
+    except UserError:
+        data_files.delete(since.path, [file.name for file in files])
+        raise
+
+
+def commit(
+    path: str,
+    base: DeltaTable,
+    actions: Sequence[AddAction | RemoveAction],
+    counters: Mapping[str, int],
+    operation: str,
+    *,
+    mark: str,
+) -> int | Conflict:
+    """Commits actions as the version after `base`, or not at all.
+
+    Args:
+        path: Folder or URI of the table.
+        base: The version of the table that the actions were computed from.
+        actions: What the commit adds and removes; none = a mark only.
+        counters: Application transactions, and their numbers from this commit on.
+        operation: What it does, for the log.
+        mark: A word of the caller's own, the same when it tries again: by it a commit is found
+            that succeeded though its answer was lost.
+
+    Returns:
+        The version that holds the actions.
+
+    Raises:
+        UserError: The table cannot be written.
+    """
+    properties = CommitProperties(
+        custom_metadata={OPERATION: operation, _MARK: mark},
+        max_commit_retries=0,
+        app_transactions=[Transaction(name, number) for name, number in counters.items()],
+    )
+    partitions = base.metadata().partition_columns
+    try:
+        base.create_write_transaction(
+            list(actions),
+            "append",
+            base.schema(),
+            partition_by=partitions or None,
+            commit_properties=properties,
+        )
+    except (DeltaError, OSError) as error:
+        newest = open_table(path)
+        later = range(base.version() + 1, newest.version() + 1)
+        mine = next((version for version in later if _holds(path, version, mark)), None)
+        if mine is not None:
+            return mine
+        if not later:
+            raise cannot_be_written(path, error) from error
+        return Conflict(newest)
+    return int(base.version()) + 1
+
+
+def add_actions(files: Iterable[DataFile], *, data_change: bool) -> list[AddAction]:
+    """The actions that add data files.
+
+    Args:
+        files: Files that lie in the table's folder.
+        data_change: False where they hold rows that the table has already.
+    """
+    return [_add(file, data_change=data_change) for file in files]
+
+
+def _holds(path: str, version: int, mark: str) -> bool:
+    """Whether a commit has a mark. deltalake's history miscounts versions amid other commits."""
+    filesystem, folder = open_path(path)
+    with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
+        return mark.encode() in log.read()
+
+
+def _add(file: DataFile, *, data_change: bool = True) -> AddAction:
+    return AddAction(
+        file.name,
+        file.size_bytes,
+        file.partition_values,
+        file.written_ms,
+        data_change,
+        json.dumps(file.statistics, ensure_ascii=False),
+    )
+
+
+def _say_conflicts(count: int, path: str) -> None:
+    if count % _PATIENCE == 0:
+        _log.warning("%s: %d commits of others came first; trying again ...", path, count)

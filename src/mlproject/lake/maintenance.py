@@ -1,0 +1,147 @@
+"""Maintenance of tables: small files put together, old files removed, a checkpoint written."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from mlproject.lake import data_files, vacuum
+from mlproject.lake.commits import commit
+from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
+from mlproject.lake.schemas import file_schema
+from mlproject.lake.snapshots import (
+    REWRITE,
+    active_files,
+    cannot_be_written,
+    counter,
+    is_table,
+    open_table,
+)
+
+TARGET_FILE_BYTES = 256 * 1024**2  # bytes of a file, about
+MANY = 10  # small files that are worth a commit
+# Below these shares of the target size files are put together, the smallest first. Up to a 64th, a
+# few MB, that is cheap to repeat; from there on a row is written anew once a share, however many
+# small commits come, and a file of a quarter never.
+SHARES = (64, 16, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class TableMaintenance:
+    """What maintenance did, or would do, to one table."""
+
+    table: str
+    """Name of the table."""
+    files: int
+    """Data files before."""
+    files_compacted: int
+    """Small files that were put together."""
+    files_mended: int
+    """Files whose statistics in the log lacked bounds, and have them now."""
+    files_removed: int
+    """Files that no version within the retention names, and that were removed."""
+    bytes_removed: int
+    """Their bytes."""
+    table_version: int
+    """The Delta version at the end."""
+
+
+def small_size(path: str, target_bytes: int = TARGET_FILE_BYTES) -> int:
+    """Below which size, bytes, a table's files are to be put together; 0 = it does not pay yet.
+
+    Args:
+        path: Where the table lies; it need not be there.
+        target_bytes: Bytes of a file, about.
+    """
+    files = active_files(open_table(path)) if is_table(path) else []
+    for share in SHARES:
+        if sum(file.size_bytes < target_bytes // share for file in files) >= MANY:
+            return target_bytes // share
+    return 0
+
+
+def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten | None:
+    """Puts a table's small files together when it pays; None when it does not."""
+    size = small_size(path, target_bytes)
+    return compact(path, target_bytes, size, spark) if size else None
+
+
+def maintain_table(
+    path: str, table: str, retention_hours: float, spark: OpenSpark, *, plan: bool = False
+) -> TableMaintenance:
+    """Mends statistics, puts small files together, removes old files, writes a checkpoint.
+
+    Args:
+        path: Folder or URI of a table that is there.
+        table: Its name.
+        retention_hours: Files that left the table within these hours stay, at least 24.
+        spark: Starts a session when there is much to put together.
+        plan: Whether nothing is written, and it is only found what would be done.
+
+    Raises:
+        UserError: The retention is too short; or the table cannot be read or written.
+    """
+    found = open_table(path)
+    old = vacuum.old_files(path, retention_hours)
+    mended = len(_mended(found))
+    files = active_files(found)
+    size = small_size(path)
+    compacted = sum(file.size_bytes < size for file in files)
+    if not plan:
+        mended = _mend(path)
+        done = compact_small(path, TARGET_FILE_BYTES, spark)
+        compacted = done.files_removed if done else 0
+        data_files.delete(path, [file.path for file in old])
+        _checkpoint(path)
+    return TableMaintenance(
+        table,
+        len(files),
+        compacted,
+        mended,
+        len(old),
+        sum(file.size_bytes for file in old),
+        open_table(path).version(),
+    )
+
+
+def _mended(table: DeltaTable) -> list[AddAction]:
+    """Data files once more, with the bounds that older releases left out of their statistics."""
+    columns = pa.schema(table.schema().to_arrow())
+    columns = file_schema(columns, list(table.metadata().partition_columns))
+    actions = []
+    for add in pa.table(table.get_add_actions()).to_pylist():
+        statistics = data_files.widened(data_files.statistics_of(add), columns)
+        if statistics and add["path"].isascii():
+            path, partition = unquote(add["path"]), add.get("partition") or {}
+            values = {name: str(value) for name, value in partition.items()}
+            logged = json.dumps(statistics, ensure_ascii=False)
+            facts = (path, add["size_bytes"], values, add["modification_time"])
+            actions.append(AddAction(*facts, False, logged))
+    return actions
+
+
+def _mend(path: str) -> int:
+    """Commits mended statistics; how many files had lacked some. Rewrites that come first go on."""
+    mark = uuid.uuid4().hex
+    while True:
+        table = open_table(path)
+        actions = _mended(table)
+        counters = {REWRITE: counter(table, REWRITE) + 1}
+        if not actions or isinstance(
+            commit(path, table, actions, counters, REWRITE, mark=mark), int
+        ):
+            return len(actions)
+
+
+def _checkpoint(path: str) -> None:
+    table = open_table(path)
+    try:
+        table.create_checkpoint()
+        table.cleanup_metadata()
+    except (DeltaError, OSError) as error:
+        raise cannot_be_written(path, error) from error

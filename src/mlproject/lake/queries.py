@@ -1,0 +1,102 @@
+"""Queries of tables without Spark: SQL of DataFusion into Arrow, by delta-rs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import pyarrow as pa
+from deltalake import QueryBuilder
+
+from mlproject.errors import UserError
+from mlproject.lake.location import locate
+from mlproject.lake.schemas import SCHEMAS, require_columns
+from mlproject.lake.snapshots import Snapshot, is_table, one_line, open_table
+
+_TIME = 'Timestamp(Microsecond, Some("UTC"))'  # DataFusion's name of the type of our times
+
+
+def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
+    """The rows that a query finds in the newest versions of tables; an absent one has no rows.
+
+    Args:
+        lake: As `location.locate` gives it.
+        sql: In DataFusion's dialect.
+        tables: The names in it that are tables of the lake.
+        at: The version of one of them that is read in place of the newest.
+
+    Raises:
+        UserError: A table has other columns than this project writes, or cannot be read.
+    """
+    builder, absent = QueryBuilder(), []
+    for table in tables:
+        path = f"{lake}/{table}"
+        if not is_table(path):
+            absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
+            continue
+        found = open_table(path, at.version if at and at.table == table else None)
+        require_columns(pa.schema(found.schema().to_arrow()), table, path)
+        builder.register(table, found)
+    if absent:
+        sql = f"WITH {', '.join(absent)} {sql}"
+    return _result(builder, sql, f"Lake {lake!r}")
+
+
+def foreign(table: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a Delta table that is none of ours.
+
+    Args:
+        table: Its folder or URI.
+        columns: Names, of which those are read that it has.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    path = locate(table)
+    if not is_table(path):
+        raise UserError(f"{table!r} is no CSV file and no Delta table")
+    found = open_table(path, advice="Name a table that can be read")
+    names = [field.name for field in found.schema().fields if field.name in columns] or ["1"]
+    builder = QueryBuilder().register("t", found)
+    return _result(builder, f"SELECT {', '.join(names)} FROM t", f"Table {table!r}")
+
+
+def quoted(text: str) -> str:
+    """A string literal of DataFusion."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def instant(at: datetime) -> str:
+    """A time literal of DataFusion."""
+    return f"arrow_cast('{at.isoformat()}', '{_TIME}')"
+
+
+def _result(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
+    try:
+        rows = pa.table(builder.execute(sql).read_all())
+    except Exception as error:  # deltalake raises this very class for errors of DataFusion
+        raise UserError(f"{what} cannot be read: {one_line(error)}") from error
+    return rows.cast(pa.schema([_without_views(field) for field in rows.schema]))
+
+
+def _no_rows(columns: pa.Schema) -> str:
+    nulls = (f"arrow_cast(NULL, '{_name(field.type)}') AS {field.name}" for field in columns)
+    return f"SELECT {', '.join(nulls)} WHERE false"
+
+
+def _name(kind: pa.DataType) -> str:
+    """DataFusion's name of a type. Source: DataFusion, arrow_cast."""
+    if pa.types.is_timestamp(kind):
+        return _TIME
+    return {"string": "Utf8", "int32": "Int32", "int64": "Int64", "double": "Float64"}.get(
+        str(kind), "Binary"
+    )
+
+
+def _without_views(field: pa.Field) -> pa.Field:
+    """A column of DataFusion's view types as one that pyarrow can join and sort."""
+    if pa.types.is_string_view(field.type):
+        return pa.field(field.name, pa.string())
+    if pa.types.is_binary_view(field.type):
+        return pa.field(field.name, pa.binary())
+    if pa.types.is_list(field.type) and pa.types.is_string_view(field.type.value_type):
+        return pa.field(field.name, pa.list_(pa.string()))
+    return field

@@ -1,0 +1,307 @@
+"""Rewrites of data files: rows taken out for good, and small files put together.
+
+Tasks read files and write their successors, a row group at a time; one commit removes the ones and
+adds the others. The application transaction `rewrite` lets one of two rewrites at once succeed.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.transaction import RemoveAction
+
+from mlproject.errors import UserError
+from mlproject.integrations.object_storage import open_path
+from mlproject.lake import data_files, old_paths
+from mlproject.lake.commits import add_actions, commit
+from mlproject.lake.data_files import DataFile
+from mlproject.lake.schemas import file_schema
+from mlproject.lake.snapshots import (
+    ERASE,
+    REWRITE,
+    ActiveFile,
+    active_files,
+    counter,
+    open_table,
+)
+
+if TYPE_CHECKING:  # it takes a second to import
+    from pyspark.sql import SparkSession
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+OpenSpark = Callable[[], "SparkSession"]
+
+IN_PROCESS_BYTES = 64 * 1024**2  # bytes of files for which no Spark is started
+READ_ROWS = 64  # rows read at a time: of content of 1 MB each, 64 MB
+READ_BUFFER_BYTES = 1024**2  # bytes read at a time of one column
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What one rewrite did to a table."""
+
+    table_version: int
+    """The version that it committed, or the newest where there was nothing to do."""
+    rows_removed: int
+    """Rows that the table has no more."""
+    files_removed: int
+    """Data files that the new version does not name."""
+    files_added: int
+    """Data files that it names instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a task needs to write successors."""
+
+    path: str
+    version: int
+    columns: pa.Schema
+
+
+def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritten:
+    """Takes the rows of some images out of a table, and fences what is being written meanwhile.
+
+    Only files that hold such a row are written anew, one into one. Also without such a row a commit
+    moves the application transaction `erase` to its own version: data files that were begun before
+    it are never committed after it. The old files stay where they are, see `vacuum`.
+
+    Args:
+        path: Folder or URI of the table.
+        image_ids: Which images.
+        spark: Starts a session when there is much to read.
+
+    Raises:
+        UserError: The table cannot be rewritten or written; nothing was.
+    """
+    ids = pa.array(image_ids, pa.string())
+    while (done := _erase(path, ids, spark)) is None:
+        continue
+    return done
+
+
+def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
+    """One try of `erase_rows`; None when another rewrite came first."""
+    base = _open(path)
+    rewrites, seen, mark = counter(base, REWRITE), set[str](), uuid.uuid4().hex
+    removed: list[ActiveFile] = []
+    added: list[DataFile] = []
+    while counter(base, REWRITE) == rewrites:
+        files = [file for file in active_files(base) if file.path not in seen]
+        seen |= {file.path for file in files}
+        found = _unless_rewritten(path, rewrites, partial(_without, files, ids, base, path, spark))
+        if found is None:
+            break
+        removed += [file for file, _ in found]
+        added += [successor for _, successor in found if successor]
+        counters = {REWRITE: rewrites + 1, ERASE: base.version() + 1}
+        done = _replace(path, base, removed, added, counters, data_change=True, mark=mark)
+        if isinstance(done, int):
+            rows = sum(file.rows for file in removed) - sum(file.rows for file in added)
+            return Rewritten(done, rows, len(removed), len(added))
+        base = done  # what was appended meanwhile is searched as well
+    data_files.delete(path, [file.name for file in added])
+    return None
+
+
+def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -> Rewritten:
+    """Puts files that are smaller than a size together into files of about `target_bytes`.
+
+    The rows stay the same, which the commit says (no data change). The old files stay for readers
+    of older versions, see `vacuum`. When another rewrite comes first, nothing is changed.
+
+    Args:
+        path: Folder or URI of the table.
+        target_bytes: Bytes of a file, about.
+        smaller_than: Bytes below which a file is put together with others.
+        spark: Starts a session when there is much to read.
+
+    Raises:
+        UserError: As `erase_rows`.
+    """
+    base = _open(path)
+    rewrites, mark = counter(base, REWRITE), uuid.uuid4().hex
+    groups = _groups(active_files(base), target_bytes, smaller_than)
+    removed = [file for group in groups for file in group]
+    size, task = sum(file.size_bytes for file in removed), _task(base, path)
+    merge = partial(_in_tasks, partial(_merged, task), groups, size, spark)
+    added = _unless_rewritten(path, rewrites, merge) if groups else None
+    while added and counter(base, REWRITE) == rewrites:
+        counters = {REWRITE: rewrites + 1}
+        done = _replace(path, base, removed, added, counters, data_change=False, mark=mark)
+        if isinstance(done, int):
+            return Rewritten(done, 0, len(removed), len(added))
+        base = done
+    data_files.delete(path, [file.name for file in added or ()])
+    return Rewritten(base.version(), 0, 0, 0)
+
+
+def _open(path: str) -> DeltaTable:
+    """A table's newest version, once its files can be removed.
+
+    Raises:
+        UserError: They cannot.
+    """
+    table = open_table(path)
+    if pa.table(table.deletion_vectors()).num_rows:
+        quoted = path.replace("`", "``")
+        raise UserError(
+            f"Table {path!r} has deletion vectors, which mlproject does not rewrite. Purge them "
+            f"once in Spark: REORG TABLE delta.`{quoted}` APPLY (PURGE)"
+        )
+    return open_table(path) if old_paths.move(table, path) else table
+
+
+def _without(
+    files: Sequence[ActiveFile], ids: pa.Array, table: DeltaTable, path: str, spark: OpenSpark
+) -> list[tuple[ActiveFile, DataFile | None]]:
+    """The files that hold a row of these images, each with its successor; None = no row is left."""
+    if not files or not len(ids):
+        return []
+    task = _task(table, path)
+
+    def successor(file: ActiveFile) -> tuple[bool, DataFile | None]:
+        if not _holds(task, file, ids):
+            return False, None
+        return True, _written(task, [file], file.partition_values, without=ids)
+
+    size = sum(file.size_bytes for file in files)
+    found = _in_tasks(successor, files, size, spark)
+    return [(file, new) for file, (holds, new) in zip(files, found, strict=True) if holds]
+
+
+def _unless_rewritten(path: str, rewrites: int, work: Callable[[], Result]) -> Result | None:
+    """What some work gives; None when it failed amid another rewrite, which removes files."""
+    try:
+        return work()
+    except Exception:
+        if counter(open_table(path), REWRITE) == rewrites:
+            raise
+        return None
+
+
+def _task(table: DeltaTable, path: str) -> _Task:
+    columns = pa.schema(table.schema().to_arrow())
+    return _Task(
+        path, table.version(), file_schema(columns, list(table.metadata().partition_columns))
+    )
+
+
+def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:
+    """Whether a file has a row of these images; only the column image_id is read."""
+    filesystem, folder = open_path(task.path)
+    with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
+        column = pq.ParquetFile(opened).read(["image_id"])["image_id"]
+    return bool(pc.any(pc.is_in(column, ids)).as_py())
+
+
+def _merged(task: _Task, files: Sequence[ActiveFile]) -> DataFile:
+    written = _written(task, files, files[0].partition_values)
+    if written is None:
+        raise RuntimeError(f"{task.path} has data files without rows: {files[0].path!r}")
+    return written
+
+
+def _written(
+    task: _Task,
+    files: Sequence[ActiveFile],
+    partition_values: dict[str, str],
+    without: pa.Array | None = None,
+) -> DataFile | None:
+    """One data file with the rows of files, but for those of some images."""
+    batches = (batch for file in files for batch in _batches(task, file, without))
+    tables = data_files.row_groups(batches)
+    return data_files.write(
+        tables, task.columns, task.path, task.version, partition_values=partition_values
+    )
+
+
+def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterator[pa.RecordBatch]:
+    filesystem, folder = open_path(task.path)
+    with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
+        parquet = pq.ParquetFile(opened, buffer_size=READ_BUFFER_BYTES, pre_buffer=False)
+        for batch in parquet.iter_batches(READ_ROWS, use_threads=False):
+            rows = pa.Table.from_batches([batch])
+            if without is not None:
+                rows = rows.filter(pc.invert(pc.is_in(rows["image_id"], without)))
+            columns = [
+                rows[field.name].cast(field.type)
+                if field.name in rows.column_names
+                else pa.nulls(rows.num_rows, field.type)
+                for field in task.columns
+            ]
+            yield from pa.table(columns, schema=task.columns).to_batches()
+
+
+def _in_tasks(
+    function: Callable[[Part], Result], parts: Sequence[Part], size: int, spark: OpenSpark
+) -> list[Result]:
+    """What a function gives for each part: in Spark's tasks, or here when there is little."""
+    if size <= IN_PROCESS_BYTES:
+        return [function(part) for part in parts]
+    context = spark().sparkContext
+    return context.parallelize(parts, len(parts)).map(function).collect()
+
+
+def _groups(
+    files: Sequence[ActiveFile], target_bytes: int, smaller_than: int
+) -> list[list[ActiveFile]]:
+    """Files to put together, each group of one partition and at most about the wanted size."""
+    small: dict[tuple[Any, ...], list[ActiveFile]] = {}
+    for file in sorted(files, key=lambda file: file.path):
+        if file.size_bytes < smaller_than:
+            small.setdefault(tuple(sorted(file.partition_values.items())), []).append(file)
+    groups: list[list[ActiveFile]] = []
+    for same in small.values():
+        groups.append([])
+        held = 0
+        for file in same:
+            if groups[-1] and held + file.size_bytes > target_bytes:
+                groups.append([])
+                held = 0
+            groups[-1].append(file)
+            held += file.size_bytes
+    return [group for group in groups if len(group) > 1]
+
+
+def _replace(
+    path: str,
+    base: DeltaTable,
+    removed: Sequence[ActiveFile],
+    added: Sequence[DataFile],
+    counters: dict[str, int],
+    *,
+    data_change: bool,
+    mark: str,
+) -> int | DeltaTable:
+    """Commits a rewrite as the version after `base`; the newest version when another came first.
+
+    delta-rs accepts the removal of a path that the table does not have without a word, so every
+    path is seen to be active before, and to be gone after.
+    """
+    active = {file.path for file in active_files(base)}
+    lost = [file.path for file in removed if file.path not in active]
+    if lost:
+        raise RuntimeError(f"{path} names no file {lost[0]!r} at {base.version()}")
+    now = int(time.time() * 1000)
+    removes = [
+        RemoveAction(file.path, data_change, now, file.size_bytes, file.partition_values)
+        for file in removed
+    ]
+    actions = [*removes, *add_actions(added, data_change=data_change)]
+    operation = ERASE if ERASE in counters else REWRITE
+    done = commit(path, base, actions, counters, operation, mark=mark)
+    if not isinstance(done, int):
+        return done.newest
+    after = {file.path for file in active_files(open_table(path, done))}
+    if after != (active - {file.path for file in removed}) | {file.name for file in added}:
+        raise RuntimeError(f"version {done} of {path} does not name the right files")
+    return done

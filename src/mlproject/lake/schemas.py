@@ -1,0 +1,125 @@
+"""The tables of a lake: their columns and what these mean, partitions, and who makes each."""
+
+import re
+
+import pyarrow as pa
+
+from mlproject.errors import UserError
+
+TIME = pa.timestamp("us", "UTC")
+
+# Table -> column -> type and meaning.
+COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
+    "images": {
+        "path": (pa.string(), "where the file lay: an absolute path, or a URI"),
+        "image_id": (pa.string(), "sha256 of the file's bytes, 64 hex digits"),
+        "size_bytes": (pa.int64(), "size of the file"),
+        "modified_at": (TIME, "when the file was modified, by its file system"),
+        "format": (pa.string(), "Pillow's name of the format, such as JPEG; null = unknown"),
+        "width": (pa.int32(), "pixels as stored, before EXIF orientation"),
+        "height": (pa.int32(), "pixels as stored, before EXIF orientation"),
+        "label": (pa.string(), "the label at ingest; the newest row of `labels` goes before it"),
+        "content": (pa.binary(), "the file's bytes; null = read them from `path`"),
+        "thumbnail": (pa.binary(), "a small JPEG; null = none was asked for"),
+        "error": (pa.string(), "why the file is no readable image; null = it is"),
+        "ingested_at": (TIME, "when its micro-batch was ingested: the same for the whole commit"),
+    },
+    # What was seen at a path since its row in `images`; made when there is something to note.
+    "files": {
+        "path": (pa.string(), "as in `images`"),
+        "size_bytes": (pa.int64(), "size of the file"),
+        "modified_at": (TIME, "when the file was modified"),
+        "image_id": (pa.string(), "sha256 of the bytes that were seen"),
+        "state": (pa.string(), "`unchanged`, `gone` or `erased`"),
+        "at": (TIME, "when it was seen"),
+    },
+    # Labels given after ingest: the newest row of an image and path goes before `images.label`.
+    "labels": {
+        "image_id": (pa.string(), "as in `images`"),
+        "path": (pa.string(), "as in `images`"),
+        "label": (pa.string(), "the label; null = it has none from then on"),
+        "source": (pa.string(), "the table or file that it was read from"),
+        "at": (TIME, "when it was given"),
+    },
+    "predictions": {
+        "image_id": (pa.string(), "as in `images`"),
+        "model_name": (pa.string(), "name of the registered model"),
+        "model_version": (pa.int32(), "number of the version"),
+        "label": (pa.string(), "the most likely label; null beside an error"),
+        "score": (pa.float64(), "its score, 0 to 1; null beside an error"),
+        "top_labels": (pa.list_(pa.string()), "the most likely labels, the best first"),
+        "top_scores": (pa.list_(pa.float64()), "their scores, 0 to 1"),
+        "error": (pa.string(), "why there is no label; null = there is one"),
+        "model_id": (pa.string(), "MLflow's id of the logged model"),
+        "run_id": (pa.string(), "the MLflow run that made the row"),
+        "images_version": (pa.int64(), "the Delta version of `images` that was read"),
+        "scored_at": (TIME, "when its micro-batch began to be scored"),
+    },
+    "rollouts": {
+        "pointer": (pa.string(), "the alias or stage, as a URI"),
+        "model_name": (pa.string(), "name of the registered model"),
+        "model_version": (pa.int32(), "number of the version"),
+        "model_id": (pa.string(), "MLflow's id of the logged model"),
+        "state": (pa.string(), "`scoring`, `serving`, `superseded` or `failed`"),
+        "coverage": (pa.float64(), "share of the images with a prediction of the version, 0 to 1"),
+        "images": (pa.int64(), "different images that there were"),
+        "answered": (pa.int64(), "images among them with a prediction, errors included"),
+        "errors": (pa.int64(), "images among those with an error"),
+        "reason": (pa.string(), "why, in words"),
+        "run_id": (pa.string(), "the MLflow run of the roll-out"),
+        "images_version": (pa.int64(), "the Delta version of `images` that was counted"),
+        "at": (TIME, "when the row was written"),
+    },
+    "erased": {
+        "image_id": (pa.string(), "sha256 of bytes that were erased"),
+        "size_bytes": (pa.int64(), "their size; null = unknown"),
+        "at": (TIME, "when they were erased"),
+    },
+}
+SCHEMAS = {
+    table: pa.schema([(name, kind) for name, (kind, _) in columns.items()])
+    for table, columns in COLUMNS.items()
+}
+TABLES = tuple(COLUMNS)
+PARTITIONS = {"predictions": ["model_name", "model_version"]}
+# Columns that tables of older releases lack: null there, and added by the next append.
+ADDED = {"rollouts": ("images", "answered", "errors", "reason", "run_id")}
+IMAGE_ID = re.compile("[0-9a-fA-F]{64}")  # sha256 as a person may write it
+
+_MADE_BY = {
+    "images": "ingest -P source=FOLDER",
+    "files": "ingest -P source=FOLDER",
+    "labels": "ingest -P source=FOLDER -P labels=FILE.csv",
+    "predictions": "score -P model=models:/photos@champion",
+    "rollouts": "rescore -P pointers=models:/photos@champion",
+    "erased": "erase -P file=LIST",
+}
+
+
+def file_schema(columns: pa.Schema, partitions: list[str]) -> pa.Schema:
+    """The columns that stand in a table's data files: all but those of its partitions."""
+    return pa.schema([field for field in columns if field.name not in partitions])
+
+
+def no_table(path: str, table: str) -> UserError:
+    """The error that a table has not been made yet."""
+    return UserError(f"There is no table {path!r} yet. Run: mlflow run . -e {_MADE_BY[table]}")
+
+
+def require_columns(found: pa.Schema, table: str, path: str) -> None:
+    """Columns may be added to a table of ours; none of ours may lack or have another type.
+
+    Except for those that later releases have added.
+
+    Raises:
+        UserError: One does.
+    """
+    types = dict(zip(found.names, found.types, strict=True))
+    for field in SCHEMAS[table]:
+        if field.name in ADDED.get(table, ()) and field.name not in types:
+            continue
+        if types.get(field.name) != field.type:
+            raise UserError(
+                f"Table {path!r} is not a table of mlproject: its column {field.name!r} is "
+                f"{types.get(field.name, 'missing')}. Name another lake: -P lake=FOLDER"
+            )

@@ -1,0 +1,241 @@
+"""Pinned versions of tables: what is read, and from where the next commit is computed."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
+
+from mlproject.errors import UserError
+from mlproject.lake.location import is_local
+from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require_columns
+
+if TYPE_CHECKING:  # it takes a second to import
+    from pyspark.sql import DataFrame, SparkSession
+
+# Application transactions of rewrites, beside those of fillers (decision 3).
+REWRITE = "rewrite"  # moved by every rewrite: two at once cannot both succeed
+ERASE = "erase"  # moved by every erasure: what was begun before it is not committed after it
+
+_RESTORE = "Restore its folder, or remove it whole to read the files of the source again"
+_INTERVAL = {"delta.checkpointInterval": "10"}  # commits, as Spark's; deltalake's own is 100
+# Features whose data files need columns or values that we do not write.
+# Source: Delta protocol, "Valid Feature Names in Table Features".
+_REFUSED_FEATURES = {
+    "rowTracking": "row tracking",
+    "identityColumns": "identity columns",
+    "clustering": "liquid clustering",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of one table, and how often it was filled and erased up to there."""
+
+    table: str
+    """Name of the table, of `schemas.TABLES`."""
+    path: str
+    """Where the table lies: a path or URI."""
+    version: int
+    """The Delta version that was read, from 0."""
+    filler: str
+    """What fills the table; Delta's transaction app id."""
+    fills: int
+    """The number of the filler's last append in this version; -1 before its first."""
+    erasures: int
+    """The version that the last erasure committed; -1 = there was none."""
+
+    def read(self, spark: "SparkSession") -> "DataFrame":
+        """The rows of this very version."""
+        reader = spark.read.format("delta").option("versionAsOf", self.version)
+        return reader.load(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveFile:
+    """A data file that a version of a table names."""
+
+    path: str
+    """Its path below the table's folder, as the file system has it."""
+    size_bytes: int
+    """Its size."""
+    rows: int
+    """Its rows."""
+    partition_values: dict[str, str]
+    """Value of each partition column."""
+
+
+def newest(lake: str, table: str, filler: str = "") -> Snapshot | None:
+    """The newest version of a table; None when there is no table.
+
+    Args:
+        lake: As `location.locate` gives it.
+        table: Name of the table.
+        filler: Whose appends are counted.
+
+    Raises:
+        UserError: It has other columns than this project writes, or cannot be read.
+    """
+    path = f"{lake}/{table}"
+    return _pinned(open_table(path), table, path, filler) if is_table(path) else None
+
+
+def required(lake: str, table: str, filler: str = "") -> Snapshot:
+    """The newest version of a table.
+
+    Raises:
+        UserError: As `newest`; or there is no table yet.
+    """
+    found = newest(lake, table, filler)
+    if found is None:
+        raise no_table(f"{lake}/{table}", table)
+    return found
+
+
+def to_append(lake: str, table: str, filler: str) -> Snapshot:
+    """The newest version of a table, which is made when it is not there yet.
+
+    Args:
+        lake: As `location.locate_to_write` gives it.
+        table: Name of the table.
+        filler: Who fills it.
+
+    Raises:
+        UserError: As `newest`; or it cannot be written.
+    """
+    path = f"{lake}/{table}"
+    create(path, table)
+    found = open_table(path)
+    _require_features(found, path)
+    there = {field.name for field in found.schema().fields}
+    later = [name for name in ADDED.get(table, ()) if name not in there]
+    if later:
+        columns = Schema.from_arrow(SCHEMAS[table]).fields
+        try:
+            found.alter.add_columns([field for field in columns if field.name in later])
+        except (DeltaError, OSError) as error:
+            raise cannot_be_written(path, error) from error
+        found = open_table(path)
+    return _pinned(found, table, path, filler)
+
+
+def rows(spark: "SparkSession", lake: str, table: str) -> "DataFrame":
+    """A table's rows at its newest version, none when there is no table yet.
+
+    Raises:
+        UserError: As `newest`.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    found = newest(lake, table)
+    if found is None:
+        return spark.createDataFrame([], from_arrow_schema(SCHEMAS[table]))
+    return found.read(spark)
+
+
+def create(path: str, table: str) -> None:
+    """Makes a table without rows where none is; of two who do so at once one does.
+
+    Raises:
+        UserError: Other files lie there, or it cannot be made.
+    """
+    files = {file.name for file in Path(path).glob("*")} if is_local(path) else set()
+    if files and "_delta_log" not in files:
+        raise UserError(
+            f"{path!r} is a folder of other files, where the table {table!r} would lie. "
+            "Name another lake: -P lake=FOLDER"
+        )
+    if is_table(path):
+        return
+    columns = Schema.from_arrow(SCHEMAS[table])
+    partitions = PARTITIONS.get(table)
+    try:
+        DeltaTable.create(
+            path, columns, mode="ignore", partition_by=partitions, configuration=_INTERVAL
+        )
+    except (DeltaError, OSError) as error:
+        if not is_table(path):  # else somebody else has just made it
+            raise UserError(f"Table {path!r} cannot be made ({one_line(error)})") from error
+
+
+def is_table(path: str) -> bool:
+    """Whether a Delta table lies at a path or URI.
+
+    Raises:
+        UserError: Its store cannot be asked.
+    """
+    try:
+        return bool(DeltaTable.is_deltatable(path))
+    except (DeltaError, OSError) as error:
+        raise UserError(f"Table {path!r} cannot be looked for ({one_line(error)})") from error
+
+
+def open_table(path: str, version: int | None = None, advice: str = _RESTORE) -> DeltaTable:
+    """A table of delta-rs, at its newest version or at the one given.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return DeltaTable(path, version=version)
+    except DeltaError as error:
+        raise UserError(
+            f"Table {path!r} cannot be read: its log lacks a part or is of another kind "
+            f"({one_line(error)}). {advice}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"Table {path!r} cannot be read ({one_line(error)})") from error
+
+
+def active_files(table: DeltaTable) -> list[ActiveFile]:
+    """The data files that a version of a table names."""
+    rows = pa.table(table.get_add_actions()).to_pylist()
+    return [
+        ActiveFile(
+            unquote(row["path"]),
+            row["size_bytes"],
+            row["num_records"] or 0,
+            {name: str(value) for name, value in (row.get("partition") or {}).items()},
+        )
+        for row in rows
+    ]
+
+
+def counter(found: DeltaTable, app_id: str) -> int:
+    """The last number of an application transaction in a version of a table; -1 = none."""
+    number = found.transaction_version(app_id)
+    return -1 if number is None else int(number)
+
+
+def cannot_be_written(path: str, error: Exception) -> UserError:
+    """The error that a table cannot be written, such as on a full disk."""
+    return UserError(
+        f"Table {path!r} cannot be written ({one_line(error)}). "
+        "What was committed stands; run again when that is mended"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error of deltalake, in one line without colours."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
+
+
+def _pinned(found: DeltaTable, table: str, path: str, filler: str) -> Snapshot:
+    require_columns(pa.schema(found.schema().to_arrow()), table, path)
+    return Snapshot(
+        table, path, found.version(), filler, counter(found, filler), counter(found, ERASE)
+    )
+
+
+def _require_features(found: DeltaTable, path: str) -> None:
+    there = set(found.protocol().writer_features or ()) & set(_REFUSED_FEATURES)
+    if there:
+        names = ", ".join(_REFUSED_FEATURES[name] for name in sorted(there))
+        raise UserError(
+            f"Table {path!r} has {names}, which mlproject does not write. "
+            "Name another lake: -P lake=FOLDER"
+        )
