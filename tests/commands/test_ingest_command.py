@@ -80,7 +80,7 @@ def test_labels_that_are_of_no_image_are_told(spark, store, source, lake, tmp_pa
     (tmp_path / "labels.csv").write_text("path,label\nred/000.jpg,rose\nred/nowhere.jpg,rose\n")
     words = ("--labels", str(tmp_path / "labels.csv"))
     metrics(source, lake, *words)
-    assert "1 of 2 labels are of no image in the table" in capsys.readouterr().out
+    assert "1 of 2 labels match no image, for example" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["log", "data"])

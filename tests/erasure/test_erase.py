@@ -8,13 +8,12 @@ import deltalake
 import mlflow
 import pyarrow as pa
 import pytest
-from pyspark.sql import functions as F
 
-from mlproject.erasure import erase
+from mlproject.erasure import erase, selection
 from mlproject.errors import UserError
 from mlproject.images import thumbnails
 from mlproject.ingestion import labels, new_images, source_listing
-from mlproject.lake import location, spark_tables
+from mlproject.lake import commits, location, queries, schemas, snapshots
 from mlproject.scoring import coverage, scorer
 from tests.conftest import photo, photos, verb
 from tests.support.commands import run_command
@@ -72,12 +71,20 @@ def holders(lake, slices=SLICES) -> list[Path]:
     return [file for file in files if any(part in file.read_bytes() for part in slices)]
 
 
-def secret(source) -> erase.Selection:
-    return erase.selection(path=str(source / "red" / "secret.jpg"))
+def read(spark, lake, table):
+    return snapshots.required(lake, table).read(spark)
+
+
+def secret(source) -> selection.Selection:
+    return selection.selection(path=str(source / "red" / "secret.jpg"))
 
 
 def rows(lake, table) -> int:
-    return len(deltalake.DeltaTable(f"{lake}/{table}").to_pandas())
+    return queries.query(lake, f"SELECT 1 FROM {table}", [table]).num_rows
+
+
+def no_spark():
+    raise AssertionError("no Spark is needed for little")
 
 
 def counts(lake) -> tuple[int, int]:
@@ -88,16 +95,15 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     spark, filled, source, version
 ):
     kept = "path NOT LIKE '%secret%' AND path NOT LIKE '%copy%'"
-    before = spark_tables.read(spark, filled, "images").where(kept).orderBy("path").collect()
+    before = read(spark, filled, "images").where(kept).orderBy("path").collect()
     assert all(holders(filled, [part]) for part in SLICES)
-    done = erase.erase(spark, filled, secret(source))
-    assert (1, {"predictions": 1, "images": 2}, 0) == (done.contents, done.rows, done.unknown)
+    done = erase.erase_images(filled, secret(source), no_spark)
+    assert (1, {"images": 2, "predictions": 1}, 0) == (done.contents, done.rows, done.unknown)
     assert done.data_files > 0
     assert [] == holders(filled)
-    assert before == spark_tables.read(spark, filled, "images").orderBy("path").collect()
+    assert before == read(spark, filled, "images").orderBy("path").collect()
     assert (7, 7) == counts(filled)
-    assert not list(Path(filled).rglob("*images*/*.snappy.parquet"))
-    now = spark_tables.snapshot(spark, filled, "images")
+    now = snapshots.required(filled, "images")
     assert 1.0 == coverage.count(filled, version, now)[0].share
     assert 0 == scorer.score_pending(spark, filled, version).images
 
@@ -106,7 +112,7 @@ def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
     spark, filled, source, version
 ):
     before = sorted(Path(filled).rglob("*"))
-    planned = erase.plan(spark, filled, secret(source))
+    planned = erase.plan_erasure(filled, secret(source))
     found = (planned.contents, planned.rows, planned.elsewhere, planned.size_bytes)
     assert (1, 2, 1, 2 * len(SECRET)) == found
     assert {f"erased/{version.version}": 1} == planned.predictions
@@ -115,14 +121,14 @@ def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
 
 
 def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, source, tmp_path):
-    below = erase.plan(spark, filled, erase.selection(prefix=str(source / "green")))
+    below = erase.plan_erasure(filled, selection.selection(prefix=str(source / "green")))
     assert (4, 5, 1) == (below.contents, below.rows, below.elsewhere)
     with pytest.raises(UserError, match="does not know"):
-        erase.plan(spark, filled, erase.selection(prefix=str(source / "gre")))
-    row = spark_tables.read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
+        erase.plan_erasure(filled, selection.selection(prefix=str(source / "gre")))
+    row = read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
     paths = [str(source / name) for name in ("red/001.jpg", "no.jpg")]
     (tmp_path / "list.txt").write_text("\r\n".join([row.image_id.upper(), "", *paths, "f" * 64]))
-    listed = erase.plan(spark, filled, erase.selection(file=str(tmp_path / "list.txt")))
+    listed = erase.plan_erasure(filled, selection.selection(file=str(tmp_path / "list.txt")))
     assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
 
 
@@ -130,9 +136,9 @@ def test_what_the_lake_does_not_know_is_an_error_and_writes_nothing(spark, fille
     before = sorted(Path(filled).rglob("*"))
     for words in ({"path": "/no.jpg"}, {"prefix": "/no"}, {"image_id": "f" * 64}):
         with pytest.raises(UserError, match="does not know"):
-            erase.erase(spark, filled, erase.selection(**words))
+            erase.erase_images(filled, selection.selection(**words), no_spark)
     with pytest.raises(UserError, match="no number of hours"):
-        erase.erase(spark, filled, erase.selection(path="/a"), retention_hours=-1)
+        erase.erase_images(filled, selection.selection(path="/a"), no_spark, retention_hours=-1)
     assert before == sorted(Path(filled).rglob("*"))
 
 
@@ -152,7 +158,7 @@ def stop_after(step, of):
 def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call(
     spark, filled, source, version
 ):
-    erase.erase(spark, filled, secret(source))
+    erase.erase_images(filled, secret(source), no_spark)
     ingest(spark, filled, source)  # the path of the secret stands in `files` only, as erased
     (source / "green" / "copy.jpg").rename(source / "back.jpg")
     (source / "red" / "secret.jpg").unlink()
@@ -162,8 +168,8 @@ def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call
     assert holders(filled)
     for step in (1, 2, 3, 4, 6):
         with pytest.raises(StoppedError):
-            erase.erase(spark, filled, secret(source), on_step=stop_after(step, of=7))
-    erase.erase(spark, filled, secret(source))
+            erase.erase_images(filled, secret(source), no_spark, on_step=stop_after(step, of=7))
+    erase.erase_images(filled, secret(source), no_spark)
     assert [] == holders(filled)
     assert ((7, 7), 0) == (counts(filled), rows(filled, "files"))
     assert 1 == rows(filled, "erased")
@@ -175,73 +181,86 @@ def test_what_is_noted_of_other_paths_goes_by_the_same_call_after_a_kill(spark, 
     ingest(spark, lake, source)
     assert 1 == rows(lake, "files")
     with pytest.raises(StoppedError):
-        erase.erase(spark, lake, secret(source), on_step=stop_after(2, of=5))
-    done = erase.erase(spark, lake, secret(source))
+        erase.erase_images(lake, secret(source), no_spark, on_step=stop_after(2, of=5))
+    done = erase.erase_images(lake, secret(source), no_spark)
     assert {"images": 0, "files": 1} == done.rows
     assert [] == holders(lake)
 
 
 def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, source):
     ingest(spark, lake, source)
-    done = erase.erase(spark, lake, secret(source), retention_hours=1)
+    done = erase.erase_images(lake, secret(source), no_spark, retention_hours=1)
     assert 0 == done.data_files
     assert holders(lake)
-    again = erase.erase(spark, lake, secret(source))
+    again = erase.erase_images(lake, secret(source), no_spark)
     assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
     assert [] == holders(lake)
     given = pa.table({"path": [str(source / "green/000.jpg")], "label": ["other"]})
-    assert 1 == labels.relabel(spark, lake, given)
+    assert 1 == labels.append_labels(lake, given, "test")
     before = sorted(Path(lake).rglob("*"))
     with pytest.raises(UserError, match="nothing of it is left"):
-        erase.erase(spark, lake, secret(source))
+        erase.erase_images(lake, secret(source), no_spark)
     assert before == sorted(Path(lake).rglob("*"))
 
 
 def test_predictions_that_a_scorer_at_work_adds_afterwards_go_by_the_same_call(
     spark, filled, source, version
 ):
-    late = spark_tables.read(spark, filled, "predictions").collect()
-    erase.erase(spark, filled, secret(source))
-    since = spark_tables.snapshot(spark, filled, "predictions", "late")
-    spark_tables.append(spark.createDataFrame(late, spark_tables.schema("predictions")), since)
-    done = erase.erase(spark, filled, secret(source))
+    late = queries.query(filled, "SELECT * FROM predictions", ["predictions"])
+    erase.erase_images(filled, secret(source), no_spark)
+    deltalake.write_deltalake(f"{filled}/predictions", late, mode="append")
+    done = erase.erase_images(filled, secret(source), no_spark)
     assert (0, 1) == (done.contents, done.rows["predictions"])
-    assert (
-        7 == spark_tables.read(spark, filled, "predictions").select("image_id").distinct().count()
-    )
+    ids = queries.query(filled, "SELECT DISTINCT image_id FROM predictions", ["predictions"])
+    assert 7 == ids.num_rows
 
 
-def test_deletion_vectors_and_change_data_keep_no_bytes(spark, lake, source):
+def test_a_row_that_was_in_hand_while_its_image_was_erased_never_comes_into_a_table(filled, source):
+    since = [snapshots.to_append(filled, table, "late") for table in ("images", "labels", "files")]
+    predictions = snapshots.to_append(filled, "predictions", "late")
+    sql = f"SELECT * FROM images WHERE path = '{source}/red/secret.jpg'"
+    [row] = queries.query(filled, sql, ["images"]).to_pylist()
+    erase.erase_images(filled, secret(source), no_spark)
+    for snapshot in since:
+        columns = schemas.SCHEMAS[snapshot.table]
+        known = {name: row[name] for name in columns.names if name in row}
+        late = pa.Table.from_pylist([known], schema=columns)
+        assert commits.append_rows(late, snapshot) is None
+    assert [] == holders(filled)
+    assert snapshots.newest(filled, "predictions").erasures > predictions.version
+
+
+def test_change_data_keeps_no_bytes_and_deletion_vectors_are_refused_until_purged(
+    spark, lake, source
+):
     ingest(spark, lake, source)
     table = f"delta.`{lake}/images`"
     properties = "delta.enableDeletionVectors = true, delta.enableChangeDataFeed = true"
     spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({properties})")
     spark.sql(f"DELETE FROM {table} WHERE path LIKE '%secret%'")
-    erase.erase(spark, lake, erase.selection(path=str(source / "green/copy.jpg")))
+    chosen = selection.selection(path=str(source / "green/copy.jpg"))
+    before = sorted(Path(lake, "images").rglob("*"))
+    with pytest.raises(UserError, match="REORG TABLE") as told:
+        erase.erase_images(lake, chosen, no_spark)
+    assert before == sorted(Path(lake, "images").rglob("*"))
+    spark.sql(str(told.value).rpartition(": ")[2])
+    erase.erase_images(lake, chosen, no_spark)
     assert [] == holders(lake)
     assert [] == list(Path(lake).rglob("deletion_vector*"))
-    assert 7 == spark_tables.read(spark, lake, "images").count()
+    assert 7 == read(spark, lake, "images").count()
 
 
-def test_the_log_keeps_beginnings_of_paths_and_the_commit_that_deletes_names_no_hash(
-    spark, lake, tmp_path
-):
-    # Names at either end of the alphabet are a data file's least and greatest path.
+def test_the_log_holds_no_path_and_no_hash(spark, lake, tmp_path):
     (tmp_path / "s").mkdir()
     for name in ("a", "m", "z"):
         (tmp_path / "s" / f"{name}.jpg").write_bytes(photo((9, 9, 9), ord(name)))
     ingest(spark, lake, tmp_path / "s")
-    log = Path(lake, "images", "_delta_log")
-    hashes = (
-        spark_tables.read(spark, lake, "images").select(F.substring("image_id", 1, 32)).collect()
-    )
-    chosen = erase.selection(prefix=str(tmp_path / "s"))
-    erase.erase(spark, lake, chosen)
-    commits = {file.name: file.read_text() for file in log.glob("*.json")}
-    merges = [text for text in commits.values() if '"operation":"MERGE"' in text]
-    assert 1 == len(merges)
-    assert not [found for (found,) in hashes if found in merges[0]]
-    assert [text for text in commits.values() if str(tmp_path)[:32] in text]
+    hashes = queries.query(lake, "SELECT image_id FROM images", ["images"])["image_id"].to_pylist()
+    chosen = selection.selection(prefix=str(tmp_path / "s"))
+    erase.erase_images(lake, chosen, no_spark)
+    log = "".join(file.read_text() for file in Path(lake, "images/_delta_log").glob("*.json"))
+    assert not [found for found in hashes if found[:32] in log]
+    assert f"{tmp_path}/s/" not in log
 
 
 def erased(*words: str) -> tuple[str, mlflow.entities.Run]:

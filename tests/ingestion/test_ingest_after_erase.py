@@ -1,14 +1,17 @@
 """What `ingest` does with files whose contents were erased."""
 
+import hashlib
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from mlproject.erasure import erase
+from mlproject.erasure import erase, selection
 from mlproject.ingestion import known_files, new_images, source_listing
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from tests.conftest import photo, photos
+from tests.support.lakes import add
 
 pytestmark = pytest.mark.spark
 
@@ -18,7 +21,7 @@ def source(spark, lake, tmp_path) -> Path:
     """Four photos that were ingested; the first was erased since."""
     folder = photos(tmp_path / "source", 4, "red")
     ingest(spark, lake, folder)
-    erase.erase(spark, lake, erase.selection(path=str(folder / "red/000.jpg")))
+    erase.erase_images(lake, selection.selection(path=str(folder / "red/000.jpg")), lambda: spark)
     return folder
 
 
@@ -28,7 +31,7 @@ def ingest(spark, lake, folder, **options):
 
 
 def versions(spark, lake) -> list[int]:
-    return [spark_tables.snapshot(spark, lake, name).version for name in ("images", "files")]
+    return [snapshots.required(lake, name).version for name in ("images", "files")]
 
 
 def test_an_erased_file_is_left_and_noted_once_and_not_read_again(spark, lake, source):
@@ -56,13 +59,11 @@ def test_among_many_new_files_the_erased_are_left_and_the_others_taken(
 
 def test_a_hash_of_unknown_size_is_refused_as_well(spark, lake, source, monkeypatch):
     monkeypatch.setattr(new_images, "FEW", 0)
-    since = spark_tables.snapshot(spark, lake, "erased", "test")
     (source / "new.jpg").write_bytes(photo((1, 2, 3), 7))
     looked = source_listing.listing(str(source)).files
     assert 5 == looked.num_rows
-    row = spark.sql(f"SELECT sha2(unhex('{photo((1, 2, 3), 7).hex()}'), 256) image_id")
-    noted = row.selectExpr("image_id", "CAST(NULL AS BIGINT) size_bytes", "current_timestamp() at")
-    spark_tables.append(noted, since)
+    image_id = hashlib.sha256(photo((1, 2, 3), 7)).hexdigest()
+    add(lake, "erased", {"image_id": image_id, "at": datetime.now(UTC)})
     assert {"erased": 2} == ingest(spark, lake, source).left
 
 
@@ -74,6 +75,6 @@ def test_erased_contents_come_back_when_asked_and_then_count_as_wanted(spark, la
     assert {} == ingest(spark, lake, source).left
     shutil.copy(source / "red/000.jpg", source / "copy.jpg")
     assert 1 == ingest(spark, lake, source).rows
-    erase.erase(spark, lake, erase.selection(path=str(source / "copy.jpg")))
+    erase.erase_images(lake, selection.selection(path=str(source / "copy.jpg")), lambda: spark)
     assert {"erased": 2} == ingest(spark, lake, source).left
-    assert 3 == spark_tables.read(spark, lake, "images").count()
+    assert 3 == snapshots.rows(spark, lake, "images").count()

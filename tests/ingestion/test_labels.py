@@ -2,7 +2,8 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import labels, new_images, source_listing
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
+from mlproject.lake.queries import query
 from tests.conftest import photos
 
 pytestmark = pytest.mark.spark
@@ -18,7 +19,7 @@ def ingest(spark, lake, source, given=None):
 
 
 def label_of(spark, lake):
-    rows = spark_tables.read(spark, lake, "images").collect()
+    rows = snapshots.rows(spark, lake, "images").collect()
     return {row.path.rsplit("/", 1)[1]: row.label for row in rows}
 
 
@@ -47,6 +48,12 @@ def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
         labels.pattern(word)
 
 
+def newest_label_of(spark, lake):
+    images = snapshots.rows(spark, lake, "images").drop("content", "thumbnail")
+    rows = labels.with_newest(images, snapshots.rows(spark, lake, "labels")).collect()
+    return {row.path.rsplit("/", 1)[1]: row.label for row in rows}
+
+
 def test_a_csv_gives_labels_by_path_and_the_others_keep_theirs(spark, lake, source, tmp_path):
     word = table(tmp_path, "path,label", "red/000.jpg,rose", f"{source}/red/001.jpg,")
     assert labels.is_table(word)
@@ -58,19 +65,33 @@ def test_relabelling_reads_no_image_and_commits_only_changes(spark, lake, source
     ingest(spark, lake, source)
     ids = {
         row.path.rsplit("/", 1)[1]: row.image_id
-        for row in spark_tables.read(spark, lake, "images").collect()
+        for row in snapshots.rows(spark, lake, "images").collect()
     }
     for file in (source / "red").iterdir():
         file.unlink()
     word = table(tmp_path, "label,image_id", f"007,{ids['000.jpg']}", f"red,{ids['001.jpg']}")
-    given = labels.given(word, str(source))
-    assert 1 == labels.relabel(spark, lake, given)
-    assert {"000.jpg": "007", "001.jpg": "red", "002.jpg": "red"} == label_of(spark, lake)
-    version = spark_tables.snapshot(spark, lake, "images").version
-    assert 0 == labels.relabel(spark, lake, given)
-    assert version == spark_tables.snapshot(spark, lake, "images").version
-    content = spark_tables.read(spark, lake, "images").where("label = '007'").first().content
-    assert content.startswith(b"\xff\xd8")
+    given, before = labels.given(word, str(source)), snapshots.required(lake, "images").version
+    assert 1 == labels.append_labels(lake, given, word)
+    assert {"000.jpg": "007", "001.jpg": "red", "002.jpg": "red"} == newest_label_of(spark, lake)
+    assert {"000.jpg": "red", "001.jpg": "red", "002.jpg": "red"} == label_of(spark, lake)
+    version = snapshots.required(lake, "labels").version
+    assert 0 == labels.append_labels(lake, given, word)
+    assert version == snapshots.required(lake, "labels").version
+    assert before == snapshots.required(lake, "images").version
+
+
+def test_of_labels_given_later_the_newest_row_counts_also_when_it_takes_the_label_away(
+    spark, lake, source, tmp_path
+):
+    ingest(spark, lake, source)
+    for label in ("rose", "daisy", ""):
+        word = table(tmp_path, "path,label", f"red/000.jpg,{label}")
+        assert 1 == labels.append_labels(lake, labels.given(word, str(source)), word)
+        assert {"000.jpg": label or None, "001.jpg": "red", "002.jpg": "red"} == newest_label_of(
+            spark, lake
+        )
+    current = query(lake, f"SELECT path, label FROM ({labels.CURRENT})", ["images", "labels"])
+    assert [None, "red", "red"] == current.sort_by("path")["label"].to_pylist()
 
 
 def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):

@@ -19,18 +19,11 @@ from deltalake.transaction import RemoveAction
 
 from mlproject.errors import UserError
 from mlproject.integrations.object_storage import open_path
-from mlproject.lake import data_files, old_paths
+from mlproject.lake import data_files, old_paths, snapshots
 from mlproject.lake.commits import add_actions, commit
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.schemas import file_schema
-from mlproject.lake.snapshots import (
-    ERASE,
-    REWRITE,
-    ActiveFile,
-    active_files,
-    counter,
-    open_table,
-)
+from mlproject.lake.snapshots import ERASE, REWRITE, ActiveFile, counter, open_table
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import SparkSession
@@ -84,7 +77,7 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
     """
     ids = pa.array(image_ids, pa.string())
     while (done := _erase(path, ids, spark)) is None:
-        continue
+        pass
     return done
 
 
@@ -95,7 +88,7 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
     removed: list[ActiveFile] = []
     added: list[DataFile] = []
     while counter(base, REWRITE) == rewrites:
-        files = [file for file in active_files(base) if file.path not in seen]
+        files = [file for file in snapshots.active_files(base) if file.path not in seen]
         seen |= {file.path for file in files}
         found = _unless_rewritten(path, rewrites, partial(_without, files, ids, base, path, spark))
         if found is None:
@@ -129,7 +122,7 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
     """
     base = _open(path)
     rewrites, mark = counter(base, REWRITE), uuid.uuid4().hex
-    groups = _groups(active_files(base), target_bytes, smaller_than)
+    groups = _groups(snapshots.active_files(base), target_bytes, smaller_than)
     removed = [file for group in groups for file in group]
     size, task = sum(file.size_bytes for file in removed), _task(base, path)
     merge = partial(_in_tasks, partial(_merged, task), groups, size, spark)
@@ -287,7 +280,7 @@ def _replace(
     delta-rs accepts the removal of a path that the table does not have without a word, so every
     path is seen to be active before, and to be gone after.
     """
-    active = {file.path for file in active_files(base)}
+    active = {file.path for file in snapshots.active_files(base)}
     lost = [file.path for file in removed if file.path not in active]
     if lost:
         raise RuntimeError(f"{path} names no file {lost[0]!r} at {base.version()}")
@@ -301,7 +294,7 @@ def _replace(
     done = commit(path, base, actions, counters, operation, mark=mark)
     if not isinstance(done, int):
         return done.newest
-    after = {file.path for file in active_files(open_table(path, done))}
+    after = {file.path for file in snapshots.active_files(open_table(path, done))}
     if after != (active - {file.path for file in removed}) | {file.name for file in added}:
         raise RuntimeError(f"version {done} of {path} does not name the right files")
     return done
