@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlproject.erasure import erase, requests
+from mlproject.erasure import requests, selection
 from mlproject.errors import UserError
 from tests.conftest import verb
 from tests.support.commands import run_command
@@ -39,7 +39,7 @@ def test_a_selection_that_is_not_clear_is_refused_in_one_line(words, told, tmp_p
     Path("empty.txt").write_text("\n \n")
     Path("dashes.txt").write_text("/a.jpg\n- /b.jpg\n")
     with pytest.raises(UserError, match=told) as caught:
-        erase.selection(**words)
+        selection.selection(**words)
     assert 1 == len(str(caught.value).splitlines())
 
 

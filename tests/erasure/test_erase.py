@@ -1,7 +1,5 @@
 import os
-import shutil
 import signal
-import time
 from pathlib import Path
 
 import deltalake
@@ -9,60 +7,17 @@ import mlflow
 import pyarrow as pa
 import pytest
 
-from mlproject.erasure import erase, selection
+from mlproject.erasure import removal, selection
 from mlproject.errors import UserError
-from mlproject.images import thumbnails
-from mlproject.ingestion import labels, new_images, source_listing
-from mlproject.lake import commits, location, queries, schemas, snapshots
+from mlproject.ingestion import labels
+from mlproject.lake import commits, queries, schemas, snapshots
 from mlproject.scoring import coverage, scorer
-from tests.conftest import photo, photos, verb
+from tests.conftest import photo
+from tests.erasure.conftest import SECRET, SLICES, ingest
 from tests.support.commands import run_command
-from tests.support.versions import register_colours
+from tests.support.kills import killed_at_write
 
 pytestmark = pytest.mark.spark
-
-SECRET = photo((200, 30, 30), 99, (160, 120))  # large enough that its middle is its own
-THUMBNAIL = thumbnails.jpeg(SECRET, 32)
-SLICES = (SECRET[len(SECRET) // 2 :][:64], THUMBNAIL[-48:-8])
-
-
-@pytest.fixture(scope="module")
-def version(store):
-    return register_colours("erased")
-
-
-@pytest.fixture(scope="module")
-def kept(spark, version, tmp_path_factory) -> Path:
-    """A folder with nine files of eight contents, and a lake that holds them, all scored."""
-    folder = tmp_path_factory.mktemp("kept")
-    source = photos(folder / "source", 4, "red")
-    photos(source, 3, "green", seed=1)
-    for name in ("red/secret.jpg", "green/copy.jpg"):
-        (source / name).write_bytes(SECRET)
-    lake = location.locate_to_write(str(folder / "lake"))
-    ingest(spark, lake, source)
-    scorer.score_pending(spark, lake, version)
-    source.rename(folder / "files")
-    return folder
-
-
-@pytest.fixture
-def source(kept) -> Path:
-    """The files where the lake found them, as it found them."""
-    shutil.rmtree(kept / "source", ignore_errors=True)
-    return shutil.copytree(kept / "files", kept / "source")
-
-
-@pytest.fixture
-def filled(kept, lake, source) -> str:
-    """A lake of one's own, with all these files."""
-    shutil.copytree(kept / "lake", lake, dirs_exist_ok=True)
-    return lake
-
-
-def ingest(spark, lake, folder, **options):
-    settings = new_images.RowSettings(thumbnail_px=32, **options)
-    return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)
 
 
 def holders(lake, slices=SLICES) -> list[Path]:
@@ -97,7 +52,7 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     kept = "path NOT LIKE '%secret%' AND path NOT LIKE '%copy%'"
     before = read(spark, filled, "images").where(kept).orderBy("path").collect()
     assert all(holders(filled, [part]) for part in SLICES)
-    done = erase.erase_images(filled, secret(source), no_spark)
+    done = removal.erase_images(filled, secret(source), no_spark)
     assert (1, {"images": 2, "predictions": 1}, 0) == (done.contents, done.rows, done.unknown)
     assert done.data_files > 0
     assert [] == holders(filled)
@@ -112,7 +67,7 @@ def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
     spark, filled, source, version
 ):
     before = sorted(Path(filled).rglob("*"))
-    planned = erase.plan_erasure(filled, secret(source))
+    planned = removal.plan_erasure(filled, secret(source))
     found = (planned.contents, planned.rows, planned.elsewhere, planned.size_bytes)
     assert (1, 2, 1, 2 * len(SECRET)) == found
     assert {f"erased/{version.version}": 1} == planned.predictions
@@ -121,14 +76,14 @@ def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
 
 
 def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, source, tmp_path):
-    below = erase.plan_erasure(filled, selection.selection(prefix=str(source / "green")))
+    below = removal.plan_erasure(filled, selection.selection(prefix=str(source / "green")))
     assert (4, 5, 1) == (below.contents, below.rows, below.elsewhere)
     with pytest.raises(UserError, match="does not know"):
-        erase.plan_erasure(filled, selection.selection(prefix=str(source / "gre")))
+        removal.plan_erasure(filled, selection.selection(prefix=str(source / "gre")))
     row = read(spark, filled, "images").where("path LIKE '%red/000.jpg'").first()
     paths = [str(source / name) for name in ("red/001.jpg", "no.jpg")]
     (tmp_path / "list.txt").write_text("\r\n".join([row.image_id.upper(), "", *paths, "f" * 64]))
-    listed = erase.plan_erasure(filled, selection.selection(file=str(tmp_path / "list.txt")))
+    listed = removal.plan_erasure(filled, selection.selection(file=str(tmp_path / "list.txt")))
     assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
 
 
@@ -136,9 +91,9 @@ def test_what_the_lake_does_not_know_is_an_error_and_writes_nothing(spark, fille
     before = sorted(Path(filled).rglob("*"))
     for words in ({"path": "/no.jpg"}, {"prefix": "/no"}, {"image_id": "f" * 64}):
         with pytest.raises(UserError, match="does not know"):
-            erase.erase_images(filled, selection.selection(**words), no_spark)
+            removal.erase_images(filled, selection.selection(**words), no_spark)
     with pytest.raises(UserError, match="no number of hours"):
-        erase.erase_images(filled, selection.selection(path="/a"), no_spark, retention_hours=-1)
+        removal.erase_images(filled, selection.selection(path="/a"), no_spark, retention_hours=-1)
     assert before == sorted(Path(filled).rglob("*"))
 
 
@@ -158,7 +113,7 @@ def stop_after(step, of):
 def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call(
     spark, filled, source, version
 ):
-    erase.erase_images(filled, secret(source), no_spark)
+    removal.erase_images(filled, secret(source), no_spark)
     ingest(spark, filled, source)  # the path of the secret stands in `files` only, as erased
     (source / "green" / "copy.jpg").rename(source / "back.jpg")
     (source / "red" / "secret.jpg").unlink()
@@ -168,8 +123,8 @@ def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call
     assert holders(filled)
     for step in (1, 2, 3, 4, 6):
         with pytest.raises(StoppedError):
-            erase.erase_images(filled, secret(source), no_spark, on_step=stop_after(step, of=7))
-    erase.erase_images(filled, secret(source), no_spark)
+            removal.erase_images(filled, secret(source), no_spark, on_step=stop_after(step, of=7))
+    removal.erase_images(filled, secret(source), no_spark)
     assert [] == holders(filled)
     assert ((7, 7), 0) == (counts(filled), rows(filled, "files"))
     assert 1 == rows(filled, "erased")
@@ -181,25 +136,25 @@ def test_what_is_noted_of_other_paths_goes_by_the_same_call_after_a_kill(spark, 
     ingest(spark, lake, source)
     assert 1 == rows(lake, "files")
     with pytest.raises(StoppedError):
-        erase.erase_images(lake, secret(source), no_spark, on_step=stop_after(2, of=5))
-    done = erase.erase_images(lake, secret(source), no_spark)
+        removal.erase_images(lake, secret(source), no_spark, on_step=stop_after(2, of=5))
+    done = removal.erase_images(lake, secret(source), no_spark)
     assert {"images": 0, "files": 1} == done.rows
     assert [] == holders(lake)
 
 
 def test_with_a_retention_the_bytes_stay_until_the_call_after_it(spark, lake, source):
     ingest(spark, lake, source)
-    done = erase.erase_images(lake, secret(source), no_spark, retention_hours=1)
+    done = removal.erase_images(lake, secret(source), no_spark, retention_hours=1)
     assert 0 == done.data_files
     assert holders(lake)
-    again = erase.erase_images(lake, secret(source), no_spark)
+    again = removal.erase_images(lake, secret(source), no_spark)
     assert ({"images": 0}, True) == (again.rows, again.data_files > 0)
     assert [] == holders(lake)
     given = pa.table({"path": [str(source / "green/000.jpg")], "label": ["other"]})
     assert 1 == labels.append_labels(lake, given, "test")
     before = sorted(Path(lake).rglob("*"))
     with pytest.raises(UserError, match="nothing of it is left"):
-        erase.erase_images(lake, secret(source), no_spark)
+        removal.erase_images(lake, secret(source), no_spark)
     assert before == sorted(Path(lake).rglob("*"))
 
 
@@ -207,9 +162,9 @@ def test_predictions_that_a_scorer_at_work_adds_afterwards_go_by_the_same_call(
     spark, filled, source, version
 ):
     late = queries.query(filled, "SELECT * FROM predictions", ["predictions"])
-    erase.erase_images(filled, secret(source), no_spark)
+    removal.erase_images(filled, secret(source), no_spark)
     deltalake.write_deltalake(f"{filled}/predictions", late, mode="append")
-    done = erase.erase_images(filled, secret(source), no_spark)
+    done = removal.erase_images(filled, secret(source), no_spark)
     assert (0, 1) == (done.contents, done.rows["predictions"])
     ids = queries.query(filled, "SELECT DISTINCT image_id FROM predictions", ["predictions"])
     assert 7 == ids.num_rows
@@ -220,7 +175,7 @@ def test_a_row_that_was_in_hand_while_its_image_was_erased_never_comes_into_a_ta
     predictions = snapshots.to_append(filled, "predictions", "late")
     sql = f"SELECT * FROM images WHERE path = '{source}/red/secret.jpg'"
     [row] = queries.query(filled, sql, ["images"]).to_pylist()
-    erase.erase_images(filled, secret(source), no_spark)
+    removal.erase_images(filled, secret(source), no_spark)
     for snapshot in since:
         columns = schemas.SCHEMAS[snapshot.table]
         known = {name: row[name] for name in columns.names if name in row}
@@ -241,10 +196,10 @@ def test_change_data_keeps_no_bytes_and_deletion_vectors_are_refused_until_purge
     chosen = selection.selection(path=str(source / "green/copy.jpg"))
     before = sorted(Path(lake, "images").rglob("*"))
     with pytest.raises(UserError, match="REORG TABLE") as told:
-        erase.erase_images(lake, chosen, no_spark)
+        removal.erase_images(lake, chosen, no_spark)
     assert before == sorted(Path(lake, "images").rglob("*"))
     spark.sql(str(told.value).rpartition(": ")[2])
-    erase.erase_images(lake, chosen, no_spark)
+    removal.erase_images(lake, chosen, no_spark)
     assert [] == holders(lake)
     assert [] == list(Path(lake).rglob("deletion_vector*"))
     assert 7 == read(spark, lake, "images").count()
@@ -257,7 +212,7 @@ def test_the_log_holds_no_path_and_no_hash(spark, lake, tmp_path):
     ingest(spark, lake, tmp_path / "s")
     hashes = queries.query(lake, "SELECT image_id FROM images", ["images"])["image_id"].to_pylist()
     chosen = selection.selection(prefix=str(tmp_path / "s"))
-    erase.erase_images(lake, chosen, no_spark)
+    removal.erase_images(lake, chosen, no_spark)
     log = "".join(file.read_text() for file in Path(lake, "images/_delta_log").glob("*.json"))
     assert not [found for found in hashes if found[:32] in log]
     assert f"{tmp_path}/s/" not in log
@@ -289,25 +244,20 @@ def test_the_command_shows_what_goes_then_erases_and_logs_counts_only(filled, so
 
 
 @pytest.mark.slow
-def test_erase_killed_at_three_moments_and_run_again_leaves_what_one_run_leaves(
-    filled, source, tmp_path
+def test_killed_at_each_step_that_writes_and_run_again_it_leaves_what_one_run_leaves(
+    filled, source
 ):
-    words = ("--lake", filled, "--path", str(source / "red" / "secret.jpg"))
-    for step, seconds in ((1, 0.25), (2, 0.5), (3, 0)):
-        process = verb("erase", *words, cwd=tmp_path)
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line == f"erase: {step} of 5\n":
-                break
-        else:
-            pytest.fail(f"It ended before step {step}: {said}")
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert -signal.SIGKILL == process.wait()
-    process = verb("erase", *words, cwd=tmp_path)
-    told, _ = process.communicate(timeout=300)
-    # The kill after the last deletion may have come too late to leave anything.
-    assert process.returncode == 0 or "nothing of it is left" in told, told
+    code = f"""
+from mlproject.erasure import removal, selection
+chosen = selection.selection(path={str(source / "red" / "secret.jpg")!r})
+removal.erase_images({filled!r}, chosen, None)
+"""
+    kills = 0
+    while (ended := killed_at_write(code, kills)) == -signal.SIGKILL:
+        kills += 1
+        assert kills < 100
+    # The last kill may have come after the last write.
+    assert ended == 0 or "nothing of it is left" in ended
+    assert kills > 10
     assert [] == holders(filled)
     assert (7, 7) == counts(filled)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlproject.erasure import erase, selection
+from mlproject.erasure import removal, selection
 from mlproject.ingestion import known_files, new_images, source_listing
 from mlproject.lake import snapshots
 from tests.conftest import photo, photos
@@ -21,7 +21,7 @@ def source(spark, lake, tmp_path) -> Path:
     """Four photos that were ingested; the first was erased since."""
     folder = photos(tmp_path / "source", 4, "red")
     ingest(spark, lake, folder)
-    erase.erase_images(lake, selection.selection(path=str(folder / "red/000.jpg")), lambda: spark)
+    removal.erase_images(lake, selection.selection(path=str(folder / "red/000.jpg")), lambda: spark)
     return folder
 
 
@@ -75,6 +75,6 @@ def test_erased_contents_come_back_when_asked_and_then_count_as_wanted(spark, la
     assert {} == ingest(spark, lake, source).left
     shutil.copy(source / "red/000.jpg", source / "copy.jpg")
     assert 1 == ingest(spark, lake, source).rows
-    erase.erase_images(lake, selection.selection(path=str(source / "copy.jpg")), lambda: spark)
+    removal.erase_images(lake, selection.selection(path=str(source / "copy.jpg")), lambda: spark)
     assert {"erased": 2} == ingest(spark, lake, source).left
     assert 3 == snapshots.rows(spark, lake, "images").count()

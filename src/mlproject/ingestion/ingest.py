@@ -23,7 +23,7 @@ _LEAST = {
 _DEFAULT = SourceSettings("")
 
 
-def ingest(  # noqa: PLR0913 - one parameter for each option of the command
+def ingest(
     source: str,
     *,
     lake: str = "lake",

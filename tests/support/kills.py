@@ -1,0 +1,45 @@
+"""Kills a process, as kill -9 does, right before or after it writes to a lake for the n-th time."""
+
+import subprocess
+import sys
+
+HOOK = """
+import os, signal, sys
+import deltalake
+from mlproject.lake import data_files
+
+left = int(sys.argv[1])
+
+def count():
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+
+def counted(function):
+    def call(*arguments, **options):
+        count()
+        result = function(*arguments, **options)
+        count()
+        return result
+    return call
+
+deltalake.DeltaTable.create_write_transaction = counted(
+    deltalake.DeltaTable.create_write_transaction
+)
+data_files.write = counted(data_files.write)
+data_files.delete = counted(data_files.delete)
+"""
+
+
+def killed_at_write(code: str, number: int) -> int | str:
+    """Runs code that is killed at a moment of a write, from 0: what it ended with.
+
+    Each write of a data file, commit, and removal of files has two moments: before and after.
+
+    Returns:
+        The exit status, or the last line of stderr when it failed by itself.
+    """
+    command = [sys.executable, "-c", HOOK + code, str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return done.stderr.strip().splitlines()[-1] if done.returncode > 0 else done.returncode
