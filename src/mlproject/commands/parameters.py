@@ -57,10 +57,8 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
     """The option of one parameter."""
     is_required = parameter.default is inspect.Parameter.empty
     settings: dict[str, Any] = {"help": text, "required": is_required}
-    if not is_required:
-        default = parameter.default
-        shown = text_of(default) or "empty"
-        settings |= {"default": default, "help": f"{text}  [default: {shown}]"}
+    if not is_required:  # as somebody would write it, so that the help shows it like that
+        settings |= {"default": text_of(parameter.default), "show_default": True}
     kind = parameter.annotation
     if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
