@@ -20,13 +20,7 @@ import mlproject
 import pipelines  # noqa: F401
 from mlproject import errors
 from mlproject.inference.errors import ERRORS
-
-try:
-    from mlproject.lake.schemas import COLUMNS, PARTITIONS
-except ImportError:
-    from mlproject.lake.location import PARTITIONS, SCHEMAS
-
-    COLUMNS = {t: {f.name: (f.type, "") for f in fields} for t, fields in SCHEMAS.items()}
+from mlproject.lake.schemas import COLUMNS, PARTITIONS
 
 PROJECT = Path(__file__).parents[2]
 DECISIONS = PROJECT / "docs" / "decisions"
