@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 
-from mlproject.commands import promote, report, train
+from mlproject.commands import ingest, promote, report, train
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.integrations.spark_session import session
@@ -21,7 +21,7 @@ from mlproject.lake import location
 from mlproject.rollout import ledger
 from mlproject.training import classifier, drawn_images
 from mlproject.versions import registration
-from pipelines import command, ingest, rescore
+from pipelines import command, rescore
 from pipelines import parser as new_parser
 
 DRAWN = "drawn_images"  # beside the lake; made again only when it is not whole
@@ -56,8 +56,9 @@ def main(arguments: argparse.Namespace) -> None:
     made = {}
     with mlflow_tracking.run("main", vars(arguments)), session("mlproject main"):
         # The drawn images have been written to their end: no need to let them settle.
-        source, settle = (arguments.source, "2") if arguments.source else (_draw(lake), "0")
-        _step(ingest, source=source, lake=lake, settle=settle)
+        source, settle = (arguments.source, 2) if arguments.source else (_draw(lake), 0)
+        print(f"\n== ingest source={source} lake={lake} settle={settle}", flush=True)
+        ingest.run(source=source, lake=lake, settle=settle)
         for framework, start in starts.items():
             options = {"framework": framework, "weights": start, "lake": lake, "name": name}
             print(f"\n== train {' '.join(f'{k}={v}' for k, v in options.items())}", flush=True)

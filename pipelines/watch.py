@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from mlproject.commands import ingest
 from mlproject.errors import RefusedError, UserError
 from mlproject.ingestion.reconciliation import SourceSettings, reconcile
 from mlproject.integrations import mlflow_tracking
@@ -34,7 +35,6 @@ from mlproject.versions.registry import Version
 from mlproject.watch import webhook_listener, webhook_registration
 from pipelines import (
     command,
-    ingest,
     listed,
     rescore,
     say_wait,
@@ -199,7 +199,7 @@ class _Watch:
         self.tries.pop(SOURCE, None)
         self._say_once(settings.source, "")
         if result.changed:
-            print(ingest.words(result), flush=True)
+            print(ingest.summary(result), flush=True)
 
     def _follow(self, worker: rescore.Worker, plan: Plan) -> None:
         """Follows one pointer; one that fails is tried again later and later."""

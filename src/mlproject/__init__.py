@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from mlproject.erasure.requests import erase as erase
     from mlproject.erasure.requests import plan_erasure as plan_erasure
     from mlproject.gates.promotion import promote as promote
+    from mlproject.ingestion.ingest import ingest as ingest
     from mlproject.reporting.report import report as report
     from mlproject.rollout.serving import current as current
     from mlproject.training.trained_versions import train as train
     from mlproject.versions.ready_weights import register as register
 
 _MODULES = {
+    "ingest": "mlproject.ingestion.ingest",
     "train": "mlproject.training.trained_versions",
     "register": "mlproject.versions.ready_weights",
     "promote": "mlproject.gates.promotion",
@@ -26,7 +28,7 @@ _MODULES = {
     "current": "mlproject.rollout.serving",
 }
 
-__all__ = ["current", "erase", "plan_erasure", "promote", "register", "report", "train"]
+__all__ = ["current", "erase", "ingest", "plan_erasure", "promote", "register", "report", "train"]
 
 
 def __getattr__(name: str) -> Any:

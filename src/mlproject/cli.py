@@ -11,7 +11,14 @@ import click
 import mlproject
 from mlproject.commands import console, parameters
 
-COMMANDS = ("train", "register", "promote", "report", "erase")  # in the order of their use
+COMMANDS = (
+    "ingest",
+    "train",
+    "register",
+    "promote",
+    "report",
+    "erase",
+)  # in the order of their use
 
 
 class Command(click.Command):

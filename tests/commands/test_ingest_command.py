@@ -1,4 +1,4 @@
-"""The verb `ingest` from outside: its parameters, its metrics, and signals."""
+"""The command `ingest` from outside: its parameters, its metrics, and signals."""
 
 import signal
 from pathlib import Path
@@ -6,10 +6,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from mlproject.errors import UserError
 from mlproject.lake import tables
-from pipelines import ingest as ingest_verb
 from tests.conftest import photo, photos, verb
+from tests.support.commands import run_command
 
 pytestmark = pytest.mark.spark
 
@@ -24,11 +23,12 @@ def source(tmp_path):
     return folder
 
 
-def metrics(source, lake, *more):
+def ingested(source, lake, *more):
+    """What the command prints, and the metrics of its run."""
     words = ("--source", str(source), "--lake", lake, "--settle", "0", *more)
-    ingest_verb.main(ingest_verb.parser().parse_args(words))
+    output = run_command("ingest", *words).stdout
     run = mlflow.MlflowClient().get_run(mlflow.last_active_run().info.run_id)
-    return run.data.metrics
+    return output, run.data.metrics
 
 
 def paths(lake):
@@ -36,66 +36,62 @@ def paths(lake):
 
 
 def test_a_plan_and_an_ingest_log_the_same_numbers_and_a_plan_writes_nothing(
-    spark, store, source, lake, capsys
+    spark, store, source, lake
 ):
-    planned = metrics(source, lake, "--plan", "true")
-    assert "To read: 3 new and 0 changed of 3 image files" in capsys.readouterr().out
+    output, planned = ingested(source, lake, "--plan", "true")
+    assert "To read: 3 new and 0 changed of 3 image files" in output
     assert [] == [file for file in Path(lake).iterdir() if file.name[0] != "."]
     assert (3, 3, 0) == (planned["files"], planned["new"], planned["changed"])
     assert (2, 1) == (planned["waiting"], planned["skipped"])
-    done = metrics(source, lake)
-    assert "Ingested 3 of 3" in capsys.readouterr().out
+    output, done = ingested(source, lake)
+    assert "Ingested 3 of 3" in output
     assert planned.items() <= done.items()
     assert (3, 0) == (done["images"], done["errors"])
     (source / "red/000.jpg").write_bytes(photo((9, 9, 9), 9))
-    done = metrics(source, lake)
+    _, done = ingested(source, lake)
     assert (0, 1, 1) == (done["new"], done["changed"], done["images"])
 
 
-def test_nothing_new_starts_no_spark(spark, store, source, lake, capsys, monkeypatch):
-    metrics(source, lake)
+def test_nothing_new_starts_no_spark(spark, store, source, lake, monkeypatch):
+    ingested(source, lake)
     with monkeypatch.context() as patch:
         patch.setattr("mlproject.integrations.spark_session.session", None)
-        metrics(source, lake)
-    assert "Nothing new among 3 image files. Left: 1 empty, 1 settling, 1 skipped." in (
-        capsys.readouterr().out
-    )
+        output, _ = ingested(source, lake)
+    assert "Nothing new among 3 image files. Left: 1 empty, 1 settling, 1 skipped." in output
 
 
-def test_removed_files_are_marked_and_ingested_files_cleaned_when_asked(
-    spark, store, source, lake, capsys
-):
-    metrics(source, lake)
+def test_removed_files_are_marked_and_ingested_files_cleaned_when_asked(spark, store, source, lake):
+    ingested(source, lake)
     (source / "red/000.jpg").unlink()
-    assert 1 == metrics(source, lake, "--on_missing", "mark")["gone"]
-    assert "Marked 1 files as gone" in capsys.readouterr().out
-    cleaned = metrics(source, lake, "--clean_source", "delete", "--clean_after", "0")
-    assert 2 == cleaned["cleaned"]
-    assert "Cleaned 2 files from the source" in capsys.readouterr().out
+    output, marked = ingested(source, lake, "--on_missing", "mark")
+    assert (1, True) == (marked["gone"], "Marked 1 files as gone" in output)
+    output, cleaned = ingested(source, lake, "--clean_source", "delete", "--clean_after", "0")
+    assert (2, True) == (cleaned["cleaned"], "Cleaned 2 files from the source" in output)
     assert [] == list((source / "red").iterdir())
     assert 3 == len(paths(lake))
 
 
-def test_labels_that_are_of_no_image_are_told(spark, store, source, lake, tmp_path, capsys):
+def test_labels_that_match_no_image_are_reported(spark, store, source, lake, tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\nred/000.jpg,rose\nred/nowhere.jpg,rose\n")
     words = ("--labels", str(tmp_path / "labels.csv"))
-    metrics(source, lake, *words)
-    assert "1 of 2 labels match no image, for example" in capsys.readouterr().out
+    output, _ = ingested(source, lake, *words)
+    assert "1 of 2 labels match no image, for example" in output
 
 
 @pytest.mark.parametrize("what", ["log", "data"])
 def test_a_lake_that_was_deleted_half_is_one_clear_line(spark, store, source, lake, what):
-    metrics(source, lake)
+    ingested(source, lake)
     for number in range(2):  # the log's first file goes, and a later one stays
         (source / f"{number}.jpg").write_bytes(photo((1, 2, 3), number))
-        metrics(source, lake)
+        ingested(source, lake)
     images = Path(lake, "images")
     log = images / "_delta_log" / f"{0:020}.json"
     for file in images.glob("*.parquet") if what == "data" else [log]:
         file.unlink()
-    with pytest.raises(UserError, match="cannot be read") as told:
-        metrics(source, lake)
-    assert 1 == len(str(told.value).splitlines())
+    words = ("--source", str(source), "--lake", lake, "--settle", "0")
+    errors = run_command("ingest", *words, code=2).stderr
+    assert "cannot be read" in errors
+    assert 1 == len(errors.splitlines())
 
 
 def test_two_ingests_at_once_wait_for_each_other_and_double_nothing(store, source, tmp_path):
@@ -124,5 +120,5 @@ def test_ctrl_c_leaves_what_was_committed_and_the_next_ingest_does_the_rest(
     told, code = ("Stopped after", 0) if mode == "watch" else ("stopped; what was committed", 130)
     assert (code, True) == (process.returncode, told in said), said
     assert 1 <= len(paths(str(tmp_path / "lake"))) <= 3
-    metrics(source, str(tmp_path / "lake"))
+    ingested(source, str(tmp_path / "lake"))
     assert 3 == len(paths(str(tmp_path / "lake")))

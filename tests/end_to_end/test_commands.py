@@ -7,7 +7,9 @@ import deltalake
 import mlflow
 import pytest
 
+from mlproject import cli
 from tests.conftest import photo, photos, verb
+from tests.support.commands import run_command
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -49,6 +51,8 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
     monkeypatch.chdir(tmp_path)
 
     def said_by(name, *arguments):  # in this process and its Spark session
+        if name in cli.COMMANDS:
+            return run_command(name, *arguments).stdout
         module = importlib.import_module(f"pipelines.{name}")
         module.main(module.parser().parse_args(arguments))
         return capsys.readouterr().out
