@@ -32,10 +32,11 @@ def import_graph(source: Path = SOURCE) -> Graph:
     names = {path.parent.name for path in source.glob("*/__init__.py")}
     names |= {path.stem for path in source.glob("[a-z]*.py")}
     graph: Graph = {name: set() for name in names}
+    exports = _exports(source)
     for file in source.rglob("*.py"):
         importer = file.relative_to(source).parts[0].removesuffix(".py")
         if importer in names:
-            graph[importer] |= (_imported(file) & names) - {importer}
+            graph[importer] |= (_imported(file, exports) & names) - {importer}
     return graph
 
 
@@ -90,14 +91,29 @@ def summary(name: str) -> str:
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
-def _imported(file: Path) -> set[str]:
+def _imported(file: Path, exports: dict[str, str]) -> set[str]:
+    """What a file imports of ours; `mlproject.ingest` counts as the package that defines it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             first, *rest = node.module.split(".")
             if first == "mlproject":
                 found |= {rest[0]} if rest else {alias.name for alias in node.names}
-    return found
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "mlproject":
+            found.add(node.attr)
+    return {exports.get(name, name) for name in found}
+
+
+def _exports(source: Path) -> dict[str, str]:
+    """The package of each public function of `mlproject`."""
+    tree = ast.parse((source / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {
+        alias.name: node.module.split(".")[1]
+        for node in imports
+        for alias in node.names
+        if node.module.startswith("mlproject.")
+    }
 
 
 def _reachable(graph: Graph, name: str) -> set[str]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import import_graph
 import yaml
@@ -19,13 +20,7 @@ import mlproject
 import pipelines  # noqa: F401
 from mlproject import errors
 from mlproject.inference.errors import ERRORS
-
-try:
-    from mlproject.lake.schemas import COLUMNS, PARTITIONS
-except ImportError:
-    from mlproject.lake.location import PARTITIONS, SCHEMAS
-
-    COLUMNS = {t: {f.name: (f.type, "") for f in fields} for t, fields in SCHEMAS.items()}
+from mlproject.lake.schemas import COLUMNS, PARTITIONS
 
 PROJECT = Path(__file__).parents[2]
 DECISIONS = PROJECT / "docs" / "decisions"
@@ -60,7 +55,7 @@ def command_help(name: str) -> tuple[str, dict[str, str]]:
     """What a command does, and the help of its options."""
     command = _click_command(name)
     if command is not None:
-        meanings = {option.name: option.help or "" for option in command.options()}
+        meanings = {option.name: _meaning(option) for option in command.options()}
         return (command.help or "").replace("\b\n", ""), meanings
     module = importlib.import_module(f"pipelines.{name}")
     options = module.parser()._actions
@@ -199,7 +194,7 @@ def _record(kind: type) -> str:
     return f"### {kind.__name__}\n\n{_first_line(kind)}\n\n{_table(columns, rows)}"
 
 
-def _click_command(name: str):  # type: ignore[no-untyped-def]
+def _click_command(name: str) -> Any:
     try:
         from mlproject import cli
     except ImportError:
@@ -223,6 +218,12 @@ def _command(name: str, given: dict[str, str | None]) -> str:
     )
 
 
+def _meaning(option: Any) -> str:
+    """The help of an option, with the choices that it does not name."""
+    choices = [one for one in getattr(option.type, "choices", ()) if one not in option.help]
+    return f"{option.help} One of {_codes(choices)}." if choices else option.help
+
+
 def _paragraph(text: str) -> str:
     text = inspect.cleandoc(text)
     return f"```text\n{text}\n```" if text.startswith("mlflow run") else text
@@ -241,7 +242,7 @@ def _first_line(kind: type) -> str:
 
 
 def _codes(words: Iterable[str]) -> str:
-    return " and ".join(f"`{word}`" for word in words)
+    return ", ".join(f"`{word}`" for word in words if word)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
