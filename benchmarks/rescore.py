@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,9 +90,8 @@ def measure_back(size: int) -> None:
     import mlflow
     from deltalake import DeltaTable, QueryBuilder
 
-    from mlproject.integrations import spark_session
     from mlproject.lake import location
-    from mlproject.rollout import planning, reconciliation
+    from mlproject.rollout import planning, rescoring
     from mlproject.versions import registry
 
     lake = location.locate_to_write("lake")
@@ -105,13 +103,9 @@ def measure_back(size: int) -> None:
         versions.append(registry.resolve(client, f"models:/photos/{number}"))
     make_up(lake, size, versions)
 
-    def no_work(version: registry.Version, stop: Callable[[], bool]) -> None:
-        raise RuntimeError("there is nothing to score")
-
-    work = reconciliation.Work(no_work, lambda *_: "", lambda _: None, lambda: False)
     for version in versions:
         registry.move(client, version, alias="champion")
-        reconciliation.follow(client, lake, POINTER, work)
+        rescoring.rescore([POINTER], lake)
     registry.move(client, versions[0], alias="champion")
     began = time.monotonic()
     both = QueryBuilder()
@@ -121,12 +115,12 @@ def measure_back(size: int) -> None:
         both.execute(f"SELECT count(DISTINCT image_id) FROM ({ids}) AS ids").read_all()
     ids_s = time.monotonic() - began
     began = time.monotonic()
-    planning.plan(client, lake, [POINTER], spark_session.kind())
+    planning.plan([POINTER], lake)
     plan_s = time.monotonic() - began
     began = time.monotonic()
-    followed = reconciliation.follow(client, lake, POINTER, work)
+    [rollout] = rescoring.rescore([POINTER], lake).rollouts
     back_s = time.monotonic() - began
-    assert followed.switched
+    assert rollout.switched
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"ids": ids_s, "plan": plan_s, "back": back_s, "rss": rss}))
 

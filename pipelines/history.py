@@ -1,25 +1,31 @@
-"""Tells which version readers of each pointer saw when, and why; or what they saw at a time.
+"""Prints which version served each alias when, and why; or its predictions at a time.
 
 mlflow run . -e history --env-manager local
 mlflow run . -e history --env-manager local -P at=2026-01-31 -P image=/photos/daisy/1.jpg
 
-It asks the tables alone: no tracking server, no Spark. So it makes no MLflow run of its own either.
+It reads the tables alone, without a tracking server or Spark, so it makes no MLflow run.
 """
 
 import argparse
 import json
 import textwrap
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from mlproject.lake import location
-from mlproject.rollout import history, ledger
-from mlproject.rollout.history import Answer, Image, Period, Seen
-from mlproject.rollout.ledger import Page
+from mlproject.rollout import history
+from mlproject.rollout.history import (
+    AliasHistory,
+    CurrentPrediction,
+    CurrentPredictions,
+    HistoryResult,
+    Image,
+    version_name,
+)
+from mlproject.rollout.ledger import SERVING, Period
 from pipelines import add_json, command, listed, print_table
 from pipelines import parser as new_parser
 
-LABELS = 5  # labels of each pointer in the table, the most frequent; JSON holds all
+LABELS = 5  # labels of each alias in the table, the most frequent; JSON holds all
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,183 +33,169 @@ def parser() -> argparse.ArgumentParser:
     arguments = new_parser("history", __doc__)
     add = arguments.add_argument
     add("--lake", default="lake", help="folder or URI of the tables")
-    add("--pointers", default="", help="comma-separated; empty = all pointers in rollouts")
-    add("--at", default="", help="what readers saw then: a date (its end) or time, UTC or +HH:MM")
-    add("--image", default="", help="path as in the tables, or image_id: what readers saw for it")
+    add("--pointers", default="", help="aliases and stages; empty = all in rollouts")
+    add("--at", default="", help="predictions at a date (its end) or time, UTC or +HH:MM")
+    add("--image", default="", help="path as in the tables, or image_id: its predictions")
     add_json(arguments)
     return arguments
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Prints what the ledger tells, or what readers saw at a time."""
-    lake = location.locate(arguments.lake)
-    page = ledger.read(lake)
-    wanted = listed(arguments.pointers)
-    pointers = history.known(page, wanted)
-    at = ledger.moment(arguments.at) if arguments.at else None
-    as_json = arguments.json == "true"
-    if arguments.image:
-        image = history.image(lake, arguments.image, at)
-        told = {one: history.answer(lake, page, one, image, at) for one in pointers}
-        if as_json:
-            _print_json([_answer_facts(one, image, at, *told[one]) for one in pointers])
-        else:
-            _print_answers(page, image, at, told)
-    elif at is not None:
-        seen = [history.seen(lake, page, one, at) for one in pointers]
-        if as_json:
-            _print_json([_seen_facts(one, at) for one in seen])
-        else:
-            _print_seen(page, seen, at)
-    elif as_json:
-        _print_json([_facts(page, one) for one in pointers])
+    """Prints the history of each alias, or its predictions at a time."""
+    found = history.history(
+        listed(arguments.pointers), arguments.lake, at=arguments.at, image=arguments.image
+    )
+    if arguments.json == "true":
+        print(json.dumps(_facts(found), indent=2))
+    elif found.image:
+        _print_predictions(found, found.image)
+    elif found.at:
+        _print_counts(found, found.at)
     else:
-        for one in pointers:
-            _print_history(page, one)
+        for one in found.histories:
+            _print_history(found, one)
 
 
-def _print_history(page: Page, pointer: str) -> None:
-    _print_line(f"{pointer} (times are UTC)")
-    columns = ("version", "from", "until", "for ", "answered ", "errors ", "why")
-    served = history.periods(page, pointer)
-    rows = [[*_row(page, found), found.began.reason] for found in served]
+def _print_history(found: HistoryResult, one: AliasHistory) -> None:
+    _print_line(f"{one.alias} (times are UTC)")
+    columns = ("version", "from", "until", "for ", "predicted ", "errors ", "reason")
+    rows = [[*_row(found, period), period.began.reason] for period in one.served]
     if rows:
         print_table(columns, rows)
     else:
-        print("No version has served readers yet.")
-    tried = history.attempts(page, pointer)
-    if tried:
+        print("No version has served yet.")
+    if one.attempts:
         print("\nVersions that were to serve, and did not:")
-        rows = [[found.last.state, *_row(page, found), found.last.reason] for found in tried]
+        rows = [[each.last.state, *_row(found, each), each.last.reason] for each in one.attempts]
         print_table(("state", *columns), rows)
     print()
 
 
-def _row(page: Page, found: Period) -> list[str]:
-    covered, coverage = found.last.covered, f"{found.last.coverage:.1%}"
+def _row(found: HistoryResult, period: Period) -> list[str]:
+    counted, coverage = period.last.covered, f"{period.last.coverage:.1%}"
     return [
-        history.name(page, found.version),
-        _clock(found.began.at),
-        _clock(found.until) if found.until else "now",
-        lasted(seconds(found)),
+        version_name(found.rows, period.version),
+        _clock(period.began.at),
+        _clock(period.until) if period.until else "now",
+        lasted(period.seconds),
         # The first release counted nothing.
-        f"{covered.predicted:,} of {covered.images:,}\n{coverage}" if covered else coverage,
-        f"{covered.errors:,}" if covered else "",
+        f"{counted.predicted:,} of {counted.images:,}\n{coverage}" if counted else coverage,
+        f"{counted.errors:,}" if counted else "",
     ]
 
 
-def _print_seen(page: Page, seen: list[Seen], at: datetime) -> None:
-    _print_line(f"What readers saw at {at:%Y-%m-%d %H:%M:%S} UTC")
+def _print_counts(found: HistoryResult, at: datetime) -> None:
+    _print_line(f"Predictions of the serving versions at {at:%Y-%m-%d %H:%M:%S} UTC")
     rows = []
-    for found in seen:
-        period = found.period
-        if period is None:
-            rows.append([found.pointer, "nothing", "", "", "", ""])
+    for one in found.counts:
+        if one.period is None:
+            rows.append([one.alias, "none", "", "", "", ""])
             continue
-        counted = sum(count for _, count in (*found.labels, *found.errors))
-        labels = [f"{label} {count:,}" for label, count in found.labels[:LABELS]]
-        if len(found.labels) > LABELS:
-            labels.append(f"and {len(found.labels) - LABELS} more")
+        labels = [f"{label} {count:,}" for label, count in one.labels[:LABELS]]
+        if len(one.labels) > LABELS:
+            labels.append(f"and {len(one.labels) - LABELS} more")
         rows.append(
             [
-                found.pointer,
-                history.name(page, period.version),
-                _clock(period.began.at),
-                f"{counted:,}",
+                one.alias,
+                version_name(found.rows, one.period.version),
+                _clock(one.period.began.at),
+                f"{_images(one):,}",
                 "\n".join(labels),
-                "\n".join(f"{error} {count:,}" for error, count in found.errors),
+                "\n".join(f"{error} {count:,}" for error, count in one.errors),
             ]
         )
-    print_table(("pointer", "version", "serving since", "answers ", "labels", "errors"), rows)
+    columns = ("alias or stage", "version", "serving since", "predictions ", "labels", "errors")
+    print_table(columns, rows)
 
 
-def _print_answers(
-    page: Page,
-    image: Image,
-    at: datetime | None,
-    told: dict[str, tuple[Period | None, Answer | None]],
-) -> None:
-    when = f"at {at:%Y-%m-%d %H:%M:%S} UTC" if at else "now"
-    _print_line(f"What readers saw {when} for {image.path} ({image.state})")
+def _print_predictions(found: HistoryResult, image: Image) -> None:
+    when = f"at {found.at:%Y-%m-%d %H:%M:%S} UTC" if found.at else "now"
+    _print_line(f"Predictions of the serving versions {when} for {image.path} ({image.state})")
     _print_line(f"image_id {image.image_id}, since {image.since:%Y-%m-%d %H:%M:%S} UTC")
     rows = []
-    for pointer, (period, found) in told.items():
-        version = history.name(page, period.version) if period else "nothing"
-        if found is None:
-            rows.append([pointer, version, "no answer" if period else "", "", "", ""])
+    for one in found.predictions:
+        version = version_name(found.rows, one.period.version) if one.period else "none"
+        made = one.prediction
+        if made is None:
+            rows.append([one.alias, version, "no prediction" if one.period else "", "", "", ""])
             continue
-        score = "" if found.score is None else f"{found.score:.4f}"
-        scored = _clock(found.scored_at)
-        rows.append([pointer, version, found.label or "", score, found.error or "", scored])
-    print_table(("pointer", "version", "label", "score ", "error", "scored"), rows)
+        score = "" if made.score is None else f"{made.score:.4f}"
+        clock = _clock(made.scored_at)
+        rows.append([one.alias, version, made.label or "", score, made.error or "", clock])
+    print_table(("alias or stage", "version", "label", "score ", "error", "scored"), rows)
 
 
-def _facts(page: Page, pointer: str) -> dict[str, Any]:
+def _facts(found: HistoryResult) -> list[dict[str, Any]]:
+    if found.image:
+        return [_prediction_facts(found, found.image, one) for one in found.predictions]
+    if found.at:
+        return [_count_facts(found.at, one) for one in found.counts]
+    return [
+        {
+            "pointer": one.alias,
+            "served": [_period_facts(period) for period in one.served],
+            "attempts": [_period_facts(period) for period in one.attempts],
+        }
+        for one in found.histories
+    ]
+
+
+def _period_facts(period: Period) -> dict[str, Any]:
+    last, counted = period.last, period.last.covered
     return {
-        "pointer": pointer,
-        "served": [_period_facts(found) for found in history.periods(page, pointer)],
-        "attempts": [_period_facts(found) for found in history.attempts(page, pointer)],
-    }
-
-
-def _period_facts(found: Period) -> dict[str, Any]:
-    last, covered = found.last, found.last.covered
-    return {
-        **_version_facts(found),
+        **_version_facts(period),
         "state": last.state,
-        "from": found.began.at.isoformat(),
-        "until": found.until.isoformat() if found.until else None,
-        "seconds": seconds(found),
+        "from": period.began.at.isoformat(),
+        "until": period.until.isoformat() if period.until else None,
+        "seconds": period.seconds,
         "coverage": last.coverage,
-        "images": covered.images if covered else None,
-        "answered": covered.predicted if covered else None,
-        "errors": covered.errors if covered else None,
-        "images_version": covered.images_version if covered else None,
-        "why": (found.began if last.state == ledger.SERVING else last).reason,
+        "images": counted.images if counted else None,
+        "answered": counted.predicted if counted else None,
+        "errors": counted.errors if counted else None,
+        "images_version": counted.images_version if counted else None,
+        "why": (period.began if last.state == SERVING else last).reason,
         "run_id": last.run_id,
     }
 
 
-def _version_facts(found: Period | None) -> dict[str, Any]:
-    version = found.version if found else None
+def _version_facts(period: Period | None) -> dict[str, Any]:
+    version = period.version if period else None
     uri, model_id = (version.uri, version.model_id) if version else (None, None)
     return {"version": uri, "model_id": model_id}
 
 
-def _seen_facts(found: Seen, at: datetime) -> dict[str, Any]:
+def _count_facts(at: datetime, one: CurrentPredictions) -> dict[str, Any]:
     return {
-        "pointer": found.pointer,
+        "pointer": one.alias,
         "at": at.isoformat(),
-        **_version_facts(found.period),
-        "from": found.period.began.at.isoformat() if found.period else None,
-        "answers": sum(count for _, count in (*found.labels, *found.errors)),
-        "labels": dict(found.labels),
-        "errors": dict(found.errors),
+        **_version_facts(one.period),
+        "from": one.period.began.at.isoformat() if one.period else None,
+        "answers": _images(one),
+        "labels": dict(one.labels),
+        "errors": dict(one.errors),
     }
 
 
-def _answer_facts(
-    pointer: str, image: Image, at: datetime | None, period: Period | None, found: Answer | None
-) -> dict[str, Any]:
+def _prediction_facts(found: HistoryResult, image: Image, one: CurrentPrediction) -> dict[str, Any]:
+    made = one.prediction
     return {
-        "pointer": pointer,
-        "at": at.isoformat() if at else None,
+        "pointer": one.alias,
+        "at": found.at.isoformat() if found.at else None,
         "image_id": image.image_id,
         "path": image.path,
         "state": image.state,
-        **_version_facts(period),
-        "label": found.label if found else None,
-        "score": found.score if found else None,
-        "top": [list(pair) for pair in found.top] if found else [],
-        "error": found.error if found else None,
-        "scored_at": found.scored_at.isoformat() if found else None,
-        "run_id": found.run_id if found else None,
+        **_version_facts(one.period),
+        "label": made.label if made else None,
+        "score": made.score if made else None,
+        "top": [list(pair) for pair in made.top] if made else [],
+        "error": made.error if made else None,
+        "scored_at": made.scored_at.isoformat() if made else None,
+        "run_id": made.run_id if made else None,
     }
 
 
-def seconds(found: Period) -> float:
-    """How long a period lasted; one whose clock was ahead, and that goes on, not below 0."""
-    return max(0.0, ((found.until or datetime.now(UTC)) - found.began.at).total_seconds())
+def _images(one: CurrentPredictions) -> int:
+    return sum(count for _, count in (*one.labels, *one.errors))
 
 
 def lasted(duration_s: float) -> str:
@@ -215,15 +207,11 @@ def lasted(duration_s: float) -> str:
 
 
 def _clock(at: datetime) -> str:
-    return f"{at:%Y-%m-%d}\n{at:%H:%M:%S}"  # two lines, so that `why` has room
+    return f"{at:%Y-%m-%d}\n{at:%H:%M:%S}"  # two lines, so that the reason has room
 
 
-def _print_line(words: str) -> None:
-    print("\n".join(textwrap.wrap(words, 100)))
-
-
-def _print_json(facts: object) -> None:
-    print(json.dumps(facts, indent=2))
+def _print_line(text: str) -> None:
+    print("\n".join(textwrap.wrap(text, 100)))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ SOURCE = PROJECT / "src" / "mlproject"
 
 # Top to bottom: a package imports the packages below it only. `errors` lies under all of them.
 LAYERS = (
-    *("cli", "commands", "watch", "gates", "reporting", "rollout", "scoring", "training"),
-    *("versions", "erasure", "ingestion", "images", "lake", "integrations", "inference", "errors"),
+    *("cli", "commands", "service", "replays", "gates", "reporting", "rollout", "scoring"),
+    *("training", "versions", "erasure", "ingestion", "images", "lake", "integrations"),
+    *("inference", "errors"),
 )
 MODULES_OF_A_PACKAGE = 13  # what a newcomer can keep in mind; `commands` has one for each command
 

@@ -48,13 +48,13 @@ def run(lake, capsys, **options):
         {"image": "/1.jpg", "at": "2026-01-09"},
     ],
 )
-def test_tables_fit_100_columns_also_with_long_pointers(filled, capsys, options):
+def test_tables_have_at_most_100_columns_also_with_long_aliases(filled, capsys, options):
     said = run(filled, capsys, **options)
     assert 100 >= max(map(len, said.splitlines()))
     assert "a-long-alias" in said
 
 
-def test_it_tells_who_served_when_and_why_and_who_failed(filled, capsys):
+def test_it_prints_which_version_served_when_and_why_and_which_failed(filled, capsys):
     said = run(filled, capsys, pointers=POINTER)
     words = " ".join(said.split())
     for told in ("2026-01-02", "now", "2.0 d", "the first version", "failed", "80.0%", "errors on"):
@@ -62,7 +62,7 @@ def test_it_tells_who_served_when_and_why_and_who_failed(filled, capsys):
     assert "a-long-alias" not in said
 
 
-def test_json_tells_the_same(filled, capsys):
+def test_json_has_the_same(filled, capsys):
     told = json.loads(run(filled, capsys, json="true"))
     assert sorted([POINTER, LONG]) == sorted(one["pointer"] for one in told)
     [one] = [one for one in told if one["pointer"] == POINTER]
@@ -87,7 +87,7 @@ def test_json_tells_the_same(filled, capsys):
     assert ("failed", REASON, 4) == (attempt["state"], attempt["why"], attempt["answered"])
 
 
-def test_of_a_day_it_counts_what_readers_saw(filled, capsys):
+def test_of_a_day_it_counts_the_predictions_of_the_serving_version(filled, capsys):
     said = run(filled, capsys, at="2026-01-03", pointers=POINTER)
     assert "red-0 1" in said
     assert "blue" not in said
@@ -96,13 +96,13 @@ def test_of_a_day_it_counts_what_readers_saw(filled, capsys):
     assert (B.uri, "2026-01-04T23:59:59.999999+00:00") == (told["version"], told["at"])
 
 
-def test_before_anything_served_readers_saw_nothing(filled, capsys):
-    assert "nothing" in run(filled, capsys, at="2026-01-01", pointers=POINTER)
+def test_before_a_version_served_there_are_no_predictions(filled, capsys):
+    assert "none" in run(filled, capsys, at="2026-01-01", pointers=POINTER)
     [told] = json.loads(run(filled, capsys, at="2026-01-01", pointers=POINTER, json="true"))
     assert (None, 0, {}) == (told["version"], told["answers"], told["labels"])
 
 
-def test_of_an_image_it_tells_the_answer_and_which_version_gave_it(filled, capsys):
+def test_of_an_image_it_prints_the_prediction_and_its_version(filled, capsys):
     then, now = (
         json.loads(run(filled, capsys, image="/0.jpg", pointers=POINTER, json="true", **at))[0]
         for at in ({"at": "2026-01-03"}, {})
@@ -114,8 +114,8 @@ def test_of_an_image_it_tells_the_answer_and_which_version_gave_it(filled, capsy
     assert (B.uri, "blue", 0.5) == (now["version"], now["label"], now["score"])
 
 
-def test_of_an_image_without_an_answer_it_tells_so(filled, capsys):
-    assert "no answer" in run(filled, capsys, image="/2.jpg", pointers=POINTER)
+def test_an_image_without_a_prediction_is_shown_as_such(filled, capsys):
+    assert "no prediction" in run(filled, capsys, image="/2.jpg", pointers=POINTER)
     assert "empty" in run(filled, capsys, image="/1.jpg", pointers=POINTER)
     [told] = json.loads(run(filled, capsys, image="/2.jpg", pointers=POINTER, json="true"))
     assert (B.uri, None, None) == (told["version"], told["label"], told["scored_at"])
@@ -140,18 +140,18 @@ def test_rows_of_the_first_release_have_no_counts(lake, capsys):
     ("options", "told"),
     [
         ({"at": "yesterday"}, "'yesterday' is no time"),
-        ({"pointers": "models:/nobody@x"}, "Nobody has followed 'models:/nobody@x'"),
-        ({"image": "/nowhere.jpg"}, "know no image '/nowhere.jpg'"),
+        ({"pointers": "models:/nobody@x"}, "'models:/nobody@x' was never rolled out"),
+        ({"image": "/nowhere.jpg"}, "have no image '/nowhere.jpg'"),
     ],
 )
-def test_what_is_wrong_is_one_line(filled, capsys, options, told):
+def test_an_error_is_one_line(filled, capsys, options, told):
     with pytest.raises(UserError, match=told) as error:
         run(filled, capsys, **options)
     assert 1 == len(str(error.value).splitlines())
 
 
-def test_a_lake_without_a_ledger_is_told_so(lake, capsys):
-    with pytest.raises(UserError, match="No pointer is followed"):
+def test_a_lake_without_rollouts_is_an_error(lake, capsys):
+    with pytest.raises(UserError, match="No alias is rolled out"):
         run(lake, capsys)
 
 

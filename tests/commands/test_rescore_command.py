@@ -1,4 +1,4 @@
-"""The verb `rescore` on real tables, workers and runs: limits, states in MLflow, refusals."""
+"""The command `rescore` on real tables, workers and runs: limits, states in MLflow, failures."""
 
 import importlib
 import json
@@ -44,7 +44,7 @@ def point(client, version):
 
 def rollout(client, lake):
     """The run of the last row of the ledger."""
-    return client.get_run(ledger.read(lake).of(POINTER)[-1].run_id)
+    return client.get_run(ledger.read(lake).rows(POINTER)[-1].run_id)
 
 
 def test_a_roll_out_is_one_run_over_all_that_scored_it(client, filled, versions, capsys):
@@ -52,7 +52,7 @@ def test_a_roll_out_is_one_run_over_all_that_scored_it(client, filled, versions,
     rescore(filled, "--max_images", "3")
     told = capsys.readouterr().out
     assert "3 images scored" in told
-    assert "readers see nothing, as before; models:/rolled/1 has 5 images left" in told
+    assert "no version serves, as before; models:/rolled/1 has 5 images left" in told
     begun = rollout(client, filled)
     assert ("SCHEDULED", "scoring", "0.3750") == (
         begun.info.status,
@@ -87,10 +87,10 @@ def test_bytes_and_minutes_bound_a_run_too(client, filled, versions, capsys):
     assert "1 images scored" in capsys.readouterr().out
     rescore(filled, "--max_minutes", "0.000001")
     assert "nothing was scored" in capsys.readouterr().out
-    assert 7 == ledger.read(filled).of(POINTER)[-1].covered.missing
+    assert 7 == ledger.read(filled).rows(POINTER)[-1].covered.missing
 
 
-def test_a_version_whose_files_changed_since_is_refused_and_readers_stay(
+def test_a_version_whose_files_changed_fails_and_the_serving_version_stays(
     client, filled, versions, capsys
 ):
     changed = register_colours("rolled")
@@ -110,7 +110,7 @@ def test_a_version_whose_files_changed_since_is_refused_and_readers_stay(
     assert versions[0].version == ledger.read(filled).serving(POINTER).version.version
 
 
-def test_a_version_without_files_is_told_and_may_have_them_again(client, filled, versions):
+def test_a_version_without_files_is_an_error_and_may_have_them_again(client, filled, versions):
     lost = register_colours("rolled")
     location = client.get_logged_model(lost.model_id).artifact_location.removeprefix("file://")
     Path(location).rename(f"{location}.away")
@@ -123,7 +123,7 @@ def test_a_version_without_files_is_told_and_may_have_them_again(client, filled,
     assert lost.version == ledger.read(filled).serving(POINTER).version.version
 
 
-def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
+def test_a_crash_fails_the_version_and_the_serving_version_predicts_new_images(
     spark, client, filled, versions, tmp_path
 ):
     point(client, versions[0])
@@ -132,13 +132,15 @@ def test_a_crash_fails_the_version_and_readers_version_answers_what_comes(
     (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
     new_images.ingest_pending(spark, filled, source_listing.listing(str(tmp_path / "source")))
     point(client, ill)
-    with pytest.raises(RefusedError, match=r"2 times a worker process died.*Readers stay on"):
+    with pytest.raises(
+        RefusedError, match=r"2 times a worker process died.*The serving version stays"
+    ):
         rescore(filled)
     now = ledger.read(filled).serving(POINTER)
     assert (versions[0].version, 9) == (now.version.version, now.covered.predicted)
 
 
-def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_comes_with_it(
+def test_an_image_that_kills_workers_of_the_serving_version_does_not_hold_up_the_others(
     spark, client, filled, versions, tmp_path
 ):
     ill = register_colours("rolled", fault="crashes")
@@ -162,7 +164,7 @@ def test_an_image_that_kills_workers_of_readers_version_does_not_hold_up_what_co
     )
 
 
-def test_sigterm_ends_after_the_wave_and_marks_the_run(client, filled, versions, tmp_path):
+def test_sigterm_ends_after_the_micro_batch_and_marks_the_run(client, filled, versions, tmp_path):
     point(client, versions[1])
     process = verb("rescore", "--lake", filled, "--pointers", POINTER, cwd=tmp_path)
     while not ledger.read(filled).entries:

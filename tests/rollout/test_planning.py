@@ -8,12 +8,11 @@ import pytest
 
 from mlproject.errors import RefusedError, UserError
 from mlproject.rollout import ledger, planning
-from mlproject.rollout.planning import Limits
 from mlproject.scoring import scoring_runs
 from mlproject.versions import registry
 from mlproject.versions.version_files import Files
 from tests.support.lakes import add_images, image_id, register, say, scored
-from tests.support.rollouts import POINTER, Scorer, follow, point
+from tests.support.rollouts import POINTER, Scorer, point, reconcile
 
 SESSION = "local[2]"
 STAGE = "models:/photos/Production"
@@ -26,7 +25,7 @@ def versions(client, lake):
 
 
 def plan(client, lake, pointers=(POINTER,), **options):
-    return planning.plan(client, lake, list(pointers), SESSION, **options)
+    return planning.alias_plans(client, lake, list(pointers), SESSION, **options)
 
 
 def measure(client, lake, version, images, session=SESSION, framework="torch"):
@@ -39,11 +38,11 @@ def measure(client, lake, version, images, session=SESSION, framework="torch"):
     return run.info.run_id
 
 
-def test_a_pointer_that_nobody_follows_yet_is_scored_whole(client, lake, versions):
+def test_an_alias_that_was_never_rolled_out_is_scored_whole(client, lake, versions):
     point(client, versions[0])
     [found] = plan(client, lake)
-    assert ("score", None) == (found.action, found.readers)
-    assert (10, 20_000) == (found.target.covered.missing, found.target.size_bytes)
+    assert ("score", None) == (found.action, found.serving)
+    assert (10, 20_000) == (found.target.coverage.missing, found.target.size_bytes)
     assert found.target.seconds is None
 
 
@@ -54,17 +53,17 @@ def test_a_plan_writes_nothing(client, lake, versions, tmp_path):
     assert before == sorted(tmp_path.rglob("*"))
 
 
-def test_every_action_is_told_with_its_reason(client, lake, versions):
+def test_every_action_has_its_reason(client, lake, versions):
     first, second = versions
     point(client, first)
-    follow(client, lake)
-    assert ("nothing", "every image is answered") == told(plan(client, lake))
+    reconcile(client, lake)
+    assert ("nothing", "every image is predicted") == told(plan(client, lake))
     add_images(lake, [10])
-    assert ("score", "images came") == told(plan(client, lake))
+    assert ("score", "new images") == told(plan(client, lake))
     point(client, second)
-    assert ("score", "it moved from models:/photos/1") == told(plan(client, lake))
+    assert ("score", "moved from models:/photos/1") == told(plan(client, lake))
     with pytest.raises(RefusedError):
-        follow(client, lake, Scorer(lake, bad=frozenset(map(image_id, range(11)))))
+        reconcile(client, lake, Scorer(lake, bad=frozenset(map(image_id, range(11)))))
     action, why = told(plan(client, lake))
     assert ("refused", True) == (action, why.startswith("failed before: errors on "))
     assert "score" == told(plan(client, lake, retry=True))[0]
@@ -75,15 +74,15 @@ def test_every_action_is_told_with_its_reason(client, lake, versions):
 
 
 def told(plans):
-    return plans[0].action, plans[0].why
+    return plans[0].action, plans[0].reason
 
 
 def test_going_back_is_planned_as_a_switch(client, lake, versions):
     for version in (*versions, versions[0]):
         point(client, version)
         if version != versions[0] or ledger.read(lake).serving(POINTER) is None:
-            follow(client, lake)
-    assert ("switch", "it moved from models:/photos/2; every image is answered") == (
+            reconcile(client, lake)
+    assert ("switch", "moved from models:/photos/2; every image is predicted") == (
         told(plan(client, lake))
     )
 
@@ -91,7 +90,7 @@ def test_going_back_is_planned_as_a_switch(client, lake, versions):
 def test_an_image_in_several_files_counts_once(client, lake, versions):
     add_images(lake, range(5), path="/photos/copy.jpg")
     point(client, versions[0])
-    assert 10 == plan(client, lake)[0].target.covered.missing
+    assert 10 == plan(client, lake)[0].target.coverage.missing
 
 
 def test_time_is_estimated_from_the_version_itself_on_the_same_kind_of_session(
@@ -111,27 +110,31 @@ def test_time_is_estimated_from_the_version_itself_on_the_same_kind_of_session(
     assert f"5 images by models:/photos/1 in run {run_id[:8]}, local[2]" == rate.source
 
 
-def test_limits_are_shared_by_all_pointers_and_what_is_left_is_told(client, lake, versions):
+def left(plans, **limits):
+    return [one.left for one in planning.limited(plans, **limits)]
+
+
+def test_limits_are_shared_by_all_aliases_and_what_is_left_is_counted(client, lake, versions):
     point(client, versions[0])
     registry.move(client, versions[1], stage="Production")
     plans = plan(client, lake, [POINTER, STAGE])
-    assert [0, 0] == planning.left(plans, Limits())
-    assert [0, 7] == planning.left(plans, Limits(images=13))
-    assert [5, 10] == planning.left(plans, Limits(size_bytes=10_000))
+    assert [0, 0] == left(plans)
+    assert [0, 7] == left(plans, max_images=13)
+    assert [5, 10] == left(plans, max_bytes=10_000)
 
 
-def test_images_left_for_the_version_that_readers_see_are_planned_first(client, lake, versions):
+def test_images_that_the_serving_version_lacks_are_planned_first(client, lake, versions):
     point(client, versions[0])
-    follow(client, lake)
+    reconcile(client, lake)
     add_images(lake, [10, 11])
     point(client, versions[1])
     [found] = plan(client, lake)
     assert [(1, 2), (2, 12)] == [
-        (missing.version.version, missing.covered.missing) for missing in planning.work(found)
+        (missing.version.version, missing.coverage.missing) for missing in found.work
     ]
 
 
-def test_without_a_pointer_or_a_table_the_next_command_is_told(client, lake):
+def test_without_an_alias_or_a_table_the_error_names_the_next_command(client, lake):
     with pytest.raises(UserError, match="-e ingest"):
         plan(client, lake, [])
     add_images(lake, [1])
@@ -145,17 +148,17 @@ def said(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_a_pointer_that_is_named_and_points_at_nothing_is_an_error(client, lake, versions, capsys):
+def test_an_alias_that_is_given_and_names_no_version_is_an_error(client, lake, versions, capsys):
     point(client, versions[0])
-    follow(client, lake)
+    reconcile(client, lake)
     with pytest.raises(UserError, match="has no alias 'chamption'"):
         said(capsys, "--lake", lake, "--pointers", f"models:/photos@chamption,{POINTER}")
-    assert f"{POINTER}: nothing. Why: " in capsys.readouterr().out
+    assert f"{POINTER}: nothing. Reason: " in capsys.readouterr().out
     client.delete_registered_model_alias("photos", "champion")
-    assert f"{POINTER}: it points at nothing. Why: " in said(capsys, "--lake", lake)
+    assert f"{POINTER}: it names no version. Reason: " in said(capsys, "--lake", lake)
 
 
-def test_the_table_fits_a_hundred_columns_and_json_says_the_same(client, lake, versions, capsys):
+def test_the_table_has_at_most_100_columns_and_json_has_the_same(client, lake, versions, capsys):
     name = "a_rather_long_name_of_a_registered_model_of_someone_s_photos"
     long = register(client, name)
     registry.move(client, long, alias="champion_of_all_the_champions_so_far")

@@ -1,13 +1,18 @@
+from datetime import timedelta
+
+import pyarrow as pa
 import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
-from mlproject.lake import spark_tables
-from mlproject.rollout import ledger, reconciliation, serving
+from mlproject.lake import commits, queries, snapshots
+from mlproject.lake.schemas import SCHEMAS
+from mlproject.rollout import ledger, serving
 from mlproject.scoring import scorer
 from mlproject.versions import registry
 from tests.conftest import photo, photos
-from tests.support.rollouts import work
+from tests.support import rollouts
+from tests.support.rollouts import Scoring
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -41,12 +46,12 @@ def point(client, pointer, version):
     registry.move(client, version, alias="champion", stage=stage)
 
 
-def follow(spark, client, lake, pointer, before=lambda version: None):
-    def score(version, stop):
-        before(version)
-        return scorer.score_pending(spark, lake, version, stop=stop)
+def reconcile(spark, client, lake, pointer, before=lambda version: None):
+    def score(step, stop):
+        before(step.version)
+        return scorer.score_pending(spark, lake, step.version, stop=stop)
 
-    return reconciliation.follow(client, lake, pointer, work(score))
+    return rollouts.reconcile(client, lake, Scoring(score), pointer=pointer)
 
 
 def seen(spark, lake, pointer):
@@ -54,49 +59,51 @@ def seen(spark, lake, pointer):
     return sorted((row.model_version, row.label) for row in rows)
 
 
-def test_readers_follow_a_moved_pointer(spark, client, lake, source, versions, pointer):
+def test_the_serving_version_follows_a_moved_alias_or_stage(
+    spark, client, lake, source, versions, pointer
+):
     first, second = versions
     point(client, pointer, first)
-    assert 5 == follow(spark, client, lake, pointer).images
+    assert 5 == reconcile(spark, client, lake, pointer).images
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
     point(client, pointer, second)
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
-    followed = follow(spark, client, lake, pointer)
-    assert (first.uri, second.uri) == (followed.before.uri, followed.version.uri)
+    result = reconcile(spark, client, lake, pointer)
+    assert (first.uri, second.uri) == (result.before.uri, result.version.uri)
     assert [(second.version, "blue")] * 5 == seen(spark, lake, pointer)
 
 
 def test_going_back_scores_nothing(spark, client, lake, source, versions, pointer):
     for version in versions:
         point(client, pointer, version)
-        follow(spark, client, lake, pointer)
+        reconcile(spark, client, lake, pointer)
     point(client, pointer, versions[0])
-    back = follow(spark, client, lake, pointer)
+    back = reconcile(spark, client, lake, pointer)
     assert (0, True) == (back.images, back.switched)
     assert [(versions[0].version, "red")] * 5 == seen(spark, lake, pointer)
 
 
-def test_nothing_moved_and_nothing_came_writes_nothing(spark, client, lake, source, versions):
+def test_no_move_and_no_new_image_writes_nothing(spark, client, lake, source, versions):
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
-    follow(spark, client, lake, pointer)
-    before = spark_tables.snapshot(spark, lake, "rollouts").version
-    assert not follow(spark, client, lake, pointer).switched
-    assert before == spark_tables.snapshot(spark, lake, "rollouts").version
+    reconcile(spark, client, lake, pointer)
+    before = snapshots.newest(lake, "rollouts").version
+    assert not reconcile(spark, client, lake, pointer).switched
+    assert before == snapshots.newest(lake, "rollouts").version
 
 
-def test_images_that_came_are_scored_and_stand_in_the_ledger(spark, client, lake, source, versions):
+def test_new_images_are_scored_and_recorded(spark, client, lake, source, versions):
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
-    follow(spark, client, lake, pointer)
+    reconcile(spark, client, lake, pointer)
     (source / "new.jpg").write_bytes(photo((9, 200, 9), 3))
     version = ingest(spark, lake, source).table_version
-    followed = follow(spark, client, lake, pointer)
-    assert (1, False) == (followed.images, followed.switched)
+    result = reconcile(spark, client, lake, pointer)
+    assert (1, False) == (result.images, result.switched)
     assert version == ledger.read(lake).serving(pointer).covered.images_version
 
 
-def test_a_pointer_that_moves_while_its_version_is_scored_never_shows_that_version(
+def test_a_version_whose_alias_is_moved_while_it_is_scored_never_serves(
     spark, client, lake, source, versions
 ):
     pointer = POINTERS["alias"]
@@ -107,9 +114,9 @@ def test_a_pointer_that_moves_while_its_version_is_scored_never_shows_that_versi
         if version.version == first.version:
             point(client, pointer, second)
 
-    followed = follow(spark, client, lake, pointer, before=move)
-    assert second.uri == followed.version.uri
-    assert 5 == followed.images  # none by the version that was left
+    result = reconcile(spark, client, lake, pointer, before=move)
+    assert second.uri == result.version.uri
+    assert 5 == result.images  # none by the version that was left
     rows = [(entry.version.version, entry.state) for entry in ledger.read(lake).entries]
     assert [
         (first.version, "scoring"),
@@ -119,17 +126,17 @@ def test_a_pointer_that_moves_while_its_version_is_scored_never_shows_that_versi
     ] == rows
 
 
-def test_the_ledger_goes_on_when_the_clock_goes_back(spark, client, lake, source, versions):
+def test_rows_stay_in_order_when_the_clock_goes_back(spark, client, lake, source, versions):
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
-    follow(spark, client, lake, pointer)
-    since = spark_tables.snapshot(spark, lake, "rollouts", f"rollout:{pointer}")
-    future = spark_tables.read(spark, lake, "rollouts").selectExpr(
-        "* EXCEPT (at)", "at + INTERVAL 1 DAY AS at"
-    )
-    spark_tables.append(future.where("state = 'serving'"), since)
+    reconcile(spark, client, lake, pointer)
+    since = snapshots.to_append(lake, "rollouts", f"rollout:{pointer}")
+    sql = "SELECT * FROM rollouts WHERE state = 'serving'"
+    [row] = queries.query(lake, sql, ["rollouts"]).to_pylist()
+    ahead = [{**row, "at": row["at"] + timedelta(days=1)}]
+    commits.append_rows(pa.Table.from_pylist(ahead, schema=SCHEMAS["rollouts"]), since)
     point(client, pointer, versions[1])
-    follow(spark, client, lake, pointer)
+    reconcile(spark, client, lake, pointer)
     assert versions[1].version == ledger.read(lake).serving(pointer).version.version
 
 
@@ -138,7 +145,7 @@ def test_current_predictions_are_readable_without_spark(spark, client, lake, sou
 
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
-    follow(spark, client, lake, pointer)
+    reconcile(spark, client, lake, pointer)
     rows = deltalake.DeltaTable(f"{lake}/rollouts").to_pandas()
     now = rows[(rows.pointer == pointer) & (rows.state == "serving")]
     now = now.sort_values("at").iloc[-1]
@@ -152,15 +159,15 @@ def test_current_predictions_are_readable_without_spark(spark, client, lake, sou
     assert 5 == len(predictions) == predictions.image_id.nunique()
 
 
-def test_a_version_by_number_is_no_pointer(spark, client, lake, source, versions):
+def test_a_version_by_number_is_no_alias(spark, client, lake, source, versions):
     with pytest.raises(UserError, match="never moves"):
-        follow(spark, client, lake, versions[0].uri)
+        reconcile(spark, client, lake, versions[0].uri)
 
 
-def test_a_pointer_that_nobody_follows_is_told_with_those_that_are(
+def test_an_alias_that_was_never_rolled_out_is_an_error_that_names_those_that_were(
     spark, client, lake, source, versions
 ):
     point(client, POINTERS["alias"], versions[0])
-    follow(spark, client, lake, POINTERS["alias"])
+    reconcile(spark, client, lake, POINTERS["alias"])
     with pytest.raises(UserError, match="models:/followed@champion"):
         serving.current(spark, lake, "models:/followed@other")

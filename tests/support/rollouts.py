@@ -1,9 +1,9 @@
-"""Roll-outs without networks: rows in place of answers, real tables and a real registry."""
+"""Roll-outs without networks: rows are written in place of scoring; real tables and registry."""
 
 from dataclasses import dataclass, field
 
 from mlproject.rollout import ledger, reconciliation
-from mlproject.rollout.reconciliation import Rules, Work
+from mlproject.rollout.decision import Policy
 from mlproject.versions import registry
 from tests.support.lakes import pending, say, scored
 
@@ -21,46 +21,71 @@ NEXT = {
 
 @dataclass
 class Scorer:
-    """Answers a wave of images at a time by writing rows; `meanwhile` happens after each wave."""
+    """Predicts a micro-batch at a time by writing rows; `meanwhile` happens after each of them."""
 
     lake: str
-    wave: int = 4
+    batch: int = 4
     most: int = 1000
     bad: frozenset[str] = frozenset()
     meanwhile: list = field(default_factory=list)
     asked: list = field(default_factory=list)
 
-    def score(self, version, stop):
-        self.asked.append(version.version)
+    def limit_reached(self):
+        return self.most <= 0
+
+    def score(self, step, stop):
+        self.asked.append(step.version.version)
         done = 0
         while not stop():
-            todo = pending(self.lake, version)[: min(self.wave, self.most)]
+            todo = pending(self.lake, step.version)[: min(self.batch, self.most)]
             if not todo:
                 break
-            say(self.lake, version, set(todo) - self.bad)
-            say(self.lake, version, self.bad & set(todo), error="undecodable")
+            say(self.lake, step.version, set(todo) - self.bad)
+            say(self.lake, step.version, self.bad & set(todo), error="undecodable")
             done, self.most = done + len(todo), self.most - len(todo)
             if self.meanwhile:
                 self.meanwhile.pop(0)()
         return scored(self.lake, done)
 
 
-def work(score, *, stopped=False):
-    """What a verb does for a look, with this in place of scoring."""
-    return Work(score, lambda version, last: "run", lambda entry: None, lambda: stopped)
+@dataclass
+class Scoring:
+    """Calls a function in place of scoring."""
+
+    score: object
+
+    def limit_reached(self):
+        return False
+
+
+class NoRuns:
+    """Records nothing in MLflow."""
+
+    def began(self, version, last):
+        return "run"
+
+    def row_written(self, entry):
+        pass
 
 
 def point(client, version):
     registry.move(client, version, alias="champion")
 
 
-def follow(client, lake, scorer=None, **rules):
-    scorer = scorer or Scorer(lake)
-    return reconciliation.follow(client, lake, POINTER, work(scorer.score), rules=Rules(**rules))
+def reconcile(client, lake, scorer=None, *, stopped=False, pointer=POINTER, runs=None, **policy):
+    return reconciliation.reconcile(
+        client,
+        lake,
+        pointer,
+        scorer or Scorer(lake),
+        runs or NoRuns(),
+        policy=Policy(**policy),
+        stop=lambda: stopped,
+    )
 
 
 def states(lake, pointer=POINTER):
-    return [(entry.version.version, entry.state) for entry in ledger.read(lake).of(pointer)]
+    return [(entry.version.version, entry.state) for entry in ledger.read(lake).rows(pointer)]
 
 
 def serving(lake):
@@ -70,16 +95,16 @@ def serving(lake):
 
 def require_sound(lake):
     """The rules of the ledger: legal steps, one `serving` at most, full coverage where it is."""
-    page = ledger.read(lake)
-    for pointer in page.pointers():
+    ledger_rows = ledger.read(lake)
+    for pointer in ledger_rows.known():
         last = {}
-        for entry in page.of(pointer):
+        for entry in ledger_rows.rows(pointer):
             key = entry.version
             assert entry.state in NEXT[last.get(key, "")], (last.get(key), entry)
             last[key] = entry.state
             if entry.state == "serving":
                 assert entry.covered.images == entry.covered.predicted, entry
         assert sum(state == "serving" for state in last.values()) <= 1
-        assert [entry.at for entry in page.of(pointer)] == sorted(
-            {entry.at for entry in page.of(pointer)}
+        assert [entry.at for entry in ledger_rows.rows(pointer)] == sorted(
+            {entry.at for entry in ledger_rows.rows(pointer)}
         )

@@ -152,7 +152,7 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
         images = keep(pinned.read(spark).select(*READ))
         predictions = keep(report_queries.predictions_with_images(images, predictions))
         versions = report_queries.count_predictions(predictions)
-        serving = tuple(_serving_version(page, name, versions) for name in page.pointers())
+        serving = tuple(_serving_version(page, name, versions) for name in page.known())
         heads = _heads(versions, [found.serving for found in serving if found.serving])
         columns = _columns(versions, heads)
         counts = report_queries.count_images(images)
@@ -205,7 +205,7 @@ def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | 
 
 
 def _serving_version(
-    page: ledger.Page, pointer: str, versions: Iterable[VersionCounts]
+    page: ledger.LedgerSnapshot, pointer: str, versions: Iterable[VersionCounts]
 ) -> ServingVersion:
     now = page.serving(pointer)
     version = without_pointer(now.version) if now else None

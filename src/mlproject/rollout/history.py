@@ -1,47 +1,30 @@
-"""What readers saw and when, from the tables alone: periods, attempts, answers; no Spark.
+"""What served when, why, and with which predictions, from the tables alone; no Spark, no MLflow.
 
-Times are those of the ledger, which goes forward even when the clock of its writers goes back.
+Times are those in table `rollouts`, which increase even when the clock of a writer goes back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 
 from mlproject.errors import UserError
-from mlproject.lake import tables
+from mlproject.lake import location
+from mlproject.lake.queries import instant, query, quoted
 from mlproject.lake.schemas import IMAGE_ID
-from mlproject.lake.tables import instant, quoted
-from mlproject.rollout.ledger import FAILED, SCORING, SERVING, Entry, Page
+from mlproject.rollout import ledger
+from mlproject.rollout.ledger import Entry, LedgerSnapshot, Period
 from mlproject.scoring.coverage import made_by
 from mlproject.versions.version import Version
 
-ID_CHARACTERS = 10  # of a model id, where it tells two models of one name apart
+ID_CHARACTERS = 10  # of a model id, where it distinguishes two models of one name
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
-    """A time in which a version was served to readers of its pointer, or was tried for them."""
-
-    began: Entry
-    """The first row of it; why readers switched."""
-    last: Entry
-    """The last row of it: its counts, its state, and why an attempt ended."""
-    until: datetime | None
-    """When it was over; None = it goes on."""
-
-    @property
-    def version(self) -> Version:
-        """The version, with its pointer."""
-        return self.began.version
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One row of `predictions`: what one version said of one image."""
+class Prediction:
+    """One row of `predictions`: what one version predicted for one image."""
 
     version: Version
-    """Who said it; without a pointer."""
+    """The version; without an alias."""
     label: str | None
     """The first label; None where there is an error."""
     score: float | None
@@ -49,25 +32,11 @@ class Answer:
     top: tuple[tuple[str, float], ...]
     """The best labels with their scores, the best first."""
     error: str | None
-    """Why there is no answer; None = fine."""
+    """Error code; None = there is a label."""
     run_id: str
     """The MLflow run that made the row."""
     scored_at: datetime
-    """When the wave of the row began to be scored, UTC."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What readers of one pointer saw at a time."""
-
-    pointer: str
-    """The pointer as a URI."""
-    period: Period | None
-    """The time in which its version served; None = no version did."""
-    labels: tuple[tuple[str, int], ...]
-    """Label and the images that had it, most first."""
-    errors: tuple[tuple[str, int], ...]
-    """Error and the images that had it, most first."""
+    """When scoring of its micro-batch began, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,154 +48,196 @@ class Image:
     path: str
     """The path that was asked for, or the first with these bytes."""
     state: str
-    """`ingested` or `unchanged`; else what `files` notes of the path, such as `gone`."""
+    """`ingested` or `unchanged`; else the state of the path in `files`, such as `gone`."""
     since: datetime
-    """Since when it was so."""
+    """Since when it had this state."""
 
 
-def known(page: Page, wanted: Sequence[str]) -> list[str]:
-    """The pointers that are asked for, or all when none are.
+@dataclass(frozen=True, slots=True)
+class AliasHistory:
+    """The versions of one alias or stage over time."""
+
+    alias: str
+    """URI of the alias or stage."""
+    served: tuple[Period, ...]
+    """Its serving versions, one after the other."""
+    attempts: tuple[Period, ...]
+    """Versions that were to serve and did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPredictions:
+    """The predictions of the serving version of one alias at a time, counted."""
+
+    alias: str
+    """URI of the alias or stage."""
+    period: Period | None
+    """The time in which the version served; None = no version did."""
+    labels: tuple[tuple[str, int], ...]
+    """Label and its images, most first."""
+    errors: tuple[tuple[str, int], ...]
+    """Error code and its images, most first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPrediction:
+    """The prediction of the serving version of one alias for one image at a time."""
+
+    alias: str
+    """URI of the alias or stage."""
+    period: Period | None
+    """The time in which the version served; None = no version did."""
+    prediction: Prediction | None
+    """Its prediction; None = it had none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryResult:
+    """What the tables say of aliases: their history, or their predictions at a time."""
+
+    rows: LedgerSnapshot
+    """Table `rollouts`."""
+    at: datetime | None
+    """The time that was asked for, UTC; None = now."""
+    image: Image | None
+    """The image that was asked for; None = all images."""
+    histories: tuple[AliasHistory, ...] = ()
+    """One for each alias, when neither a time nor an image was asked for."""
+    counts: tuple[CurrentPredictions, ...] = ()
+    """One for each alias, when a time was asked for."""
+    predictions: tuple[CurrentPrediction, ...] = ()
+    """One for each alias, when an image was asked for."""
+
+
+def history(
+    pointers: Sequence[str] = (), lake: str = "lake", *, at: str = "", image: str = ""
+) -> HistoryResult:
+    """Which version served each alias or stage when, and why; or its predictions at a time.
+
+    Args:
+        pointers: URIs of aliases or stages; empty = all in table rollouts.
+        lake: Folder or URI of the tables.
+        at: The time whose predictions are counted: a date (its end) or a time, UTC or with +HH:MM.
+        image: Path as in the tables, or image_id, whose predictions are wanted.
 
     Raises:
-        UserError: One of them, or all, stand nowhere in the ledger.
+        UserError: The tables have no such alias or image, or `at` is no time.
     """
-    there = page.pointers()
-    names = ", ".join(map(repr, there)) or "none"
-    missing = [pointer for pointer in wanted if pointer not in there]
+    lake = location.locate(lake)
+    rows = ledger.read(lake)
+    aliases = known_aliases(rows, pointers)
+    moment = ledger.moment(at) if at else None
+    if image:
+        found = find_image(lake, image, moment)
+        answers = [current_prediction(lake, rows, one, found, moment) for one in aliases]
+        return HistoryResult(rows, moment, found, predictions=tuple(answers))
+    if moment is not None:
+        counts = [count_predictions(lake, rows, one, moment) for one in aliases]
+        return HistoryResult(rows, moment, None, counts=tuple(counts))
+    histories = [
+        AliasHistory(one, tuple(rows.periods(one)), tuple(rows.attempts(one))) for one in aliases
+    ]
+    return HistoryResult(rows, None, None, histories=tuple(histories))
+
+
+def known_aliases(rows: LedgerSnapshot, wanted: Sequence[str]) -> list[str]:
+    """The aliases that are asked for, or all when none are.
+
+    Raises:
+        UserError: One of them, or all, are not in table `rollouts`.
+    """
+    known = rows.known()
+    names = ", ".join(map(repr, known)) or "none"
+    missing = [alias for alias in wanted if alias not in known]
     if missing:
         raise UserError(
-            f"Nobody has followed {missing[0]!r} in this lake (pointers: {names}). "
+            f"{missing[0]!r} was never rolled out in this lake (aliases and stages: {names}). "
             f"Run: mlflow run . -e rescore -P pointers={missing[0]}"
         )
-    return page.wanted(wanted)
+    return rows.aliases(wanted)
 
 
-def periods(page: Page, pointer: str) -> list[Period]:
-    """Who served readers of a pointer, one after the other; the last one does so still."""
-    rows = [entry for entry in page.of(pointer) if entry.state == SERVING]
-    groups = [list(group) for _, group in groupby(rows, key=lambda entry: entry.version)]
-    ends = [*(group[0].at for group in groups[1:]), None]
-    return [Period(group[0], group[-1], end) for group, end in zip(groups, ends, strict=False)]
-
-
-def attempts(page: Page, pointer: str) -> list[Period]:
-    """Versions that were to serve a pointer and did not, by the time they were begun.
-
-    Their last row says it: `failed`, `superseded` by another before all was scored, or `scoring`.
-    """
-    at_work: dict[Version, Entry] = {}
-    last: dict[Version, Entry] = {}
-    found = []
-    for entry in page.of(pointer):
-        last[entry.version] = entry
-        if entry.state == SCORING:
-            at_work.setdefault(entry.version, entry)
-            continue
-        began = at_work.pop(entry.version, None)
-        if entry.state != SERVING and (began or entry.state == FAILED):
-            found.append(Period(began or entry, entry, entry.at))
-    found += [Period(began, last[version], None) for version, began in at_work.items()]
-    return sorted(found, key=lambda period: period.began.at)
-
-
-def period_at(page: Page, pointer: str, at: datetime | None) -> Period | None:
-    """The period in which readers were at a time (None = now); None = nothing served them."""
-    rows = reversed(periods(page, pointer))
-    return next((period for period in rows if at is None or period.began.at <= at), None)
-
-
-def answered_up_to(entry: Entry) -> int:
-    """The version of `images` whose images all had their answers when a row was written.
-
-    A row of `predictions` that read this version or an older one was committed before, whatever the
-    clock said; -1 = none can be told so. A table of images that was removed and read anew counts
-    from 0: until the next row, answers to images that came since are taken for older ones.
-    """
-    complete = entry.covered is not None and not entry.covered.missing
-    return entry.covered.images_version if entry.covered and complete else -1
-
-
-def rows_seen(entry: Entry, at: datetime | None) -> str:
-    """A condition on `predictions`: what readers saw at a time, given the row that served them."""
+def current_rows(entry: Entry, at: datetime | None) -> str:
+    """A condition on `predictions`: rows of the serving version at a time, given its last row."""
     if at is None:
         return made_by(entry.version)
-    there = f"scored_at <= {instant(at)} OR images_version <= {answered_up_to(entry)}"
+    there = f"scored_at <= {instant(at)} OR images_version <= {entry.complete_up_to}"
     return f"{made_by(entry.version)} AND ({there})"
 
 
-def seen(lake: str, page: Page, pointer: str, at: datetime | None) -> Seen:
-    """What readers of a pointer saw at a time, counted; as `rollouts.current` gives it.
-
-    Args:
-        lake: As `lakes.locate` gives it.
-        page: Its ledger.
-        pointer: A pointer URI.
-        at: The time; None = now.
-    """
-    entry = page.serving(pointer, at)
+def count_predictions(
+    lake: str, rows: LedgerSnapshot, alias: str, at: datetime | None
+) -> CurrentPredictions:
+    """The predictions that `serving.current` gives for an alias at a time (None = now), counted."""
+    entry = rows.serving(alias, at)
     if entry is None:
-        return Seen(pointer, None, (), ())
+        return CurrentPredictions(alias, None, (), ())
     sql = f"""SELECT label, error, count(*) AS images FROM predictions
-        WHERE {rows_seen(entry, at)} GROUP BY label, error ORDER BY images DESC, label, error"""
-    rows = tables.query(lake, sql, ["predictions"]).to_pylist()
-    return Seen(
-        pointer,
-        period_at(page, pointer, at),
-        tuple((row["label"], row["images"]) for row in rows if row["error"] is None),
-        tuple((row["error"], row["images"]) for row in rows if row["error"] is not None),
+        WHERE {current_rows(entry, at)} GROUP BY label, error ORDER BY images DESC, label, error"""
+    found = query(lake, sql, ["predictions"]).to_pylist()
+    return CurrentPredictions(
+        alias,
+        rows.period_at(alias, at),
+        tuple((row["label"], row["images"]) for row in found if row["error"] is None),
+        tuple((row["error"], row["images"]) for row in found if row["error"] is not None),
     )
 
 
-def image(lake: str, words: str, at: datetime | None) -> Image:
+def current_prediction(
+    lake: str, rows: LedgerSnapshot, alias: str, image: Image, at: datetime | None
+) -> CurrentPrediction:
+    """The prediction of the serving version of an alias for an image at a time (None = now)."""
+    entry = rows.serving(alias, at)
+    if entry is None:
+        return CurrentPrediction(alias, None, None)
+    found = image_predictions(lake, image.image_id, f"({current_rows(entry, at)})")
+    return CurrentPrediction(alias, rows.period_at(alias, at), found[-1] if found else None)
+
+
+def find_image(lake: str, image: str, at: datetime | None) -> Image:
     """The image of an image_id, or that which lay at a path at a time, as far as `ingest` saw it.
 
     Args:
-        lake: As `lakes.locate` gives it.
-        words: An image_id, or a path as the tables have it.
+        lake: As `location.locate` gives it.
+        image: An image_id, or a path as the tables have it.
         at: The time; None = now.
 
     Raises:
-        UserError: The tables do not know it, did not then, or it was erased.
+        UserError: The tables do not have it, did not then, or it was erased.
     """
-    is_id = IMAGE_ID.fullmatch(words) is not None
-    noted = notes(lake, words)
+    is_id = IMAGE_ID.fullmatch(image) is not None
+    noted = image_states(lake, image)
     there = [row for row in noted if at is None or row.since <= at]
     if there:  # of a path the last content; the bytes of an image_id are the same at each
         return there[0] if is_id else there[-1]
     if noted:
-        raise UserError(f"Image {words!r} was not in the tables yet: it came at {noted[0].since}")
-    sql = f"SELECT at FROM erased WHERE image_id = {quoted(words.lower())}"
-    gone = tables.query(lake, sql, ["erased"])["at"].to_pylist()
+        raise UserError(f"Image {image!r} was not in the tables then: it came at {noted[0].since}")
+    sql = f"SELECT at FROM erased WHERE image_id = {quoted(image.lower())}"
+    gone = query(lake, sql, ["erased"])["at"].to_pylist()
     if gone:
-        raise UserError(f"Image {words!r} was erased at {min(gone)}, with all answers to it")
-    hint = "" if is_id else " (paths are absolute there, and erased images leave none)"
-    raise UserError(f"The tables know no image {words!r}{hint}")
+        raise UserError(f"Image {image!r} was erased at {min(gone)}, with all its predictions")
+    hint = "" if is_id else " (paths are absolute there, and erased images have none)"
+    raise UserError(f"The tables have no image {image!r}{hint}")
 
 
-def notes(lake: str, words: str) -> list[Image]:
-    """What the tables know of an image_id or path: each time that `ingest` noted it, in order."""
-    is_id = IMAGE_ID.fullmatch(words) is not None
-    where = f"image_id = '{words.lower()}'" if is_id else f"path = {quoted(words)}"
+def image_states(lake: str, image: str) -> list[Image]:
+    """The states of an image_id or path in the tables, the oldest first."""
+    is_id = IMAGE_ID.fullmatch(image) is not None
+    where = f"image_id = '{image.lower()}'" if is_id else f"path = {quoted(image)}"
     # What lies at a path may be back to older bytes, or gone; an image_id is there since its row.
     noted = "" if is_id else f"UNION ALL SELECT image_id, path, state, at FROM files WHERE {where}"
     sql = f"""SELECT * FROM (SELECT image_id, path, 'ingested' AS state, ingested_at AS at
         FROM images WHERE {where} {noted}) AS found ORDER BY at, path"""
-    rows = tables.query(lake, sql, ["images", "files"]).to_pylist()
+    rows = query(lake, sql, ["images", "files"]).to_pylist()
     return [Image(row["image_id"], row["path"], row["state"], row["at"]) for row in rows]
 
 
-def answers(lake: str, image_id: str, condition: str = "true") -> list[Answer]:
-    """The rows of `predictions` of an image, the oldest first.
-
-    Args:
-        lake: As `lakes.locate` gives it.
-        image_id: Its sha256.
-        condition: Which of them, in the words of DataFusion.
-    """
+def image_predictions(lake: str, image_id: str, condition: str = "true") -> list[Prediction]:
+    """The rows of `predictions` of an image that meet a condition in SQL, the oldest first."""
     sql = f"""SELECT * FROM predictions WHERE image_id = {quoted(image_id)} AND {condition}
         ORDER BY scored_at"""
     return [
-        Answer(
+        Prediction(
             Version(row["model_name"], row["model_version"], row["model_id"], None),
             row["label"],
             row["score"],
@@ -235,31 +246,20 @@ def answers(lake: str, image_id: str, condition: str = "true") -> list[Answer]:
             row["run_id"],
             row["scored_at"],
         )
-        for row in tables.query(lake, sql, ["predictions"]).to_pylist()
+        for row in query(lake, sql, ["predictions"]).to_pylist()
     ]
 
 
-def answer(
-    lake: str, page: Page, pointer: str, found: Image, at: datetime | None
-) -> tuple[Period | None, Answer | None]:
-    """Who served readers of a pointer at a time, and what that version had said of an image."""
-    entry = page.serving(pointer, at)
-    if entry is None:
-        return None, None
-    rows = answers(lake, found.image_id, f"({rows_seen(entry, at)})")
-    return period_at(page, pointer, at), rows[-1] if rows else None
-
-
-def name(page: Page, version: Version) -> str:
-    """A version's number, with the beginning of its model id where another model had the same."""
+def version_name(rows: LedgerSnapshot, version: Version) -> str:
+    """A version's number, with the beginning of its model id if another model had the same."""
     twins = {
         entry.version.model_id
-        for entry in page.entries
+        for entry in rows.entries
         if (entry.version.name, entry.version.version) == (version.name, version.version)
     }
     if len(twins | {version.model_id}) == 1:
         return str(version.version)
-    # Of ids that are no ids of MLflow but places, the end is what differs.
+    # Ids that MLflow did not make are paths, which differ at their end.
     model_id = version.model_id
     short = model_id[:ID_CHARACTERS] if model_id.startswith("m-") else model_id[-ID_CHARACTERS:]
     return f"{version.version} ({short})"

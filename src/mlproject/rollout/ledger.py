@@ -1,24 +1,25 @@
-"""The ledger `rollouts`: which version readers of a pointer see, saw, and were kept from; no Spark.
+"""Table `rollouts`: the state of each version at each alias or stage, and what follows; no Spark.
 
-A row tells the state of one version at one pointer from then on:
+A row holds the state of one version at one alias or stage from then on:
 
-- `scoring`: the pointer names it, and readers do not see it yet;
-- `serving`: readers see it;
-- `superseded`: they do so no more, or never did, as the pointer had moved on;
-- `failed`: a check said no, for the reason in the row; readers stay where they are.
+- `scoring`: the alias names the version, which is not the serving version yet;
+- `serving`: it is the serving version;
+- `superseded`: it is no longer the serving version, or never was, as the alias was moved;
+- `failed`: a check failed, for the reason in the row; the serving version stays.
 
-At each pointer one version at most is `serving`, and the last `serving` row is what readers see.
+Each alias has one serving version at most: that of the last row with state `serving`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 
 from mlproject.errors import UserError
-from mlproject.lake import tables
+from mlproject.lake import commits, queries, snapshots
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring.coverage import Coverage
@@ -30,128 +31,198 @@ STATES = (SCORING, SERVING, SUPERSEDED, FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the ledger."""
+    """One row of the table."""
 
     version: Version
-    """The version, with the pointer that the row is about."""
+    """The version, with the alias or stage that the row is about."""
     state: str
     """One of `STATES`."""
     coverage: float
-    """Share of the images that it had answered, 0..1."""
+    """Share of the images that it had predicted, 0..1."""
     covered: Coverage | None
     """The counts behind the coverage; None in rows of the first release, which lack them."""
     reason: str
-    """Why, in words."""
+    """Why it has this state."""
     run_id: str
-    """The MLflow run that wrote the row; empty in rows of the first release."""
+    """The MLflow run of the roll-out; empty in rows of the first release."""
     at: datetime
     """When it was written, UTC: later than the row before it even when the clock went back."""
 
+    @property
+    def complete_up_to(self) -> int:
+        """The version of `images` whose images all had predictions when the row was written.
+
+        A row of `predictions` that read this version or an older one was committed before, whatever
+        the clock said; -1 = the row does not say so. A table of images that was removed and read
+        anew counts from 0: until the next row, predictions of newer images count as older ones.
+        """
+        complete = self.covered is not None and not self.covered.missing
+        return self.covered.images_version if self.covered and complete else -1
+
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What the ledger tells at one of its versions, and from where its next row is written."""
+class Period:
+    """A time in which a version was the serving version of an alias, or was tried for it."""
+
+    began: Entry
+    """Its first row; the reason why the serving version changed."""
+    last: Entry
+    """Its last row: its counts, its state, and why an attempt ended."""
+    until: datetime | None
+    """When it was over; None = it continues."""
+
+    @property
+    def version(self) -> Version:
+        """The version, with its alias."""
+        return self.began.version
+
+    @property
+    def seconds(self) -> float:
+        """How long it was, until now if it continues; not below 0 when a clock was ahead."""
+        return max(0.0, ((self.until or datetime.now(UTC)) - self.began.at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """The rows of one version of the table, from which the next row is written."""
 
     since: Snapshot | None
-    """The version that was read; None = there is no ledger."""
+    """The version that was read; None = there is no table."""
     entries: tuple[Entry, ...]
-    """The rows of all pointers in their order."""
+    """The rows of all aliases in their order."""
 
-    def pointers(self) -> list[str]:
-        """All pointers that stand in it, by name."""
-        return sorted({entry.version.pointer or "" for entry in self.entries})
-
-    def wanted(self, named: Sequence[str]) -> list[str]:
-        """The pointers that are named, or all that stand in it when none is.
+    def aliases(self, named: Sequence[str] = ()) -> list[str]:
+        """The aliases and stages that are named, or all in the table, by name.
 
         Raises:
-            UserError: None is named, and none stands in it.
+            UserError: None is named, and none is in the table.
         """
-        found = list(named) or self.pointers()
+        found = list(named) or self.known()
         if not found:
             raise UserError(
-                "No pointer is followed in this lake yet. Name one: "
+                "No alias is rolled out in this lake yet. Name one: "
                 "mlflow run . -e rescore -P pointers=models:/photos@champion"
             )
         return found
 
-    def of(self, pointer: str) -> list[Entry]:
-        """The rows of one pointer in their order."""
-        return [entry for entry in self.entries if entry.version.pointer == pointer]
+    def known(self) -> list[str]:
+        """All aliases and stages in the table, by name."""
+        return sorted({entry.version.pointer or "" for entry in self.entries})
 
-    def serving(self, pointer: str, at: datetime | None = None) -> Entry | None:
-        """The row that says what readers of a pointer see, or saw at a time; None = nothing."""
-        rows = (entry for entry in reversed(self.of(pointer)) if entry.state == SERVING)
+    def rows(self, alias: str) -> list[Entry]:
+        """The rows of one alias in their order."""
+        return [entry for entry in self.entries if entry.version.pointer == alias]
+
+    def serving(self, alias: str, at: datetime | None = None) -> Entry | None:
+        """The row of the serving version of an alias, now or at a time; None = none served."""
+        rows = (entry for entry in reversed(self.rows(alias)) if entry.state == SERVING)
         return next((entry for entry in rows if at is None or entry.at <= at), None)
 
     def last(self, version: Version) -> Entry | None:
-        """The last row of a version at its pointer, which is its state; None = it has none."""
-        rows = reversed(self.of(version.pointer or ""))
+        """The last row of a version at its alias, which has its state; None = it has none."""
+        rows = reversed(self.rows(version.pointer or ""))
         return next((entry for entry in rows if entry.version == version), None)
 
+    def scoring(self, alias: str) -> set[Version]:
+        """The versions of an alias whose state is `scoring`."""
+        last = {entry.version: entry.state for entry in self.rows(alias)}
+        return {version for version, state in last.items() if state == SCORING}
+
     def has_served(self, version: Version) -> bool:
-        """Whether readers of its pointer see a version, or have seen it."""
-        rows = self.of(version.pointer or "")
+        """Whether a version is the serving version of its alias, or was."""
+        rows = self.rows(version.pointer or "")
         return any(entry.version == version and entry.state == SERVING for entry in rows)
 
+    def periods(self, alias: str) -> list[Period]:
+        """The serving versions of an alias, one after the other; the last one serves now."""
+        rows = [entry for entry in self.rows(alias) if entry.state == SERVING]
+        groups = [list(group) for _, group in groupby(rows, key=lambda entry: entry.version)]
+        ends = [*(group[0].at for group in groups[1:]), None]
+        return [Period(group[0], group[-1], end) for group, end in zip(groups, ends, strict=False)]
 
-def read(lake: str) -> Page:
-    """The newest version of a lake's ledger; without rows when there is none yet.
+    def period_at(self, alias: str, at: datetime | None) -> Period | None:
+        """The period at a time (None = now); None = no version served."""
+        rows = reversed(self.periods(alias))
+        return next((period for period in rows if at is None or period.began.at <= at), None)
+
+    def attempts(self, alias: str) -> list[Period]:
+        """Versions that were to serve an alias and did not, by the time at which they began.
+
+        The state of their last row says how they ended: `failed`, `superseded` by another version
+        before all was scored, or `scoring`, which continues.
+        """
+        ongoing: dict[Version, Entry] = {}
+        last: dict[Version, Entry] = {}
+        found = []
+        for entry in self.rows(alias):
+            last[entry.version] = entry
+            if entry.state == SCORING:
+                ongoing.setdefault(entry.version, entry)
+                continue
+            began = ongoing.pop(entry.version, None)
+            if entry.state != SERVING and (began or entry.state == FAILED):
+                found.append(Period(began or entry, entry, entry.at))
+        found += [Period(began, last[version], None) for version, began in ongoing.items()]
+        return sorted(found, key=lambda period: period.began.at)
+
+
+def read(lake: str) -> LedgerSnapshot:
+    """The newest version of a lake's table; without rows when there is no table yet.
 
     Raises:
-        UserError: It cannot be read, or is no ledger.
+        UserError: It cannot be read, or has other columns.
     """
-    return _page(lake, tables.newest(lake, "rollouts"))
+    return _snapshot(lake, snapshots.newest(lake, "rollouts"))
 
 
-def read_to_write(lake: str, pointer: str) -> Page:
-    """As `read`, to write rows about one pointer; the ledger is made when it is not there yet.
+def read_to_write(lake: str, alias: str) -> LedgerSnapshot:
+    """As `read`, to write rows of one alias or stage; makes the table if it is not there yet.
 
     Raises:
         UserError: As `read`, or it cannot be made.
     """
-    return _page(lake, tables.snapshot(lake, "rollouts", f"rollout:{pointer}"))
+    return _snapshot(lake, snapshots.to_append(lake, "rollouts", f"rollout:{alias}"))
 
 
-def write(page: Page, entries: Sequence[Entry]) -> Page | None:
-    """Appends rows about one pointer in one commit, unless another has since written about it.
+def write(rows: LedgerSnapshot, entries: Sequence[Entry]) -> LedgerSnapshot | None:
+    """Appends rows of one alias in one commit, unless another writer has appended some since.
 
     Args:
-        page: What the rows were computed from, read by `read_to_write`.
-        entries: Rows whose `at` is moved behind that of the pointer's last row.
+        rows: What the new rows were computed from, as `read_to_write` gives it.
+        entries: The new rows; `at` is set to a time after the alias's last row.
 
     Returns:
-        The ledger with these rows, or None when another came first: look again.
+        The table with these rows; None = another writer was first: observe again.
 
     Raises:
         UserError: It cannot be written, as on a full disk.
     """
-    if page.since is None:
-        raise ValueError("a page that was not read to be written")
-    before = page.of(entries[0].version.pointer or "")
+    if rows.since is None:
+        raise ValueError("a snapshot that was not read to be written")
+    before = rows.rows(entries[0].version.pointer or "")
     at = max([datetime.now(UTC), *(entry.at + _TICK for entry in before[-1:])])
     timed = [replace(entry, at=at + place * _TICK) for place, entry in enumerate(entries)]
-    rows = pa.Table.from_pylist([_row(entry) for entry in timed], schema=SCHEMAS["rollouts"])
-    since = tables.append(rows, page.since)
-    return None if since is None else Page(since, (*page.entries, *timed))
+    data = pa.Table.from_pylist([_row(entry) for entry in timed], schema=SCHEMAS["rollouts"])
+    since = commits.append_rows(data, rows.since)
+    return None if since is None else LedgerSnapshot(since, (*rows.entries, *timed))
 
 
-def moment(words: str) -> datetime:
-    """A time in words: a date stands for its end; without a zone it is UTC.
+def moment(text: str) -> datetime:
+    """The time that a text names: of a date its end; without a zone it is UTC.
 
     Raises:
         UserError: It is no time of ISO 8601.
     """
     try:
-        return datetime.combine(date.fromisoformat(words), time.max, UTC)
+        return datetime.combine(date.fromisoformat(text), time.max, UTC)
     except ValueError:
         pass  # no date
     try:
-        found = datetime.fromisoformat(words)
+        found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise UserError(
-            f"{words!r} is no time. Write a date, as 2026-01-31, or 2026-01-31T12:00:00"
+            f"{text!r} is no time. Write a date, as 2026-01-31, or 2026-01-31T12:00:00"
         ) from error
 
 
@@ -161,12 +232,12 @@ _COUNTS = ("images", "answered", "errors", "images_version")
 _FACTS = ("state", "coverage", "reason", "run_id", "at")
 
 
-def _page(lake: str, since: Snapshot | None) -> Page:
+def _snapshot(lake: str, since: Snapshot | None) -> LedgerSnapshot:
     if since is None:
-        return Page(None, ())
-    found = tables.query(lake, "SELECT * FROM rollouts", ["rollouts"], since)
+        return LedgerSnapshot(None, ())
+    found = queries.query(lake, "SELECT * FROM rollouts", ["rollouts"], since)
     rows = found.sort_by("at").to_pylist()
-    return Page(since, tuple(_entry(row) for row in rows))
+    return LedgerSnapshot(since, tuple(_entry(row) for row in rows))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

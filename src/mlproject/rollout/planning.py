@@ -1,173 +1,254 @@
-"""What following each pointer would do, and what it would cost: ids and metadata only, no Spark."""
+"""What a reconciliation of each alias would do and cost, from ids and metadata alone; no Spark."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 
 from mlproject.errors import UserError
+from mlproject.integrations import mlflow_tracking, spark_session
+from mlproject.lake import location
 from mlproject.lake.snapshots import Snapshot
-from mlproject.rollout import ledger, runs
-from mlproject.rollout.ledger import FAILED, Entry, Page
-from mlproject.rollout.runs import Rate
+from mlproject.rollout import ledger
+from mlproject.rollout.ledger import FAILED, Entry, LedgerSnapshot
+from mlproject.rollout.runs import absence_ignored
 from mlproject.scoring import coverage
 from mlproject.scoring.coverage import Coverage
-from mlproject.versions.registry import Version, resolve
+from mlproject.versions.registry import resolve
+from mlproject.versions.version import Version
 
 NOTHING, SCORE, SWITCH, REFUSED, LOST = "nothing", "score", "switch", "refused", "lost"
+RECENT = 20  # runs of a version among which the largest gives its rate
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What one version has to answer yet."""
+class Rate:
+    """How fast images were scored once."""
+
+    images_per_second: float
+    """Images a second, with the start of the workers."""
+    images: int
+    """Images that it was measured on."""
+    source: str
+    """The run that measured it, and what it scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The images that one version has not predicted yet."""
 
     version: Version
     """The version."""
-    covered: Coverage
-    """How much it has answered."""
+    coverage: Coverage
+    """How much it has predicted."""
     size_bytes: int
-    """Bytes of the images that it has not."""
+    """Bytes of the images that are missing."""
     rate: Rate | None
-    """How fast it was before; None = nobody measured."""
+    """How fast it was before; None = not measured."""
 
     @property
     def seconds(self) -> float | None:
-        """How long it would take; None = nobody knows."""
-        return self.covered.missing / self.rate.images_per_second if self.rate else None
+        """How long the missing images would take; None = not known."""
+        return self.coverage.missing / self.rate.images_per_second if self.rate else None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the next look at one pointer would do."""
+class AliasPlan:
+    """What the next reconciliation of one alias or stage would do."""
 
-    pointer: str
-    """The pointer as a URI."""
-    target: Missing | None
-    """The version behind it; None = it names none."""
-    readers: Missing | None
-    """The version that readers see; None = none."""
+    alias: str
+    """URI of the alias or stage."""
+    target: Backlog | None
+    """Of the version that it names; None = it names none."""
+    serving: Backlog | None
+    """Of the serving version; None = no version serves."""
     action: str
-    """`nothing`; `score` what is missing, which lets readers switch where they are behind;
-    `switch` at once; `refused`, as the version has failed before; `lost`, as it names none."""
-    why: str
-    """Why, in words."""
+    """`nothing`; `score` what is missing, then serve; `switch` the serving version at once;
+    `refused`, as the version failed before; `lost`, as the alias names no version."""
+    reason: str
+    """Why."""
+    left: int = 0
+    """Images that the limits of the run would leave; time as it is estimated."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the alias names another version than the serving version."""
+        return self.target is not None and (
+            self.serving is None or self.serving.version != self.target.version
+        )
+
+    @property
+    def work(self) -> list[Backlog]:
+        """What has to be scored: first by the serving version, then by the next."""
+        wanted = [self.serving, self.target if self.action == SCORE else None]
+        missing = [backlog for backlog in wanted if backlog and backlog.coverage.missing]
+        return list({backlog.version: backlog for backlog in missing}.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds one run over all its pointers; 0 = no limit."""
+class PlanResult:
+    """What a run of `rescore` would do."""
 
-    images: int = 0
-    """Images to score."""
-    size_bytes: int = 0
-    """Bytes to read."""
-    minutes: float = 0
-    """Minutes of scoring."""
-
-
-def is_behind(plan: Plan) -> bool:
-    """Whether the pointer names a version that its readers do not see."""
-    return plan.target is not None and (
-        plan.readers is None or plan.readers.version != plan.target.version
-    )
-
-
-def work(plan: Plan) -> list[Missing]:
-    """What a plan has to score: first for the version that readers see, then for the next."""
-    wanted = [plan.readers, plan.target if plan.action == SCORE else None]
-    return list(
-        {found.version: found for found in wanted if found and found.covered.missing}.values()
-    )
-
-
-def left(plans: list[Plan], limits: Limits) -> list[int]:
-    """Images that a run with these limits would leave, for each plan; time as it is estimated."""
-    images, size_bytes, seconds = limits.images, limits.size_bytes, 60 * limits.minutes
-    found = []
-    for plan in plans:
-        rest = 0
-        for missing in work(plan):
-            count = missing.covered.missing
-            share = 1.0
-            if limits.images:
-                share = min(share, images / count)
-            if limits.size_bytes and missing.size_bytes:
-                share = min(share, size_bytes / missing.size_bytes)
-            if limits.minutes and missing.seconds:
-                share = min(share, seconds / missing.seconds)
-            done = int(share * count)
-            rest += count - done
-            images -= done if limits.images else 0
-            size_bytes -= int(share * missing.size_bytes) if limits.size_bytes else 0
-            seconds -= share * (missing.seconds or 0) if limits.minutes else 0
-        found.append(rest)
-    return found
+    aliases: tuple[AliasPlan, ...]
+    """One plan for each alias or stage, in the order of the run."""
 
 
 def plan(
-    client: MlflowClient, lake: str, pointers: list[str], session: str = "", *, retry: bool = False
-) -> list[Plan]:
-    """What the next look at each pointer would do; reads no content and writes nothing.
+    pointers: Sequence[str] = (),
+    lake: str = "lake",
+    *,
+    max_images: int = 0,
+    max_bytes: int = 0,
+    max_minutes: float = 0,
+    retry: bool = False,
+) -> PlanResult:
+    """What `rescore` would do at each alias or stage, why, and what it would cost; does nothing.
+
+    Args:
+        pointers: URIs of aliases or stages, such as models:/photos@champion; empty = all in table
+            rollouts.
+        lake: Folder or URI of the tables.
+        max_images: Images to score in a run; 0 = all.
+        max_bytes: Bytes to read in a run; 0 = no limit.
+        max_minutes: Minutes that a run scores; 0 = no limit.
+        retry: Also versions that failed before.
+
+    Raises:
+        UserError: There is no table of images, no alias, or a table cannot be read.
+    """
+    client = mlflow_tracking.connect()
+    found = alias_plans(client, location.locate(lake), pointers, spark_session.kind(), retry=retry)
+    return PlanResult(tuple(limited(found, max_images, max_bytes, max_minutes)))
+
+
+def limited(
+    plans: Sequence[AliasPlan], max_images: int = 0, max_bytes: int = 0, max_minutes: float = 0
+) -> list[AliasPlan]:
+    """The plans with what a run with these limits would leave of each; 0 = no limit."""
+    images, size_bytes, seconds = float(max_images), float(max_bytes), 60 * max_minutes
+    found = []
+    for one in plans:
+        left = 0
+        for backlog in one.work:
+            count = backlog.coverage.missing
+            share = 1.0
+            if max_images:
+                share = min(share, images / count)
+            if max_bytes and backlog.size_bytes:
+                share = min(share, size_bytes / backlog.size_bytes)
+            if max_minutes and backlog.seconds:
+                share = min(share, seconds / backlog.seconds)
+            done = int(share * count)
+            left += count - done
+            images -= done
+            size_bytes -= int(share * backlog.size_bytes)
+            seconds -= share * (backlog.seconds or 0)
+        found.append(replace(one, left=left))
+    return found
+
+
+def alias_plans(
+    client: MlflowClient,
+    lake: str,
+    aliases: Sequence[str],
+    session: str = "",
+    *,
+    retry: bool = False,
+) -> list[AliasPlan]:
+    """What the next reconciliation of each alias would do; reads no content and writes nothing.
 
     Args:
         client: The registry and tracking server.
-        lake: As `lakes.locate` gives it.
-        pointers: Pointer URIs; empty = all that the ledger knows.
-        session: The kind of Spark session that would do it, as `session.kind` gives it; empty =
-            nobody wants to know how long it takes, and no run is searched for it.
-        retry: Whether versions that have failed are tried again.
+        lake: As `location.locate` gives it.
+        aliases: URIs of aliases or stages; empty = all in table `rollouts`.
+        session: The kind of Spark session that would score, as `spark_session.kind` gives it;
+            empty = times are not estimated, and no run is searched for them.
+        retry: Whether versions that failed are tried again.
 
     Raises:
-        UserError: There is no table of images, no pointer, or a table cannot be read.
+        UserError: There is no table of images, no alias, or a table cannot be read.
     """
     images = coverage.newest_images(lake)
-    page = ledger.read(lake)
-    planner = _Planner(client, lake, page, images, session)
-    return [planner.plan(pointer, retry) for pointer in page.wanted(pointers)]
+    rows = ledger.read(lake)
+    planner = _Planner(client, lake, rows, images, session)
+    return [planner.plan(alias, retry) for alias in rows.aliases(aliases)]
 
 
 class _Planner:
-    """What the plans of all pointers share: each version is counted once."""
+    """What the plans of all aliases share: each version is counted once."""
 
     def __init__(
-        self, client: MlflowClient, lake: str, page: Page, images: Snapshot, session: str
+        self,
+        client: MlflowClient,
+        lake: str,
+        rows: LedgerSnapshot,
+        images: Snapshot,
+        session: str,
     ) -> None:
-        self.client, self.lake, self.page = client, lake, page
+        self.client, self.lake, self.rows = client, lake, rows
         self.images, self.session = images, session
         self._counted: dict[tuple[str, int, str], tuple[Coverage, int]] = {}
 
-    def plan(self, pointer: str, retry: bool) -> Plan:
-        now = self.page.serving(pointer)
-        readers = self._missing(now.version) if now else None
+    def plan(self, alias: str, retry: bool) -> AliasPlan:
+        now = self.rows.serving(alias)
+        serving = self._backlog(now.version) if now else None
         try:
-            version = resolve(self.client, pointer)
+            version = resolve(self.client, alias)
         except UserError as error:
-            return Plan(pointer, None, readers, LOST, str(error))
+            return AliasPlan(alias, None, serving, LOST, str(error))
         if version.pointer is None:
-            return Plan(pointer, None, readers, LOST, "one version, which never moves")
-        if version.pointer != pointer:  # a stage in other letters
+            return AliasPlan(alias, None, serving, LOST, "it is a version, no alias or stage")
+        if version.pointer != alias:  # a stage in other letters
             return self.plan(version.pointer, retry)
-        target = self._missing(version)
-        return Plan(pointer, target, readers, *self._action(target, now, retry))
+        target = self._backlog(version)
+        return AliasPlan(alias, target, serving, *self._action(target, now, retry))
 
-    def _action(self, target: Missing, now: Entry | None, retry: bool) -> tuple[str, str]:
-        last = self.page.last(target.version)
+    def _action(self, target: Backlog, now: Entry | None, retry: bool) -> tuple[str, str]:
+        last = self.rows.last(target.version)
         if last and last.state == FAILED and not retry:
             return REFUSED, f"failed before: {last.reason}"
         serves = now is not None and now.version == target.version
-        if target.covered.missing:
-            moved = f"it moved from {now.version.uri}" if now else "no version serves it yet"
-            return SCORE, "images came" if serves else moved
-        answered = "every image is answered"
+        if target.coverage.missing:
+            moved = f"moved from {now.version.uri}" if now else "no version serves yet"
+            return SCORE, "new images" if serves else moved
+        complete = "every image is predicted"
         if serves:
-            return NOTHING, answered
-        return SWITCH, f"it moved from {now.version.uri}; {answered}" if now else answered
+            return NOTHING, complete
+        return SWITCH, f"moved from {now.version.uri}; {complete}" if now else complete
 
-    def _missing(self, version: Version) -> Missing:
+    def _backlog(self, version: Version) -> Backlog:
         key = (version.name, version.version, version.model_id)
         if key not in self._counted:
             self._counted[key] = coverage.count(self.lake, version, self.images)
-        covered, size_bytes = self._counted[key]
-        rate = None
-        if covered.missing and self.session:
-            rate = runs.rate(self.client, version, self.session)
-        return Missing(version, covered, size_bytes, rate)
+        counted, size_bytes = self._counted[key]
+        measured = counted.missing and self.session
+        rate = _rate(self.client, version, self.session) if measured else None
+        return Backlog(version, counted, size_bytes, rate)
+
+
+def _rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
+    """How fast a version, or else one of its framework, was in such a session; None = not measured.
+
+    Of its last runs the one with most images counts, as the start of the workers weighs least.
+    """
+    framework = ""
+    with absence_ignored():
+        found = client.get_model_version(version.name, str(version.version))
+        framework = found.tags.get("framework", "")
+    searches = {version.uri: f"tags.`mlproject.model_id` = '{version.model_id}'"}
+    if framework:
+        searches[f"a {framework} version"] = f"tags.`mlproject.framework` = '{framework}'"
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    for subject, condition in searches.items():
+        runs = client.search_runs(
+            experiments,
+            f"{condition} AND tags.`mlproject.session` = '{session}' AND metrics.images > 0",
+            max_results=RECENT,
+            order_by=["attributes.start_time DESC"],
+        )
+        if runs:
+            best = max(runs, key=lambda run: run.data.metrics["images"])
+            metrics, images = best.data.metrics, int(best.data.metrics["images"])
+            source = f"{images} images by {subject} in run {best.info.run_id[:8]}, {session}"
+            return Rate(metrics["images_per_second"], images, source)
+    return None

@@ -1,128 +1,152 @@
-"""The MLflow runs of roll-outs and scorings: what they tell, and how fast a version was in them."""
+"""The MLflow runs of roll-outs: one observer writes their tags, metrics and statuses."""
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, Page
+from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, LedgerSnapshot
+from mlproject.scoring import scoring_runs
+from mlproject.scoring.scorer import ScoringResult
 from mlproject.scoring.scoring_runs import version_tags
-from mlproject.versions.registry import Version
+from mlproject.versions.version import Version
+from mlproject.versions.version_files import Files
 
-STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run at work
-GATES = "gates.html"  # what the gates found, in the run of `promote` and in that of the roll-out
-RECENT = 20  # runs among which the largest is taken for a version's rate
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How fast images were scored once."""
-
-    images_per_second: float
-    """Measured, with the start of the workers."""
-    images: int
-    """Images it was measured on."""
-    source: str
-    """Which run it was, and of what, in words."""
+STATUS = {SERVING: "FINISHED", FAILED: "FAILED", SUPERSEDED: "KILLED"}  # of a run that is active
+GATES = "gates.html"  # the page of the gates, in the run of `promote` and in that of the roll-out
 
 
-def begin(client: MlflowClient, version: Version, last: Entry | None, parent: Run) -> str:
-    """The id of the run of a version's roll-out at its pointer: that at work, or a new one.
+class RolloutRuns:
+    """Records the roll-outs of one command in MLflow: a child run for each version at its alias."""
 
-    Args:
-        client: The tracking server.
-        version: The version, with its pointer.
-        last: Its last row in the ledger.
-        parent: The run of the verb.
-    """
+    def __init__(self, client: MlflowClient, parent: Run) -> None:
+        self._client, self._parent = client, parent
+        self._ids: dict[Version, str] = {}
+        self._rows: dict[str, Entry] = {}  # the last row of each run
+
+    def began(self, version: Version, last: Entry | None) -> str:
+        """The id of a roll-out's run: a new one, or that of its last row if it continues.
+
+        Args:
+            version: The version, with its alias.
+            last: Its last row in `rollouts`.
+        """
+        if version not in self._ids:
+            self._ids[version] = _continued(self._client, last) or self._new(version)
+            if last and last.run_id == self._ids[version]:
+                self._rows[last.run_id] = last
+        return self._ids[version]
+
+    def scoring_began(self, version: Version, files: Files, session: str) -> str:
+        """Records what predicts, before the first prediction names the run; the run's id.
+
+        Args:
+            version: The version, whose roll-out has begun.
+            files: The version's files.
+            session: The kind of Spark session, as `spark_session.kind` gives it.
+        """
+        run_id = self.began(version, None)
+        if not scoring_runs.describe(self._client, run_id, version, files, session):
+            # It began with other packages: a run is of one environment.
+            self._client.set_terminated(self._ids.pop(version))
+            run_id = self.began(version, None)
+            scoring_runs.describe(self._client, run_id, version, files, session)
+        return run_id
+
+    def micro_batch_scored(self, run_id: str, images: int) -> None:
+        """Records the coverage after so many images of this scoring."""
+        covered = self._rows[run_id].covered if run_id in self._rows else None
+        if covered and covered.images:
+            predicted = covered.predicted + images
+            with contextlib.suppress(MlflowException, OSError):  # one point of a curve
+                share = predicted / covered.images
+                self._client.log_metric(run_id, "coverage", share, step=predicted)
+
+    def scored(self, run_id: str, result: ScoringResult) -> None:
+        """Records the result of a scoring."""
+        scoring_runs.log(self._client, run_id, result)
+
+    def row_written(self, entry: Entry) -> None:
+        """Records a row of `rollouts` after its commit."""
+        self._rows[entry.run_id] = entry
+        if entry.state == SUPERSEDED:  # if it serves again, then in a run of its own
+            left = self._ids.pop(entry.version, None)
+            if left and left not in self._rows:  # it has no row
+                self._client.set_terminated(left)
+        _record(self._client, entry)
+
+    def ended(self, *, stopped: bool) -> None:
+        """Ends the runs of this command; a roll-out that continues later is `SCHEDULED`."""
+        for run_id in self._ids.values():
+            last = self._rows.get(run_id)
+            with contextlib.suppress(MlflowException, OSError):  # the server may be away
+                if last is None:
+                    self._client.set_terminated(run_id, "KILLED" if stopped else "FINISHED")
+                elif last.state == SCORING:
+                    self._client.update_run(run_id, status="SCHEDULED")
+        self._ids.clear()
+
+    def _new(self, version: Version) -> str:
+        tags = {
+            "mlflow.parentRunId": self._parent.info.run_id,
+            "mlproject.verb": "rollout",
+            "mlproject.pointer": str(version.pointer),
+            **version_tags(version),
+        }
+        name = f"{version.pointer} = {version.version}"
+        experiment = self._parent.info.experiment_id
+        made = self._client.create_run(experiment, tags=tags, run_name=name)
+        _copy_gate_page(self._client, version, made)
+        return str(made.info.run_id)
+
+
+def record_missed(client: MlflowClient, rows: LedgerSnapshot, alias: str) -> None:
+    """Records the states of an alias that MLflow missed because its server was away."""
+    for version in {entry.version for entry in rows.rows(alias)}:
+        last = rows.last(version)
+        if last and last.run_id:
+            with absence_ignored():
+                run = client.get_run(last.run_id)
+                if run.data.tags.get("mlproject.state") != last.state:
+                    _record(client, last)
+
+
+def _continued(client: MlflowClient, last: Entry | None) -> str:
+    """The run of a roll-out that continues, active again; empty = there is none."""
     if last and last.state == SCORING and last.run_id:
-        with _absent_is_fine():  # deleted, or of another server
+        with absence_ignored():  # it was deleted, or is on another server
             if client.get_run(last.run_id).info.lifecycle_stage == "active":
                 client.update_run(last.run_id, status="RUNNING")
                 return last.run_id
-    tags = {
-        "mlflow.parentRunId": parent.info.run_id,
-        "mlproject.verb": "rollout",
-        "mlproject.pointer": str(version.pointer),
-        **version_tags(version),
-    }
-    name = f"{version.pointer} = {version.version}"
-    made = client.create_run(parent.info.experiment_id, tags=tags, run_name=name)
-    _bring_gates(client, version, made)
-    return str(made.info.run_id)
+    return ""
 
 
-def tell(client: MlflowClient, entry: Entry) -> None:
-    """Puts a row of the ledger onto its run and, as tags, onto its version in the registry."""
+def _record(client: MlflowClient, entry: Entry) -> None:
+    """Tags the run of a row, and its version in the registry, with the state in the row."""
     version = entry.version
     facts = {"mlproject.coverage": f"{entry.coverage:.4f}", "mlproject.reason": entry.reason}
-    with _absent_is_fine():
+    with absence_ignored():
         for key, value in facts.items():
             client.set_tag(entry.run_id, key, value)
-        answered = entry.covered.predicted if entry.covered else 0
-        client.log_metric(entry.run_id, "coverage", entry.coverage, step=answered)
+        predicted = entry.covered.predicted if entry.covered else 0
+        client.log_metric(entry.run_id, "coverage", entry.coverage, step=predicted)
         ended = client.get_run(entry.run_id).info.end_time
-        if entry.state in STATUS and not ended:  # who has served before ended well
+        if entry.state in STATUS and not ended:  # a version that has served ended well
             client.set_terminated(entry.run_id, STATUS[entry.state])
-    with _absent_is_fine():  # a version that was deleted has no tags
+    with absence_ignored():  # a version that was deleted has no tags
         for key, value in {**facts, "mlproject.state": entry.state}.items():
             client.set_model_version_tag(version.name, str(version.version), key, value)
-    with _absent_is_fine():  # last, as `mend` takes it for all
+    with absence_ignored():  # last: `record_missed` compares this tag alone
         client.set_tag(entry.run_id, "mlproject.state", entry.state)
 
 
-def mend(client: MlflowClient, page: Page, pointer: str) -> None:
-    """Tells again what runs and registry missed of a pointer's states, as their server was away."""
-    for version in {entry.version for entry in page.of(pointer)}:
-        last = page.last(version)
-        if last and last.run_id:
-            with _absent_is_fine():
-                run = client.get_run(last.run_id)
-                if run.data.tags.get("mlproject.state") != last.state:
-                    tell(client, last)
-
-
-def rate(client: MlflowClient, version: Version, session: str) -> Rate | None:
-    """How fast a version was in such a session, else one of its framework; None = not measured.
-
-    Of its last runs the one with most images counts, as the start of the workers weighs least.
-
-    Args:
-        client: The tracking server.
-        version: The version to be scored.
-        session: The kind of Spark session, as `session.kind` gives it.
-    """
-    framework = ""
-    with _absent_is_fine():
-        found = client.get_model_version(version.name, str(version.version))
-        framework = found.tags.get("framework", "")
-    asked = {version.uri: f"tags.`mlproject.model_id` = '{version.model_id}'"}
-    if framework:
-        asked[f"a {framework} version"] = f"tags.`mlproject.framework` = '{framework}'"
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    for words, condition in asked.items():
-        runs = client.search_runs(
-            experiments,
-            f"{condition} AND tags.`mlproject.session` = '{session}' AND metrics.images > 0",
-            max_results=RECENT,
-            order_by=["attributes.start_time DESC"],
-        )
-        if runs:
-            best = max(runs, key=lambda run: run.data.metrics["images"])
-            metrics, images = best.data.metrics, int(best.data.metrics["images"])
-            source = f"{images} images by {words} in run {best.info.run_id[:8]}, {session}"
-            return Rate(metrics["images_per_second"], images, source)
-    return None
-
-
-def _bring_gates(client: MlflowClient, version: Version, run: Run) -> None:
-    """Puts what the gates last found of a version at its pointer beside its roll-out."""
-    lost = contextlib.suppress(MlflowException, OSError)  # a page, no more
-    with lost, tempfile.TemporaryDirectory() as folder:
+def _copy_gate_page(client: MlflowClient, version: Version, run: Run) -> None:
+    """Copies the page of the gates that the version passed for its alias into its roll-out."""
+    fault = contextlib.suppress(MlflowException, OSError)  # the roll-out needs no page
+    with fault, tempfile.TemporaryDirectory() as folder:
         found = client.search_runs(
             [run.info.experiment_id],
             f"tags.`mlproject.pointer` = '{version.pointer}' AND tags.`mlproject.gate` LIKE '%' "
@@ -137,7 +161,8 @@ def _bring_gates(client: MlflowClient, version: Version, run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _absent_is_fine() -> Iterator[None]:
+def absence_ignored() -> Iterator[None]:
+    """Ignores that a run, version or tag is not there."""
     try:
         yield
     except MlflowException as error:

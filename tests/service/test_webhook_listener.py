@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlproject.errors import UserError
-from mlproject.watch import webhook_listener
+from mlproject.service import webhook_listener
 from tests.support.bells import EVENT, SECRET, Bell, at_end, raw, signed
 
 

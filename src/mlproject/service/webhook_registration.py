@@ -23,7 +23,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from mlproject.errors import UserError, first_line
-from mlproject.watch.webhook_listener import PATH
+from mlproject.service.webhook_listener import PATH
 
 NAME = "mlproject-watch"
 SECRET = "MLPROJECT_WEBHOOK_SECRET"  # noqa: S105 - the variable's name, not the secret

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.rollout import replaying
-from mlproject.rollout.history import Answer
+from mlproject.replays import replaying
+from mlproject.replays.differences import differences
+from mlproject.rollout.history import Prediction
 from mlproject.scoring import scoring_runs, workers
 from mlproject.versions import version_files
 from pipelines import replay as replay_verb
@@ -45,15 +46,15 @@ def log(client, run_id, version, **other):
 
 
 def replay(client, lake, model, image="/a.jpg", **options):
-    row = replaying.find(client, lake, model, image)
-    return replaying.replay(client, lake, row, **options)
+    row = replaying.find_row(client, lake, model, image)
+    return replaying.replay_row(client, lake, row, **options)
 
 
 def what(differences):
     return [one.what for one in differences]
 
 
-def test_a_version_says_again_what_it_said(client, lake, version):
+def test_a_version_predicts_again_what_it_predicted(client, lake, version):
     scored(client, lake, version, RED)
     found = replay(client, lake, version.uri)
     assert ("red", (), (), ()) == (found.now.label, found.differences, found.causes, found.notes)
@@ -62,17 +63,17 @@ def test_a_version_says_again_what_it_said(client, lake, version):
 
 def test_an_image_is_named_by_its_image_id_too(client, lake, version):
     scored(client, lake, version, RED)
-    image_id = replaying.find(client, lake, version.uri, "/a.jpg").image_id
+    image_id = replaying.find_row(client, lake, version.uri, "/a.jpg").image_id
     assert () == replay(client, lake, version.uri, image_id).differences
 
 
-def test_an_error_is_an_answer_that_can_be_the_same(client, lake, version):
+def test_an_error_can_be_the_same_too(client, lake, version):
     scored(client, lake, version, b"no image", score=None, label=None, top_labels=None)
     found = replay(client, lake, version.uri)
     assert ("undecodable", ()) == (found.now.error, found.differences)
 
 
-def test_a_score_alone_that_differs_is_told_with_what_is_left_as_a_cause(client, lake, version):
+def test_a_score_alone_that_differs_is_reported_with_the_causes_that_remain(client, lake, version):
     scored(client, lake, version, RED, score=0.5)
     found = replay(client, lake, version.uri)
     assert ["score"] == what(found.differences)
@@ -82,7 +83,7 @@ def test_a_score_alone_that_differs_is_told_with_what_is_left_as_a_cause(client,
     assert () == replay(client, lake, version.uri, tolerance=0.9).differences
 
 
-def test_packages_of_then_are_told_whether_the_answer_differs_or_not(client, lake, version):
+def test_other_packages_are_reported_whether_the_prediction_differs_or_not(client, lake, version):
     packages = (("pillow", "12.0.0", "12.0.0"), ("mlflow", "3.17.2", "3.17.2"))
     run_id = scored(client, lake, version, RED)
     log(client, run_id, version, packages=" ".join(f"{name}=={here}" for name, _, here in packages))
@@ -90,7 +91,7 @@ def test_packages_of_then_are_told_whether_the_answer_differs_or_not(client, lak
     assert ("package pillow", "12.0.0", "13.0.0") == (cause.what, cause.then, cause.now)
 
 
-def test_what_loading_leaves_in_a_versions_folder_is_none_of_its_files(client, version):
+def test_what_loading_writes_into_a_versions_folder_is_none_of_its_files(client, version):
     before = version_files.read(version)
     location = client.get_logged_model(version.model_id).artifact_location
     folder = Path(location.removeprefix("file://")) / "__pycache__"
@@ -99,7 +100,7 @@ def test_what_loading_leaves_in_a_versions_folder_is_none_of_its_files(client, v
     assert before == version_files.read(version)
 
 
-def test_files_and_preprocessing_of_then_are_told(client, lake, version):
+def test_other_files_and_preprocessing_are_reported(client, lake, version):
     run_id = scored(client, lake, version, RED, label="blue")
     log(client, run_id, version, digest="d" * 64, preprocessing="p" * 64)
     found = replay(client, lake, version.uri)
@@ -111,17 +112,17 @@ def test_files_and_preprocessing_of_then_are_told(client, lake, version):
     ] == [(one.what, one.then, one.now) for one in found.causes]
 
 
-def test_of_a_run_that_is_gone_or_tells_nothing_it_says_so(client, lake, version):
+def test_a_run_that_was_deleted_or_has_no_tags_is_reported(client, lake, version):
     scored(client, lake, version, RED, run_id="0" * 32)
     [note] = replay(client, lake, version.uri).notes
-    assert "is gone" in note
+    assert "was deleted" in note
     run_id = client.create_run("0").info.run_id
     scored(client, lake, version, GREEN, "/b.jpg", run_id=run_id)
     [note] = replay(client, lake, version.uri, "/b.jpg").notes
-    assert "does not tell" in note
+    assert "lacks it" in note
 
 
-def test_preprocessing_is_the_config_and_the_code_on_board(version, store, tmp_path):
+def test_preprocessing_is_the_config_and_the_packaged_code(version, store, tmp_path):
     one, other = (
         version_files.read(made)
         for made in (register_colours("replayed"), register_colours("replayed", reverse=True))
@@ -131,7 +132,7 @@ def test_preprocessing_is_the_config_and_the_code_on_board(version, store, tmp_p
     assert one.preprocessing != other.preprocessing
 
 
-def test_a_version_that_raises_answers_model_failed_and_says_what(client, lake, store):
+def test_a_version_that_raises_gives_model_failed_and_its_exception(client, lake, store):
     raising = register_colours("replayed", fault="raises")
     image_id = hold(lake, "/a.jpg", BLUE, day(1))
     say(lake, raising, [image_id], day(2), error="model_failed")
@@ -141,7 +142,7 @@ def test_a_version_that_raises_answers_model_failed_and_says_what(client, lake, 
 
 
 @pytest.mark.parametrize(("fault", "error"), [("nan", "not_finite"), ("sum", "bad_answer")])
-def test_an_answer_that_is_none_is_the_error_that_scoring_gives_it(
+def test_an_invalid_prediction_has_the_error_that_scoring_gives_it(
     client, lake, store, fault, error
 ):
     wrong = register_colours("replayed", fault=fault)
@@ -151,47 +152,47 @@ def test_an_answer_that_is_none_is_the_error_that_scoring_gives_it(
     assert (error, ()) == (found.now.error, found.differences)
 
 
-def answered(*top, error=None):
+def predicted(*top, error=None):
     label, score = top[0] if top else (None, None)
-    return Answer(None, label, score, tuple(top), error, "", day(1))
+    return Prediction(None, label, score, tuple(top), error, "", day(1))
 
 
 @pytest.mark.parametrize(
     ("then", "now", "told"),
     [
-        (answered(("a", 0.5)), answered(("a", 0.5 + 1e-6)), []),
-        (answered(("a", 0.5)), answered(("a", 0.6)), ["score", "top_scores"]),
+        (predicted(("a", 0.5)), predicted(("a", 0.5 + 1e-6)), []),
+        (predicted(("a", 0.5)), predicted(("a", 0.6)), ["score", "top_scores"]),
         (
-            answered(("a", 0.6), ("b", 0.2), ("c", 0.2)),
-            answered(("a", 0.6), ("b", 0.2)),
+            predicted(("a", 0.6), ("b", 0.2), ("c", 0.2)),
+            predicted(("a", 0.6), ("b", 0.2)),
             ["top_scores"],
         ),
         # Labels with equal scores change places, and one takes the last place of another.
-        (answered(("a", 0.6), ("b", 0.2)), answered(("a", 0.6), ("c", 0.2)), []),
+        (predicted(("a", 0.6), ("b", 0.2)), predicted(("a", 0.6), ("c", 0.2)), []),
         (
-            answered(("a", 0.6), ("b", 0.2), ("c", 0.2)),
-            answered(("a", 0.6), ("c", 0.2), ("b", 0.2)),
+            predicted(("a", 0.6), ("b", 0.2), ("c", 0.2)),
+            predicted(("a", 0.6), ("c", 0.2), ("b", 0.2)),
             [],
         ),
         (
-            answered(("a", 0.6), ("b", 0.3), ("c", 0.1)),
-            answered(("a", 0.6), ("c", 0.3), ("b", 0.1)),
+            predicted(("a", 0.6), ("b", 0.3), ("c", 0.1)),
+            predicted(("a", 0.6), ("c", 0.3), ("b", 0.1)),
             ["top_labels"],
         ),
-        (answered(("a", 0.5), ("b", 0.5)), answered(("b", 0.5), ("a", 0.5)), ["label"]),
+        (predicted(("a", 0.5), ("b", 0.5)), predicted(("b", 0.5), ("a", 0.5)), ["label"]),
         (
-            answered(("a", 0.5)),
-            answered(error="empty"),
+            predicted(("a", 0.5)),
+            predicted(error="empty"),
             ["label", "error", "score", "top_labels", "top_scores"],
         ),
-        (answered(error="empty"), answered(error="undecodable"), ["error"]),
+        (predicted(error="empty"), predicted(error="undecodable"), ["error"]),
     ],
 )
-def test_what_differs_is_told_column_by_column(then, now, told):
-    assert told == what(replaying.differences(then, now, 1e-5))
+def test_differences_are_reported_column_by_column(then, now, told):
+    assert told == what(differences(then, now, 1e-5))
 
 
-def test_of_a_pointer_it_replays_what_readers_see_whatever_the_registry_says(client, lake, store):
+def test_an_alias_means_its_serving_version_whatever_the_registry_says(client, lake, store):
     first, second = register_colours("pointed"), register_colours("pointed", reverse=True)
     client.set_registered_model_alias("pointed", "champion", str(second.version))
     scored(client, lake, first, RED)
@@ -217,11 +218,11 @@ def test_of_a_model_deleted_and_made_again_each_version_1_is_replayed(client, la
         assert (made_by, ()) == (found.then.version, found.differences)
 
 
-def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_told(
+def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_are_named(
     client, lake, version
 ):
     scored(client, lake, version, RED)
-    old = replaying.find(client, lake, version.uri, "/a.jpg").image_id
+    old = replaying.find_row(client, lake, version.uri, "/a.jpg").image_id
     hold(lake, "/a.jpg", GREEN, day(5))
     with pytest.raises(UserError, match=f"has no row of image .* older contents .* {old}"):
         replay(client, lake, version.uri)
@@ -231,14 +232,14 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_told
 @pytest.mark.parametrize(
     ("model", "image", "told"),
     [
-        ("models:/replayed/1", "/nowhere.jpg", "know no image"),
+        ("models:/replayed/1", "/nowhere.jpg", "have no image"),
         ("models:/replayed/1", "e" * 64, "was erased at"),
         ("models:/replayed/99", "/a.jpg", "has no version 99"),
         ("models:/other/1", "/a.jpg", r"There is no model 'other'"),
         ("models:/replayed/1", "/b.jpg", r"has no row .* \(versions that have: models:/mine/1"),
     ],
 )
-def test_what_is_wrong_is_one_line(client, lake, version, model, image, told):
+def test_an_error_is_one_line(client, lake, version, model, image, told):
     scored(client, lake, version, RED)
     other = hold(lake, "/b.jpg", GREEN, day(1))
     say(lake, dataclasses.replace(version, name="mine"), [other], day(1), label="green")
@@ -248,18 +249,18 @@ def test_what_is_wrong_is_one_line(client, lake, version, model, image, told):
     assert 1 == len(str(error.value).splitlines())
 
 
-def test_without_the_bytes_nothing_is_replayed_but_that_they_are_gone(client, lake, version):
+def test_without_the_bytes_nothing_is_replayed_except_that_they_are_gone(client, lake, version):
     image_id = hold(lake, "/gone.jpg", RED, day(1), inline=False)
     say(lake, version, [image_id], day(2), error="gone")
     assert () == replay(client, lake, version.uri, image_id).differences
     for content, said in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
         other = hold(lake, "/away.jpg", content, day(1), inline=False)
         say(lake, version, [other], day(2), **said)
-        with pytest.raises(UserError, match="cannot be had now"):
+        with pytest.raises(UserError, match="cannot be read now"):
             replay(client, lake, version.uri, other)
 
 
-def test_the_verb_tells_what_differs_in_a_table_that_fits_and_refuses(
+def test_the_command_prints_what_differs_in_a_table_of_100_columns_and_fails(
     client, lake, version, capsys, monkeypatch
 ):
     run_id = scored(client, lake, version, RED, label="blue" * 40)
@@ -273,11 +274,11 @@ def test_the_verb_tells_what_differs_in_a_table_that_fits_and_refuses(
             replay_verb.main(replay_verb.parser().parse_args(arguments))
     said = capsys.readouterr().out
     assert 100 >= max(map(len, said.splitlines()))
-    for words in ("label", "differs", "same", "Not as it was then", "files", "What is left"):
+    for words in ("label", "differs", "same", "Not as it was then", "files", "What remains"):
         assert words in said
 
 
-def test_as_a_process_it_ends_with_3_when_the_answer_differs_and_with_0_when_it_does_not(
+def test_as_a_process_it_exits_with_3_when_the_prediction_differs_else_with_0(
     client, lake, version, tmp_path
 ):
     scored(client, lake, version, RED)
@@ -289,5 +290,5 @@ def test_as_a_process_it_ends_with_3_when_the_answer_differs_and_with_0_when_it_
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert code == done.returncode, done.stderr
         assert same == json.loads(done.stdout)["same"]
-    told = f"mlproject replay: {version.uri} answers otherwise now: label"
+    told = f"mlproject replay: {version.uri} predicts something else now: label"
     assert told == done.stderr.splitlines()[-1]

@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import UserError
-from mlproject.watch import webhook_listener, webhook_registration
+from mlproject.service import webhook_listener, webhook_registration
 from tests.support import mlflow_servers
 from tests.support.bells import SECRET
 

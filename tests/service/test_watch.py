@@ -1,4 +1,4 @@
-"""The verb `watch` as a process, beside a real MLflow server that comes and goes."""
+"""The command `watch` as a process, beside a real MLflow server that comes and goes."""
 
 import os
 import resource
@@ -132,12 +132,12 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
         process.wait()
         bell = Bell(heard)
         assert 204 == bell.post(signed())
-        watch.until("This look failed")
+        watch.until("This reconciliation:")
         (tmp_path / "photos" / "late.jpg").write_bytes(photo((9, 200, 9), 3))
         with mlflow_servers.starting(tmp_path, port=port, **mlflow_servers.OPEN) as again:
             mlflow_servers.client(*again)
             assert [401, 204] == [bell.post({}), bell.post(signed(), EVENT)]
-            watch.until("well again")
+            watch.until("works again")
             wait(
                 lambda: ledger.read(lake).serving(POINTER).covered.images == 6,
                 watch.told,

@@ -1,0 +1,271 @@
+"""Replay of one row of `predictions`: the same image and version, in this process; no Spark.
+
+A difference is reported with its possible causes: the version's files, preprocessing, packages.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mlproject.errors import UserError
+from mlproject.images.image_bytes import of_image
+from mlproject.inference import COLUMNS
+from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.local_files import output_to
+from mlproject.lake import location
+from mlproject.replays.differences import Difference, changed_environment, differences
+from mlproject.rollout import history, ledger
+from mlproject.rollout.history import Prediction
+from mlproject.scoring import workers
+from mlproject.versions import version_files
+from mlproject.versions.reference_results import SUM_TOLERANCE
+from mlproject.versions.registry import resolve
+from mlproject.versions.version import Version
+from mlproject.versions.version_files import DIGEST, Files
+
+# Of scores: kernels differ in the last bits with batch size and machine. Of 120 photos, scored by
+# two workers and replayed one by one, none differed by more than 2e-6 (Keras and torch, on a CPU).
+TOLERANCE = 1e-5
+SESSION = "mlproject.session"  # the tag of a run that names the Spark session
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """A prediction then and now."""
+
+    image_id: str
+    """Sha256 of the image's bytes."""
+    then: Prediction
+    """The row of the table."""
+    now: Prediction
+    """The prediction now."""
+    differences: tuple[Difference, ...]
+    """Columns that differ; empty = the predictions are the same."""
+    causes: tuple[Difference, ...]
+    """What else is not the same, whether the predictions differ or not."""
+    notes: tuple[str, ...]
+    """Sentences that explain the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPrediction:
+    """The row that is replayed."""
+
+    image_id: str
+    """Sha256 of the image's bytes."""
+    prediction: Prediction
+    """Its content."""
+    notes: tuple[str, ...] = ()
+    """Which version it is of, if that is not the one that was named."""
+
+
+def replay(
+    model: str, image: str, lake: str = "lake", *, tolerance: float = TOLERANCE
+) -> ReplayResult:
+    """Predicts one image again with the version that made a row, and compares; writes nothing.
+
+    A process replays versions of one framework only.
+
+    Args:
+        model: Model URI: a version, or an alias or stage, which means its serving version.
+        image: Path as in the tables, or image_id.
+        lake: Folder or URI of the tables.
+        tolerance: Scores that differ by this or less are the same.
+
+    Raises:
+        UserError: No such image, version or row; or bytes or files cannot be read now.
+    """
+    if not tolerance >= 0:
+        raise UserError(f"tolerance={tolerance} is below 0")
+    client = mlflow_tracking.connect()
+    lake = location.locate(lake)
+    stored = find_row(client, lake, model, image)
+    os.environ.update(workers.ENVIRONMENT)  # before a framework is imported, as in workers
+    # What frameworks print while they are imported is no output of ours.
+    with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log.txt"):
+        return replay_row(client, lake, stored, tolerance=tolerance)
+
+
+def find_row(client: MlflowClient, lake: str, model: str, image: str) -> StoredPrediction:
+    """The row of an image by a version.
+
+    An alias means its serving version; one that was never rolled out, the version that it names.
+    If the registry has no version of a number any more, or another model without such a row, the
+    row in the table is taken. `models:/m-...` is MLflow's URI of one model, whatever its number.
+
+    Args:
+        client: The registry.
+        lake: As `location.locate` gives it.
+        model: A model URI.
+        image: An image_id, or a path as the tables have it, which means its newest content.
+
+    Raises:
+        UserError: No such image, version or row; the message says which there are.
+    """
+    found = history.find_image(lake, image, None)
+    rows = history.image_predictions(lake, found.image_id)
+    wanted, reason = _wanted_version(client, lake, model, rows)
+    own = [row for row in rows if row.version == wanted]
+    if own:
+        return StoredPrediction(found.image_id, own[-1])
+    twins = [row for row in rows if row.version.uri == model]
+    if twins:
+        reason = reason or f"{model} is another model now ({wanted.model_id})"
+        made_by = twins[-1].version
+        if made_by.loaded_from == made_by.uri:
+            raise UserError(f"{reason}, and the one that made the row cannot be loaded any more")
+        note = f"{reason}; the row is of {made_by.model_id}, which is replayed"
+        return StoredPrediction(found.image_id, twins[-1], (note,))
+    raise UserError(_no_row(lake, image, found.image_id, wanted, rows))
+
+
+def replay_row(
+    client: MlflowClient, lake: str, stored: StoredPrediction, *, tolerance: float = TOLERANCE
+) -> ReplayResult:
+    """Predicts the image of a row again, in this process, and compares.
+
+    Args:
+        client: The tracking server, which has the run of the row.
+        lake: As `location.locate` gives it.
+        stored: The row, as `find_row` gives it.
+        tolerance: Scores that differ by this or less are the same.
+
+    Raises:
+        UserError: The bytes or the version's files cannot be read now, or it cannot be loaded.
+    """
+    then = stored.prediction
+    content, error = of_image(lake, stored.image_id)
+    if content is None and then.error != error:
+        raise UserError(
+            f"The bytes of image {stored.image_id} cannot be read now ({error}): they are neither "
+            "in the table nor in a file"
+        )
+    files = version_files.read(then.version)
+    if content is None:
+        now, raised = _prediction(then.version, error=error), ""
+    else:
+        now, raised = _predict(then.version, files, content)
+    found = tuple(differences(then, now, tolerance))
+    tags = _tags(client, then)
+    causes = () if tags is None else tuple(changed_environment(tags, files))
+    notes = [*stored.notes, *filter(None, [raised])]
+    if tags is None or DIGEST not in tags:
+        gone = "was deleted" if tags is None else "lacks it (killed, or of an older release)"
+        notes.append(
+            f"The version's files and packages then are not known: run {then.run_id!r} {gone}"
+        )
+    elif found and not causes:
+        notes.append(
+            "Files and packages are the same. What remains is the machine, its devices, and which "
+            f"images were in one batch (scored in {tags.get(SESSION, 'an unknown session')})"
+        )
+    return ReplayResult(stored.image_id, then, now, found, causes, tuple(notes))
+
+
+def _wanted_version(
+    client: MlflowClient, lake: str, model: str, rows: list[Prediction]
+) -> tuple[Version, str]:
+    """The version that is meant, without an alias; and why only the tables have it, if so."""
+    by_id = [row.version for row in rows if model == f"models:/{row.version.model_id}"]
+    serving = ledger.read(lake).serving(model)
+    if by_id:
+        return by_id[-1], ""
+    if serving:
+        return replace(serving.version, pointer=None), ""
+    try:
+        return replace(resolve(client, model), pointer=None), ""
+    except UserError as error:
+        stored = [row.version for row in rows if row.version.uri == model]
+        if not stored:
+            raise
+        return replace(stored[-1], model_id=""), f"the registry has no {model} ({error})"
+
+
+def _no_row(lake: str, image: str, image_id: str, wanted: Version, rows: list[Prediction]) -> str:
+    by = ", ".join(f"{row.version.uri} ({row.version.model_id})" for row in rows) or "none"
+    before = {state.image_id for state in history.image_states(lake, image)} - {image_id}
+    older = sorted(
+        other
+        for other in before
+        if any(row.version.uri == wanted.uri for row in history.image_predictions(lake, other))
+    )
+    hint = f"; of older contents of this path it has {', '.join(older)}" if older else ""
+    return (
+        f"{wanted.uri} has no row of image {image_id} (versions that have: {by}){hint}. "
+        f"Run: mlflow run . -e score -P model={wanted.uri}"
+    )
+
+
+def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction, str]:
+    """The prediction for one image here, as scoring would write it; and what the version raised.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    try:
+        model = mlflow.pyfunc.load_model(version.loaded_from)
+    except Exception as error:  # whatever its framework raises
+        unmet = ", ".join(files.unmet) or "none"
+        raise UserError(
+            f"{version.uri} cannot be loaded here ({_in_a_line(error)}). "
+            f"Packages that are not those it was made with: {unmet}"
+        ) from error
+    try:
+        predicted = model.predict(pd.DataFrame({"content": [content]}))[list(COLUMNS)]
+        if len(predicted) != 1:
+            raise ValueError(f"{len(predicted)} predictions for one image")
+    except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`
+        return _prediction(version, error=MODEL_FAILED), f"It raised {_in_a_line(error)}"
+    row = predicted.to_dict("records")[0]
+    error_code = row["error"] or _fault(row)
+    if error_code:
+        return _prediction(version, error=error_code), ""
+    top = tuple(zip(row["top_labels"], map(float, row["top_scores"]), strict=True))
+    return _prediction(version, label=row["label"], score=float(row["score"]), top=top), ""
+
+
+def _fault(row: Mapping[str, Any]) -> str:
+    """The error code that `prediction_rows` gives an invalid prediction; empty = it is valid."""
+    scores = [-1.0 if score is None else float(score) for score in row["top_scores"]]
+    score = float("nan") if row["score"] is None else float(row["score"])
+    if not all(map(math.isfinite, [score, sum(scores), *scores])):
+        return NOT_FINITE
+    good = row["label"] and 0 <= score <= 1 and scores and min(scores) >= 0
+    good = good and sum(scores) <= 1 + SUM_TOLERANCE and len(row["top_labels"]) == len(scores)
+    return "" if good else BAD_ANSWER
+
+
+def _prediction(
+    version: Version,
+    *,
+    label: str | None = None,
+    score: float | None = None,
+    top: tuple[tuple[str, float], ...] = (),
+    error: str | None = None,
+) -> Prediction:
+    return Prediction(version, label, score, top, error, "", datetime.now(UTC))
+
+
+def _tags(client: MlflowClient, then: Prediction) -> Mapping[str, str] | None:
+    """The tags of the run that made a row, empty for another version; None = it was deleted."""
+    try:
+        tags: Mapping[str, str] = client.get_run(then.run_id).data.tags
+    except MlflowException:
+        return None
+    return tags if tags.get("mlproject.model_id") == then.version.model_id else {}
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,296 @@
+"""What a roll-out does next: a pure function of what was observed; it reads and writes nothing.
+
+The rules, with their reasons, are decision 12 in docs/decisions.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from mlproject.rollout.ledger import FAILED
+from mlproject.scoring.coverage import Coverage, ErrorCounts
+from mlproject.versions.version import Version
+
+NO_ERRORS = ErrorCounts(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a version may become the serving version."""
+
+    min_coverage: float = 1.0
+    """Share of the images that it must have predicted, 0..1."""
+    max_error_rate: float = 0.05
+    """Share of the images readable before for which it may have an error, 0..1."""
+    retry: bool = False
+    """Whether versions that failed before are tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version at an alias or stage: its images, and what `rollouts` says of it."""
+
+    version: Version
+    """The version."""
+    coverage: Coverage
+    """How much of the images it has predicted."""
+    state: str = ""
+    """State in its last row; empty = it has no row."""
+    reason: str = ""
+    """Reason in its last row."""
+    recorded: Coverage | None = None
+    """Coverage in its last row."""
+    has_served: bool = False
+    """Whether it is the serving version, or was before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The last scoring of a reconciliation."""
+
+    version: Version
+    """The version that predicted."""
+    images_version: int
+    """Delta version of `images` before it."""
+    unreadable: int = 0
+    """Images whose files could not be read now."""
+    is_target: bool = True
+    """Whether the alias named the version; False = it was scored as the serving version."""
+    failure: str = ""
+    """Why it could not be scored; empty = it could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the decision depends on, read at one moment."""
+
+    target: VersionStatus
+    """The version that the alias names."""
+    serving: VersionStatus | None = None
+    """The serving version, which may be the target; None = none yet."""
+    errors: ErrorCounts = NO_ERRORS
+    """Errors of the target on images that the serving version could predict."""
+    abandoned: tuple[Version, ...] = ()
+    """Versions in state `scoring` that the alias no longer names."""
+    attempt: Attempt | None = None
+    """The last scoring of this reconciliation; None = none yet."""
+    stopped: bool = False
+    """Whether the command was told to end."""
+    limit_reached: bool = False
+    """Whether the limits of the run allow no more scoring."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether the target is the serving version."""
+        return self.serving is not None and self.serving.version == self.target.version
+
+    @property
+    def may_score(self) -> bool:
+        """Whether anything may be scored now."""
+        return not (self.stopped or self.limit_reached)
+
+    @property
+    def was_scored(self) -> bool:
+        """Whether the target had its turn, and no images came since that it has not predicted."""
+        if self.attempt is None or self.attempt.version != self.target.version:
+            return False
+        same_images = self.attempt.images_version == self.target.coverage.images_version
+        return same_images or self.stopped or not self.target.coverage.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Supersede:
+    """Record that versions which the alias no longer names are scored no further."""
+
+    versions: tuple[Version, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score what a version has not predicted, after recording that it is being scored."""
+
+    version: Version
+    reason: str
+    quarantine: bool
+    """Whether an image that kills the workers gets an error: a serving version is known to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Make a version the serving version; for the serving version: record its new coverage."""
+
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Record that the target stays in state `scoring`, and end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Record that a version failed, and end with a RefusedError."""
+
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End with a RefusedError; nothing is recorded."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """End with a UserError, as a person must act first; nothing is recorded."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """End: there is nothing to record."""
+
+
+Step = Supersede | Score | Serve | Pause | Fail | Refuse | Block | Done
+
+
+def next_step(seen: Observed, policy: Policy) -> Step:
+    """The step to take now; the caller applies it and observes again, until a step ends it."""
+    return (
+        _failure(seen)
+        or _abandoned(seen)
+        or _step_for_serving(seen, policy)
+        or _step_for_target(seen, policy)
+        or _excess_errors(seen, policy)
+        or _incomplete(seen, policy)
+        or _complete(seen)
+    )
+
+
+def is_last(seen: Observed, step: Step) -> bool:
+    """Whether a reconciliation ends with this step."""
+    return isinstance(step, Done | Pause | Fail | Refuse | Block) or (
+        isinstance(step, Serve) and step.version == seen.target.version
+    )
+
+
+def cannot_recover(errors: ErrorCounts, policy: Policy) -> bool:
+    """Whether a version has too many errors even if it predicts all other images without one."""
+    return errors.errors > policy.max_error_rate * errors.readable
+
+
+def serving_stays(seen: Observed) -> str:
+    """A sentence: which version serves."""
+    if seen.serving is None:
+        return "No version serves yet"
+    return f"The serving version stays {seen.serving.version.uri}"
+
+
+def _failure(seen: Observed) -> Step | None:
+    """What follows when the version that the alias named failed just now."""
+    attempt, serving = seen.attempt, seen.serving
+    if attempt is None or not attempt.failure or not attempt.is_target:
+        return None
+    if serving and serving.version == attempt.version:
+        return Refuse(f"{attempt.version.uri} failed: {attempt.failure}. {serving_stays(seen)}")
+    return Fail(attempt.version, attempt.failure)
+
+
+def _abandoned(seen: Observed) -> Step | None:
+    if not seen.abandoned:
+        return None
+    return Supersede(seen.abandoned, f"moved to {seen.target.version.uri}")
+
+
+def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
+    """Keeps the serving version up to date, unless the target is complete sooner.
+
+    It has one turn, then the target has one: else images that keep coming would hold the target up.
+    """
+    serving, target = seen.serving, seen.target
+    if serving is None or seen.serves or seen.was_scored:
+        return None
+    if seen.attempt and seen.attempt.version == serving.version:
+        complete = not serving.coverage.missing
+        return Serve(serving.version, "new images") if complete and _is_news(serving) else None
+    failed = target.state == FAILED and not policy.retry
+    is_sooner = not failed and target.coverage.missing <= serving.coverage.missing
+    if is_sooner or not serving.coverage.missing or not seen.may_score:
+        return None
+    return Score(serving.version, "new images", quarantine=True)
+
+
+def _step_for_target(seen: Observed, policy: Policy) -> Step | None:
+    """Scores the target, unless it failed before."""
+    target, attempt = seen.target, seen.attempt
+    if target.state == FAILED and not policy.retry:
+        message = (
+            f"{target.version.uri} failed before ({target.reason}). {serving_stays(seen)}. "
+            "Move the alias to another version, or run again with -P retry=true"
+        )
+        trouble = attempt.failure if attempt else ""  # of the serving version
+        return Block(f"{message}. {trouble}") if trouble else Refuse(message)
+    if target.coverage.missing and seen.may_score and not seen.was_scored:
+        return Score(target.version, _moved_from(seen), quarantine=seen.serves)
+    return None
+
+
+def _excess_errors(seen: Observed, policy: Policy) -> Step | None:
+    """Keeps the serving version where the target has too many errors or lost files."""
+    errors, most = seen.errors, policy.max_error_rate
+    if seen.target.has_served:  # the way back to it is always open
+        return None
+    if errors.rate > most:
+        return Fail(
+            seen.target.version,
+            f"errors on {errors.errors} of {errors.predicted} images that were readable before, "
+            f"more than max_error_rate={most:g}",
+        )
+    if errors.lost_rate > most:  # no fault of the version
+        return Block(
+            f"the files of {errors.lost} of {errors.predicted} images that were readable before "
+            f"are gone or changed. {serving_stays(seen)}. Accept the loss: "
+            f"-P max_error_rate={math.ceil(errors.lost_rate * 100) / 100:g}; or bring the files "
+            "back and register the version again, as its predictions stay"
+        )
+    return None
+
+
+def _incomplete(seen: Observed, policy: Policy) -> Step | None:
+    """Ends where images are missing that cannot be scored now."""
+    if seen.target.coverage.share >= (1 if seen.serves else policy.min_coverage):
+        return None
+    unreadable = seen.attempt.unreadable if seen.attempt and seen.was_scored else 0
+    if unreadable:
+        return Block(
+            f"{unreadable} images cannot be read from their files now. {serving_stays(seen)}. "
+            "Make the files readable (an empty folder counts as a disk that is not mounted: "
+            "remove it, if it is none) and run again"
+        )
+    reason = "stopped" if seen.stopped else "a limit of the run was reached"
+    return Done() if seen.serves else Pause(reason)
+
+
+def _complete(seen: Observed) -> Step:
+    """Makes the target the serving version, or records its new coverage."""
+    if seen.serves and not _is_news(seen.target):
+        return Done()
+    return Serve(seen.target.version, _moved_from(seen))
+
+
+def _is_news(status: VersionStatus) -> bool:
+    """Whether a version's coverage differs from that in its last row."""
+    found, recorded = status.coverage, status.recorded
+    return recorded is None or found != replace(recorded, images_version=found.images_version)
+
+
+def _moved_from(seen: Observed) -> str:
+    if seen.serving is None:
+        return "the first version"
+    return "new images" if seen.serves else f"moved from {seen.serving.version.uri}"

@@ -1,0 +1,93 @@
+"""Scoring of one version for a roll-out, within the limits of the run."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+
+from mlproject.integrations import spark_session
+from mlproject.integrations.spark_session import LazySession
+from mlproject.rollout.decision import Score
+from mlproject.rollout.runs import RolloutRuns
+from mlproject.scoring.scorer import ScoringResult, Settings, score_pending
+from mlproject.versions import version_files
+
+Stop = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Budget:
+    """What the limits of one run still allow, over all its aliases."""
+
+    images: float = math.inf
+    """Images to score."""
+    size_bytes: float = math.inf
+    """Bytes to read."""
+    until: float = math.inf
+    """When scoring ends, in seconds of `time.monotonic`."""
+
+    def is_spent(self) -> bool:
+        """Whether nothing more may be scored."""
+        return self.images <= 0 or self.size_bytes <= 0 or time.monotonic() >= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class VersionScorer:
+    """Scores versions for the roll-outs of one run, within its budget."""
+
+    client: MlflowClient
+    lake: str
+    spark: LazySession
+    runs: RolloutRuns
+    budget: Budget
+    task_timeout: float
+    on_progress: Callable[[str, int, int], None]
+    """Called after each micro-batch with the version's URI, images done, and images to do."""
+    on_message: Callable[[str], None]
+    results: list[ScoringResult] = field(default_factory=list)
+    """All results, also of roll-outs that failed."""
+
+    def limit_reached(self) -> bool:
+        """Whether nothing more may be scored."""
+        return self.budget.is_spent()
+
+    def score(self, step: Score, stop: Stop) -> ScoringResult:
+        """Scores what a version has not predicted, until it is complete or stopped.
+
+        Raises:
+            UserError: The version's files cannot be read.
+            RefusedError: The version fails, or its files are not those that were promoted.
+        """
+        version, budget = step.version, self.budget
+        files = version_files.read(version)
+        version_files.require_unchanged(self.client, version, files)
+        if files.unmet:
+            self.on_message(f"{version.uri} was made with other packages: {', '.join(files.unmet)}")
+        run_id = self.runs.scoring_began(version, files, spark_session.kind())
+        most, size_bytes = budget.images, budget.size_bytes
+
+        def on_batch(done: int, of: int) -> None:
+            budget.images = most - done  # here, as it is spent also if a fault follows
+            self.on_progress(version.uri, done, of)
+            self.runs.micro_batch_scored(run_id, done)
+
+        result = score_pending(
+            self.spark(),
+            self.lake,
+            version,
+            settings=Settings(
+                run_id=run_id,
+                quarantine=step.quarantine,
+                max_images=0 if most == math.inf else int(most),
+                max_bytes=0 if size_bytes == math.inf else int(size_bytes),
+                task_timeout=self.task_timeout,
+            ),
+            stop=lambda: stop() or budget.is_spent(),
+            on_progress=on_batch,
+        )
+        budget.size_bytes = size_bytes - result.size_bytes
+        self.results.append(result)
+        self.runs.scored(run_id, result)
+        return result

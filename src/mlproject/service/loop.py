@@ -1,0 +1,283 @@
+"""The loop of a watch: ingest, roll out what is due, log the state, wait."""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mlproject.errors import RefusedError
+from mlproject.ingestion import reconciliation
+from mlproject.ingestion.reconciliation import IngestResult
+from mlproject.integrations.outages import error_message, spark_ended
+from mlproject.integrations.spark_session import LazySession
+from mlproject.rollout import ledger, planning, rescoring, runs
+from mlproject.rollout.decision import Policy
+from mlproject.rollout.ledger import SCORING, SERVING
+from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, AliasPlan
+from mlproject.rollout.reconciliation import RolloutResult
+from mlproject.rollout.runs import RolloutRuns
+from mlproject.rollout.version_scoring import VersionScorer
+from mlproject.service.health import Troubles, behind_since, health
+from mlproject.service.retries import Retries, delay_s
+from mlproject.versions.version import Version
+
+# What may fail in a reconciliation and work in the next; errors of requests are OSErrors, and a
+# server that returns a page instead of JSON makes ValueErrors.
+FAULTS = (*rescoring.FAULTS, ValueError)
+SCORING_S = 300  # of a reconciliation: then new images are ingested, and predicted first
+CONTINUE_S = 2  # until the reconciliation after one that this limit ended
+HEALTH_S = 600  # between two lines without news
+POLL_S = 0.2  # how often a waiting watch asks whether to stop
+JITTER = 0.2  # share of the interval, so that many watches do not call a server at once
+ITSELF = "This reconciliation"  # the subject of faults that are of no single alias
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a watch, as `watch` takes them."""
+
+    pointers: Sequence[str] = ()
+    limits: tuple[int, int, float] = (0, 0, 0)
+    """Images, bytes and minutes."""
+    task_timeout: float = 600
+    source: str = ""
+    interval: float = 30
+    idle: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Where a watch reports, as `watch` takes it."""
+
+    stop: Callable[[], bool]
+    on_progress: Callable[[str, int, int], None]
+    on_message: Callable[[str], None]
+    on_fault: Callable[[str], None]
+    on_rollout: Callable[[RolloutResult], None]
+    on_ingest: Callable[[IngestResult], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all reconciliations of a watch share."""
+
+    client: MlflowClient
+    run: Run
+    lake: str
+    spark: LazySession
+    policy: Policy
+    options: Options
+    report: Callbacks
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a watch remembers from one reconciliation to the next."""
+
+    retries: Retries
+    troubles: Troubles
+    behind: dict[str, float] = field(default_factory=dict)
+    """Since when each alias is behind, in seconds of `time.monotonic`."""
+    line: str = ""
+    """The last health line."""
+    line_at: float = 0.0
+    """When it was logged, in seconds of `time.monotonic`."""
+
+
+def new_memory(service: Service) -> Memory:
+    """The memory of a watch that begins."""
+    troubles = Troubles(service.report.on_fault, service.report.on_message)
+    return Memory(Retries(service.options.interval), troubles)
+
+
+def reconcile_until_stopped(service: Service, memory: Memory, trigger: threading.Event) -> int:
+    """Reconciles at each trigger and interval until the watch is stopped; how often it did."""
+    count = failures = 0
+    while not service.report.stop():
+        trigger.clear()  # before: a trigger in the middle brings another reconciliation
+        continues = False
+        try:
+            plans, continues = reconcile(service, memory, count)
+            if failures or not count:  # what the server has missed
+                _record_missed(service)
+            log_health(service, memory, plans, count)
+        except FAULTS as error:
+            failures += 1
+            message = error_message(error)
+            if service.report.stop():  # what stops us may have stopped Spark too
+                message = f"stopped in the middle, the next watch continues ({message})"
+            memory.troubles.report(ITSELF, message)
+            if spark_ended(error):
+                service.spark.end()
+        else:
+            if failures:  # aliases are tried at once
+                memory.retries.clear()
+                trigger.set()
+            failures = 0
+            memory.troubles.report(ITSELF, "")
+        count += 1
+        delay = CONTINUE_S if continues else delay_s(failures, service.options.interval)
+        _wait(service, memory, trigger, delay)
+    return count
+
+
+def reconcile(service: Service, memory: Memory, count: int) -> tuple[list[AliasPlan], bool]:
+    """Ingests, and rolls out the aliases that are due.
+
+    Args:
+        service: The watch.
+        memory: What it remembers.
+        count: Reconciliations before this one.
+
+    Returns:
+        What is left to do, and whether the next reconciliation continues at once.
+    """
+    _ingest(service, memory, count)
+    plans = _plans(service, memory)
+    due = [plan for plan in plans if _is_due(memory, plan)]
+    stop = service.report.stop
+    if not due or stop():
+        return plans, False
+    scorer = _scorer(service)
+    results = []
+    try:
+        for plan in due:
+            result = None if stop() else _roll_out(service, memory, scorer, plan)
+            results += [result] if result else []
+    finally:
+        scorer.runs.ended(stopped=stop())
+    service.spark.used_at = time.monotonic()
+    continues = not any(service.options.limits) and any(one.state == SCORING for one in results)
+    return _plans(service, memory), continues
+
+
+def log_health(service: Service, memory: Memory, plans: Sequence[AliasPlan], count: int) -> None:
+    """Logs one line and metrics when the state has changed, or nothing was logged for long."""
+    now = time.monotonic()
+    found = health(plans, memory.behind, now)
+    if found.line == memory.line and now - memory.line_at < HEALTH_S:
+        return
+    memory.line, memory.line_at = found.line, now
+    clock = time.strftime("%H:%M:%S")
+    service.report.on_message(
+        f"health: reconciliation {count + 1} at {clock}: {found.line}, lag {found.lag_s:.0f} s"
+    )
+    metrics = {"looks": count + 1, "lag_s": found.lag_s, "backlog": found.backlog}
+    for key, value in {**metrics, "last_look": time.time()}.items():
+        service.client.log_metric(service.run.info.run_id, key, value, step=count)
+
+
+def _ingest(service: Service, memory: Memory, count: int) -> None:
+    """Ingests the source; one that is away is tried later and later, and delays no alias."""
+    source, stop = service.options.source, service.report.stop
+    if not source or not memory.retries.is_due(source):
+        return
+    try:
+        settings = reconciliation.SourceSettings(source)
+        result = reconciliation.reconcile(
+            service.spark, service.lake, settings, step=count, stop=stop
+        )
+    except FAULTS as error:
+        if stop() or spark_ended(error):
+            raise
+        _put_off(memory, source, source, error)
+        return
+    memory.retries.succeeded(source)
+    memory.troubles.report(source, "")
+    if result.changed:
+        service.report.on_ingest(result)
+
+
+def _plans(service: Service, memory: Memory) -> list[AliasPlan]:
+    found = planning.alias_plans(
+        service.client, service.lake, service.options.pointers, retry=service.policy.retry
+    )
+    memory.behind = behind_since(memory.behind, found, time.monotonic())
+    return found
+
+
+def _is_due(memory: Memory, plan: AliasPlan) -> bool:
+    """Whether an alias has something to do, and its last fault is long enough ago."""
+    key = _key(plan)
+    is_lost = plan.action == LOST
+    if is_lost or key not in memory.retries:
+        trouble = f"{plan.action}, {plan.reason}" if is_lost or plan.action == REFUSED else ""
+        memory.troubles.report(plan.alias, trouble)
+    wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and plan.work)
+    return bool(wanted) and memory.retries.is_due(key)
+
+
+def _scorer(service: Service) -> VersionScorer:
+    budget = rescoring.budget(*service.options.limits)
+    budget.until = min(budget.until, time.monotonic() + SCORING_S)
+    return VersionScorer(
+        service.client,
+        service.lake,
+        service.spark,
+        RolloutRuns(service.client, service.run),
+        budget,
+        service.options.task_timeout,
+        service.report.on_progress,
+        service.report.on_message,
+    )
+
+
+def _roll_out(
+    service: Service, memory: Memory, scorer: VersionScorer, plan: AliasPlan
+) -> RolloutResult | None:
+    """Rolls out one alias; one that fails is tried again later and later."""
+    key, stop = _key(plan), service.report.stop
+    try:
+        result = rescoring.roll_out(plan.alias, scorer, policy=service.policy, stop=stop)
+    except rescoring.FAULTS as error:
+        if spark_ended(error):
+            service.spark.end()
+        if stop():
+            raise
+        if plan.action == REFUSED and isinstance(error, RefusedError):
+            memory.retries.succeeded(key)  # known: only its serving version was kept up to date
+            return None
+        _put_off(memory, key, plan.alias, error)
+        _record_missed(service)
+        return None
+    memory.retries.succeeded(key)
+    if result.state == SERVING:  # though the alias may have been moved again since
+        memory.behind.pop(plan.alias, None)
+    service.report.on_rollout(result)
+    return result
+
+
+def _put_off(
+    memory: Memory, key: str | tuple[str, Version | None], subject: str, error: Exception
+) -> None:
+    memory.troubles.report(subject, error_message(error).removeprefix(f"{subject}: "))
+    memory.retries.failed(key)
+
+
+def _record_missed(service: Service) -> None:
+    """Records what MLflow has missed, as far as its server can be reached now."""
+    with contextlib.suppress(*FAULTS):
+        rows = ledger.read(service.lake)
+        for alias in rows.known():
+            runs.record_missed(service.client, rows, alias)
+
+
+def _wait(service: Service, memory: Memory, trigger: threading.Event, delay: float) -> None:
+    """Waits for a trigger, the time, or the end of the watch; ends an idle Spark session."""
+    until = time.monotonic() + delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    while not service.report.stop() and time.monotonic() < until:
+        if trigger.wait(min(POLL_S, service.options.interval)):
+            memory.retries.clear()
+            return
+        if time.monotonic() - service.spark.used_at > service.options.idle:
+            service.spark.end()
+
+
+def _key(plan: AliasPlan) -> tuple[str, Version | None]:
+    """What is tried: an alias with the version that it names."""
+    return plan.alias, plan.target.version if plan.target else None

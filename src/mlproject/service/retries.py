@@ -1,0 +1,40 @@
+"""When something that failed is tried again: later and later."""
+
+import time
+from collections.abc import Hashable
+
+LONGEST_S = 600  # between two tries, however many have failed
+
+
+def delay_s(failures: int, interval: float) -> float:
+    """Seconds until the next try after so many failures in a row: the interval, doubled by each."""
+    return float(min(interval * 2 ** min(failures, 30), max(LONGEST_S, interval)))
+
+
+class Retries:
+    """What has failed, how often in a row, and when it may be tried again."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._failed: dict[Hashable, tuple[int, float]] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether its last try failed."""
+        return key in self._failed
+
+    def is_due(self, key: Hashable) -> bool:
+        """Whether it may be tried now."""
+        return time.monotonic() >= self._failed.get(key, (0, 0.0))[1]
+
+    def failed(self, key: Hashable) -> None:
+        """Notes that a try failed."""
+        count = self._failed.get(key, (0, 0.0))[0] + 1
+        self._failed[key] = (count, time.monotonic() + delay_s(count, self._interval))
+
+    def succeeded(self, key: Hashable) -> None:
+        """Notes that a try succeeded, or is no longer needed."""
+        self._failed.pop(key, None)
+
+    def clear(self) -> None:
+        """Everything may be tried now."""
+        self._failed.clear()

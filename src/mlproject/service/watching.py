@@ -1,0 +1,159 @@
+"""The public function `watch`: a loop of reconciliations, and the webhooks that trigger them."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from mlproject.errors import UserError
+from mlproject.ingestion.reconciliation import IngestResult
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.spark_session import LazySession
+from mlproject.lake import location
+from mlproject.rollout import rescoring
+from mlproject.rollout.decision import Policy
+from mlproject.rollout.reconciliation import RolloutResult
+from mlproject.service import webhook_listener, webhook_registration
+from mlproject.service.loop import (
+    Callbacks,
+    Options,
+    Service,
+    new_memory,
+    reconcile_until_stopped,
+)
+
+# For a watch the next reconciliation is the retry.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+@dataclass(frozen=True, slots=True)
+class WatchResult:
+    """What a watch did until it was stopped."""
+
+    reconciliations: int
+    """How often it reconciled."""
+
+
+def watch(
+    pointers: Sequence[str] = (),
+    lake: str = "lake",
+    *,
+    max_images: int = 0,
+    max_bytes: int = 0,
+    max_minutes: float = 0,
+    retry: bool = False,
+    min_coverage: float = 1.0,
+    max_error_rate: float = 0.05,
+    task_timeout: float = 600,
+    source: str = "",
+    interval: float = 30,
+    idle: float = 60,
+    webhook: str = "",
+    listen: str = "127.0.0.1:8321",
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[str, int, int], None] = lambda version, done, total: None,
+    on_message: Callable[[str], None] = lambda message: None,
+    on_fault: Callable[[str], None] = lambda message: None,
+    on_rollout: Callable[[RolloutResult], None] = lambda result: None,
+    on_ingest: Callable[[IngestResult], None] = lambda result: None,
+) -> WatchResult:
+    """Ingests new images and rolls out moved aliases, again and again, until it is stopped.
+
+    Args:
+        pointers: URIs of aliases or stages, such as models:/photos@champion; empty = all in table
+            rollouts.
+        lake: Folder or URI of the tables.
+        max_images: Images to score in a reconciliation; 0 = all.
+        max_bytes: Bytes to read in a reconciliation; 0 = no limit.
+        max_minutes: Minutes that a reconciliation scores; 0 = no limit.
+        retry: Also versions that failed before.
+        min_coverage: Share of the images that a version must have predicted to serve, 0..1.
+        max_error_rate: Share of the images readable before that may get an error, 0..1.
+        task_timeout: Seconds without the end of a task after which a version hangs.
+        source: Folder or URI that is ingested in each reconciliation; empty = none.
+        interval: Seconds between two reconciliations, about.
+        idle: Seconds without work until Spark is ended.
+        webhook: URL at which the MLflow server reaches this machine; empty = no webhook.
+        listen: HOST:PORT at which the webhook listener listens.
+        stop: Asked several times a second whether to end; what is being committed is.
+        on_progress: Called after each micro-batch with version URI, images done, images to do.
+        on_message: Called with lines such as the state of the watch.
+        on_fault: Called with a line for each fault, once.
+        on_rollout: Called with the result of each roll-out.
+        on_ingest: Called with the result of each ingest that changed something.
+
+    Raises:
+        UserError: An option is out of its range, or the webhook cannot be used.
+    """
+    parameters = {
+        "pointers": ",".join(pointers),
+        "lake": lake,
+        "max_images": max_images,
+        "max_bytes": max_bytes,
+        "max_minutes": max_minutes,
+        "retry": str(retry).lower(),
+        "min_coverage": min_coverage,
+        "max_error_rate": max_error_rate,
+        "task_timeout": task_timeout,
+        "source": source,
+        "interval": interval,
+        "idle": idle,
+        "webhook": webhook,
+        "listen": listen,
+    }
+    limits = (max_images, max_bytes, max_minutes)
+    rescoring.check_options(*limits, min_coverage, max_error_rate, task_timeout)
+    for name, value, least in (("interval", interval, 0.1), ("idle", idle, 0)):
+        if not value >= least:
+            raise UserError(f"{name}={value} is below {least}")
+    for name, patience in PATIENCE.items():
+        os.environ.setdefault(name, patience)
+    client = mlflow_tracking.connect()
+    lake = location.locate_to_write(lake)
+    trigger = threading.Event()
+    spark = LazySession("mlproject watch")
+    with mlflow_tracking.run("watch", parameters, own=True) as run:
+        service = Service(
+            client,
+            run,
+            lake,
+            spark,
+            Policy(min_coverage, max_error_rate, retry),
+            Options(pointers, limits, task_timeout, source, interval, idle),
+            Callbacks(stop, on_progress, on_message, on_fault, on_rollout, on_ingest),
+        )
+        try:
+            with _webhooks(service, webhook, listen, trigger):
+                count = reconcile_until_stopped(service, new_memory(service), trigger)
+        finally:
+            spark.end()
+        while mlflow.active_run():
+            with contextlib.suppress(MlflowException, OSError):  # the server may be away
+                mlflow.end_run("KILLED")
+    return WatchResult(count)
+
+
+@contextlib.contextmanager
+def _webhooks(
+    service: Service, webhook: str, listen: str, trigger: threading.Event
+) -> Iterator[None]:
+    """Listens for webhooks while the block runs, and registers ours at the MLflow server."""
+    if not webhook:
+        yield
+        return
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        raise UserError(f"listen={listen!r} is no HOST:PORT, such as 0.0.0.0:8321")
+    secret = webhook_registration.secret_of_environment()
+    app = webhook_listener.receiver(secret, trigger.set)
+    with webhook_listener.listening(app, host, int(port)) as taken:
+        found = webhook_registration.register(service.client, webhook, secret)
+        service.report.on_message(f"Listening for webhooks of {found.url} at {host}:{taken}")
+        if found.problem:
+            seconds = f"{service.options.interval:g} s"
+            service.report.on_fault(f"{found.problem}. Reconciling every {seconds}")
+        yield
