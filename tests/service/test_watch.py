@@ -16,9 +16,9 @@ from mlproject.rollout import ledger
 from mlproject.versions import registry
 from tests.conftest import PROJECT, photo, photos, verb
 from tests.support import mlflow_servers
-from tests.support.bells import EVENT, SECRET, Bell, signed
 from tests.support.rollouts import require_sound
 from tests.support.versions import register_colours
+from tests.support.webhook_events import EVENT, SECRET, Listener, signed
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -27,32 +27,32 @@ PATIENCE_S = 240  # of a busy machine, below the interval of these watches
 
 
 class Watch:
-    """A watch at work, and all that it said."""
+    """A watch, and all lines that it printed."""
 
     def __init__(self, process):
-        self.process, self.said = process, []
+        self.process, self.lines = process, []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
-            self.said.append(line.strip())
+            self.lines.append(line.strip())
 
-    def until(self, words, count=1):
-        """Waits until so many lines hold these words."""
+    def until(self, part, count=1):
+        """Waits until so many lines hold this part."""
 
         def holds():
             ended = self.process.poll() is not None
-            if ended:  # and what it said last is read
+            if ended:  # its last lines are read
                 self.reader.join(10)
-            found = sum(words in line for line in self.said) >= count
-            assert found or not ended, self.told()
+            found = sum(part in line for line in self.lines) >= count
+            assert found or not ended, self.output()
             return found
 
-        wait(holds, self.told)
+        wait(holds, self.output)
 
-    def told(self):
-        return "\n".join([*self.said, f"exit status {self.process.poll()}"])
+    def output(self):
+        return "\n".join([*self.lines, f"exit status {self.process.poll()}"])
 
     def javas(self):
         found = subprocess.run(
@@ -62,7 +62,7 @@ class Watch:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        assert 0 == self.process.wait(60), self.told()
+        assert 0 == self.process.wait(60), self.output()
         self.until("Stopped after ")
 
     def __enter__(self):
@@ -88,7 +88,7 @@ def port():
 
 @pytest.fixture
 def server(tmp_path, port, monkeypatch):
-    """A server whose moves of aliases are told to us, and its process in a list of one."""
+    """A server whose moves of aliases trigger us, and its process in a list of one."""
     with mlflow_servers.starting(tmp_path, port=port, **mlflow_servers.OPEN) as started:
         client = mlflow_servers.client(*started)
         before = mlflow.get_tracking_uri()
@@ -107,40 +107,45 @@ def serving(lake):
     return now and now.version.version
 
 
-def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port, tmp_path):
+def test_a_webhook_triggers_a_roll_out_and_the_watch_outlives_its_server(server, port, tmp_path):
     client, process = server
     versions = [register_colours("photos", reverse=reverse) for reverse in (False, True)]
     registry.move(client, versions[0], alias="champion")
     photos(tmp_path / "photos", 5, "red")
-    lake, heard = str(tmp_path / "lake"), mlflow_servers.free_port()
+    lake, port_of_watch = str(tmp_path / "lake"), mlflow_servers.free_port()
     words = (
         *("--pointers", f"{POINTER},models:/nobody@champion", "--lake", lake),
         *("--source", str(tmp_path / "photos"), "--interval", "300", "--idle", "1"),
-        *("--webhook", f"http://127.0.0.1:{heard}/mlflow", "--listen", f"127.0.0.1:{heard}"),
+        *(
+            "--webhook",
+            f"http://127.0.0.1:{port_of_watch}/mlflow",
+            "--listen",
+            f"127.0.0.1:{port_of_watch}",
+        ),
     )
     begun = verb("watch", *words, cwd=tmp_path, MLPROJECT_WEBHOOK_SECRET=SECRET)
     with Watch(begun) as watch:
         watch.until("health:")
         assert 1 == serving(lake)
-        assert any("There is no model 'nobody'" in line for line in watch.said)
-        wait(lambda: not watch.javas(), watch.told)
+        assert any("There is no model 'nobody'" in line for line in watch.lines)
+        wait(lambda: not watch.javas(), watch.output)
 
         registry.move(client, versions[1], alias="champion")  # by REST, as anybody moves it
-        wait(lambda: serving(lake) == 2, watch.told)
+        wait(lambda: serving(lake) == 2, watch.output)
 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        bell = Bell(heard)
-        assert 204 == bell.post(signed())
+        listener = Listener(port_of_watch)
+        assert 204 == listener.post(signed())
         watch.until("This reconciliation:")
         (tmp_path / "photos" / "late.jpg").write_bytes(photo((9, 200, 9), 3))
         with mlflow_servers.starting(tmp_path, port=port, **mlflow_servers.OPEN) as again:
             mlflow_servers.client(*again)
-            assert [401, 204] == [bell.post({}), bell.post(signed(), EVENT)]
+            assert [401, 204] == [listener.post({}), listener.post(signed(), EVENT)]
             watch.until("works again")
             wait(
                 lambda: ledger.read(lake).serving(POINTER).covered.images == 6,
-                watch.told,
+                watch.output,
             )
             watch.stop()
             experiment = client.get_experiment_by_name("watched").experiment_id
@@ -150,7 +155,7 @@ def test_readers_follow_a_webhook_and_the_watch_outlives_its_server(server, port
             assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
 
 
-def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_told_and_lose_nothing(
+def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_lose_nothing(
     server, tmp_path
 ):
     client, _ = server
@@ -163,7 +168,7 @@ def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_told_and_lose_no
         *("--interval", "1", "--idle", "3600"),
     )
     with Watch(verb("watch", *words, cwd=tmp_path)) as watch:
-        wait(lambda: serving(lake) == 1, watch.told)
+        wait(lambda: serving(lake) == 1, watch.output)
 
         def room(process, size):  # a file that may not grow is all that a writer of files sees
             resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -172,26 +177,28 @@ def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_told_and_lose_no
         room(java, 1)  # Spark, which writes the answers
         registry.move(client, versions[1], alias="champion")
         watch.until("File too large")
-        assert (1, "scoring") == (serving(lake), ledger.read(lake).entries[-1].state), watch.told()
+        assert (1, "scoring") == (serving(lake), ledger.read(lake).entries[-1].state), (
+            watch.output()
+        )
         room(watch.process.pid, 1)  # deltalake, which writes the ledger
         room(java, resource.RLIM_INFINITY)
         watch.until("File too large", count=2)
         assert 1 == serving(lake)
         room(watch.process.pid, resource.RLIM_INFINITY)
-        wait(lambda: serving(lake) == 2, watch.told)
+        wait(lambda: serving(lake) == 2, watch.output)
 
         [java] = watch.javas()  # it has died for want of memory
         os.kill(java, signal.SIGKILL)
         photos(tmp_path / "photos", 1, "green")
-        wait(lambda: ledger.read(lake).serving(POINTER).covered.images == 6, watch.told)
+        wait(lambda: ledger.read(lake).serving(POINTER).covered.images == 6, watch.output)
         require_sound(lake)
 
         registry.move(client, register_colours("photos"), alias="champion")
-        wait(lambda: ledger.read(lake).entries[-1].state == "scoring", watch.told)
+        wait(lambda: ledger.read(lake).entries[-1].state == "scoring", watch.output)
         os.killpg(watch.process.pid, signal.SIGTERM)  # Spark too, as systemd does
-        assert 0 == watch.process.wait(60), watch.told()
+        assert 0 == watch.process.wait(60), watch.output()
         watch.until("Stopped after ")
-    assert not any("Traceback" in line for line in watch.said), watch.told()
+    assert not any("Traceback" in line for line in watch.lines), watch.output()
     require_sound(lake)
     runs = mlflow.search_runs(experiment_names=["watched"], output_format="list")
     (own,) = (run for run in runs if run.info.run_name == "watch")
@@ -212,7 +219,7 @@ def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_
     with Watch(begun) as watch:
         watch.until("There is no table")
         subprocess.run(["pkill", "-g", str(begun.pid), "-f", "pipelines.watch"], check=True)
-        assert 0 == begun.wait(60), watch.told()
+        assert 0 == begun.wait(60), watch.output()
     runs = mlflow.search_runs(experiment_names=["tests"], output_format="list")
     (own,) = (run for run in runs if "mlflow.parentRunId" in run.data.tags)
     assert ("watch", "KILLED") == (own.info.run_name, own.info.status)
@@ -220,20 +227,20 @@ def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--interval", "0"), "interval=0.0 is below"),
         (("--webhook", "https://here/mlflow", "--listen", "here"), "is no HOST:PORT"),
         (("--webhook", "https://here/mlflow"), "MLPROJECT_WEBHOOK_SECRET is not set"),
     ],
 )
-def test_a_watch_that_cannot_begin_says_why_in_a_line(
-    store, tmp_path, monkeypatch, arguments, told
+def test_a_watch_that_cannot_begin_is_an_error_in_one_line(
+    store, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.delenv("MLPROJECT_WEBHOOK_SECRET", raising=False)
     from mlproject.errors import UserError
     from pipelines import watch
 
     words = ["--lake", str(Path(tmp_path) / "lake"), *arguments]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         watch.main(watch.parser().parse_args(words))

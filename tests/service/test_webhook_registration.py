@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlproject.errors import UserError
 from mlproject.service import webhook_listener, webhook_registration
 from tests.support import mlflow_servers
-from tests.support.bells import SECRET
+from tests.support.webhook_events import SECRET
 
 ALIAS = ["model_version_alias.created", "model_version_alias.deleted"]
 
@@ -72,7 +72,7 @@ def execute(servers, statement, rows=((),)):
 
 
 @contextlib.contextmanager
-def heard(secret=SECRET):
+def listening(secret=SECRET):
     """A receiver's URL, and what it sets."""
     event = threading.Event()
     app = webhook_listener.receiver(secret, event.set)
@@ -87,14 +87,14 @@ def refusal(*arguments):
     return str(raised.value)
 
 
-def told(hooks):
+def facts(hooks):
     return [
         (hook.name, hook.url, sorted(map(str, hook.events)), str(hook.status)) for hook in hooks
     ]
 
 
 def test_an_alias_that_is_set_moved_or_deleted_rings(client):
-    with heard() as (url, event):
+    with listening() as (url, event):
         assert "" == webhook_registration.register(client, url, SECRET).problem
         assert event.is_set()  # the test event rang
         moves = [
@@ -110,7 +110,7 @@ def test_an_alias_that_is_set_moved_or_deleted_rings(client):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_stage_that_is_moved_does_not_ring_and_has_no_event(client):
-    with heard() as (url, event):
+    with listening() as (url, event):
         webhook_registration.register(client, url, SECRET)
         event.clear()
         client.transition_model_version_stage("photos", "1", "Production")
@@ -119,8 +119,8 @@ def test_a_stage_that_is_moved_does_not_ring_and_has_no_event(client):
         client.create_webhook("stages", url, ["model_version_stage.created"])
 
 
-def test_a_webhook_with_another_secret_does_not_ring_and_that_is_told(client):
-    with heard() as (url, event):
+def test_a_webhook_with_another_secret_does_not_trigger_and_is_reported(client):
+    with listening() as (url, event):
         found = webhook_registration.register(client, url, SECRET + "!")
         client.set_registered_model_alias("photos", "champion", "1")
         assert not event.wait(1)
@@ -130,21 +130,23 @@ def test_a_webhook_with_another_secret_does_not_ring_and_that_is_told(client):
 
 
 def test_registering_again_changes_the_one_webhook_there_is(client):
-    with heard() as (url, _):
+    with listening() as (url, _):
         first = webhook_registration.register(client, url, "a secret of yesterday")
         client.update_webhook(first.webhook_id, status="DISABLED", events=ALIAS[:1])
         second = webhook_registration.register(client, url, SECRET)
         assert (first.webhook_id, "") == (second.webhook_id, second.problem)
-        assert [(webhook_registration.NAME, url, ALIAS, "ACTIVE")] == told(client.list_webhooks())
-    with heard() as (moved, event):
+        assert [(webhook_registration.NAME, url, ALIAS, "ACTIVE")] == facts(client.list_webhooks())
+    with listening() as (moved, event):
         third = webhook_registration.register(client, moved, SECRET)
         assert (first.webhook_id, True) == (third.webhook_id, event.is_set())
-        assert [(webhook_registration.NAME, moved, ALIAS, "ACTIVE")] == told(client.list_webhooks())
+        assert [(webhook_registration.NAME, moved, ALIAS, "ACTIVE")] == facts(
+            client.list_webhooks()
+        )
 
 
 def test_webhooks_of_others_stay_and_doubles_of_ours_go(client):
     client.create_webhook("a-stranger", "http://127.0.0.1:1/", ["model_version.created"])
-    with heard() as (url, _):
+    with listening() as (url, _):
         for _ in range(2):  # as two watchers that begin at once
             client.create_webhook(webhook_registration.NAME, url, ALIAS, secret=SECRET)
         webhook_registration.register(client, url, SECRET)
@@ -159,16 +161,16 @@ def names(client):
 
 
 def test_a_webhook_that_a_person_made_for_this_url_is_taken_over(client):
-    with heard() as (url, event):
+    with listening() as (url, event):
         by_hand = client.create_webhook("by-hand", url, ["model_version.created"])
         found = webhook_registration.register(client, url, SECRET)
         assert (by_hand.webhook_id, "", True) == (found.webhook_id, found.problem, event.is_set())
-        assert [(webhook_registration.NAME, url, ALIAS, "ACTIVE")] == told(client.list_webhooks())
+        assert [(webhook_registration.NAME, url, ALIAS, "ACTIVE")] == facts(client.list_webhooks())
 
 
 def test_it_is_found_among_more_webhooks_than_a_page_holds(client, servers):
     others = [(f"other-{number}",) for number in range(200)]
-    with heard() as (url, _):
+    with listening() as (url, _):
         first = webhook_registration.register(client, url, SECRET)
         columns = "webhook_id, name, url, status, creation_timestamp, last_updated_timestamp"
         newer = "'http://127.0.0.1:1/', 'ACTIVE', 9999999999999, 9999999999999"  # listed before
@@ -179,8 +181,8 @@ def test_it_is_found_among_more_webhooks_than_a_page_holds(client, servers):
         assert first.webhook_id == webhook_registration.register(client, url, SECRET).webhook_id
 
 
-def test_a_url_where_nobody_hears_an_event_is_told(client):
-    with heard() as (url, event):
+def test_a_url_where_nothing_listens_is_reported(client):
+    with listening() as (url, event):
         wrong = webhook_registration.register(client, url.replace("/mlflow", "/"), SECRET)
     assert "(HTTP 404)" in wrong.problem
     assert "/mlflow" in wrong.problem
@@ -199,7 +201,7 @@ def test_a_server_as_delivered_says_what_it_needs_for_http_and_for_private_addre
 
 def test_a_server_that_has_lost_a_key_rings_for_nobody_says_so_and_can_be_mended(client, servers):
     uri = mlflow_servers.database(servers[1]["open"])
-    with heard() as (url, event), pytest.MonkeyPatch.context() as patch:
+    with listening() as (url, event), pytest.MonkeyPatch.context() as patch:
         webhook_registration.register(client, url, SECRET)
         patch.setenv("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")
         # As the server's process before wrote it, with a key that it had made up for itself.
@@ -217,27 +219,27 @@ def test_a_server_that_has_lost_a_key_rings_for_nobody_says_so_and_can_be_mended
         assert event.wait(10)
 
 
-def test_workers_without_a_key_in_common_are_told_as_soon_as_the_webhook_is_registered(keyless):
-    told = set()
-    with heard() as (url, _):
+def test_workers_without_a_key_in_common_are_reported_when_the_webhook_is_registered(keyless):
+    problems = set()
+    with listening() as (url, _):
         for _ in range(20):  # the kernel may give all connections of a try to one worker
             with contextlib.suppress(UserError):  # as when another worker is asked to update it
-                told.add(webhook_registration.register(keyless, url, SECRET).problem)
-            if told - {""}:
+                problems.add(webhook_registration.register(keyless, url, SECRET).problem)
+            if problems - {""}:
                 break
-    [problem] = told - {""}
+    [problem] = problems - {""}
     assert "no key in common" in problem
     assert "\n" not in problem
 
 
 def test_a_database_without_a_server_is_refused_and_left_as_it_is(client, servers):
     uri = mlflow_servers.database(servers[1]["open"])
-    said = refusal(mlflow.MlflowClient(uri, uri), "https://example.org/mlflow", SECRET)
-    assert [True, True] == [words in said for words in (uri, "mlflow server")]
+    message = refusal(mlflow.MlflowClient(uri, uri), "https://example.org/mlflow", SECRET)
+    assert [True, True] == [part in message for part in (uri, "mlflow server")]
     assert [] == list(client.list_webhooks())
 
 
-def test_the_key_of_a_server_is_made_as_told():
+def test_the_key_of_a_server_is_made_as_the_message_says():
     made = subprocess.run(
         ["sh", "-c", f"{webhook_registration.KEY}; echo $MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"],
         env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
@@ -254,8 +256,8 @@ def test_the_secret_is_that_of_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("secret", ["", "  ", "short"])
-def test_no_secret_or_one_that_can_be_guessed_is_told_with_how_to_make_one(monkeypatch, secret):
+def test_no_secret_or_one_that_can_be_guessed_is_an_error_with_how_to_make_one(monkeypatch, secret):
     monkeypatch.setenv("MLPROJECT_WEBHOOK_SECRET", secret)
-    with pytest.raises(UserError, match=r"MLPROJECT_WEBHOOK_SECRET is .*token_hex\(32\)") as told:
+    with pytest.raises(UserError, match=r"MLPROJECT_WEBHOOK_SECRET is .*token_hex\(32\)") as raised:
         webhook_registration.secret_of_environment()
-    assert "short" not in str(told.value).replace("shorter", "")
+    assert "short" not in str(raised.value).replace("shorter", "")

@@ -1,8 +1,8 @@
-"""The doorbell of `watch`: hears MLflow's webhooks; no Spark.
+"""The webhook listener of `watch`: receives MLflow's events; no Spark.
 
-A webhook only makes the next look at the registry come sooner. What is to be done is read from
-the registry itself, so nothing here looks into what an event says, and an event that is lost,
-doubled or made up by somebody who knows the secret costs one look at most.
+An event only triggers the next reconciliation sooner. What is to be done is read from the registry
+itself, so the content of an event is not read, and an event that is lost, sent twice or invented by
+somebody who knows the secret costs one reconciliation at most.
 
 MLflow's server signs `id.timestamp.body` with HMAC-SHA256. It tries a delivery four times (again
 after 429, 5xx and lost connections), with one id and one timestamp: 4 * 30 s of patience and at
@@ -49,20 +49,20 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 def receiver(
     secret: str,
-    ring: Callable[[], object],
+    trigger: Callable[[], object],
     *,
     clock: Callable[[], float] = time.time,
     window_s: float = 300,
 ) -> FastAPI:
-    """An app that rings for every event that MLflow signed: POST at `PATH`, and nothing else.
+    """An app that calls a function for every event that MLflow signed: POST at `PATH`.
 
-    It answers 204 to an event and 401 to what is not signed, or signed too long ago; nobody
-    else learns more than 404. A delivery that was heard before is answered 204 as well and does
-    not ring: MLflow sends it again when our first answer was lost, and must hear that it arrived.
+    It responds with 204 to an event, with 401 if it is not signed, or was signed too long ago, and
+    with 404 to everything else. A delivery that was received before gets 204 as well and triggers
+    nothing: MLflow sends it again when our first response was lost.
 
     Args:
         secret: What the webhook was registered with.
-        ring: Called in the server's thread, which it must not hold up: `threading.Event.set`.
+        trigger: Called in the server's thread, which it must not block: `threading.Event.set`.
         clock: Seconds since 1970.
         window_s: How far the delivery's timestamp may be from the clock, either way. Longer than
             MLflow tries (130 s).
@@ -71,32 +71,32 @@ def receiver(
         UserError: The secret is empty, with which MLflow would sign nothing.
     """
     if not secret:
-        raise UserError("A webhook needs a secret: without one MLflow signs nothing")
-    # MLflow may have set up OpenTelemetry in this process; what strangers send is no trace of ours.
+        raise UserError("A webhook needs a secret, as MLflow signs nothing without one")
+    # MLflow may have set up OpenTelemetry in this process; requests of strangers are not traced.
     silent = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=silent
     )
-    heard: dict[str, float] = {}  # id -> when its timestamp is too old by itself; oldest first
+    received: dict[str, float] = {}  # id -> when its timestamp is too old by itself; oldest first
 
     @app.post(PATH)
-    async def hear(request: Request) -> Response:
+    async def receive(request: Request) -> Response:
         delivery_id, timestamp = _verified(secret, request.headers, await _body(request))
         now = clock()
         if abs(now - timestamp) > window_s:
             raise HTTPException(401, f"The timestamp is {now - timestamp:.0f} s from this clock")
-        if delivery_id not in heard:
-            ring()  # before it is remembered: if this fails, MLflow's next try rings
-            heard[delivery_id] = now + 2 * window_s  # a timestamp may lie window_s ahead
-        while heard and (len(heard) > SEEN or next(iter(heard.values())) < now):
-            del heard[next(iter(heard))]
+        if delivery_id not in received:
+            trigger()  # before it is noted: if this fails, MLflow's next try triggers
+            received[delivery_id] = now + 2 * window_s  # a timestamp may lie window_s ahead
+        while received and (len(received) > SEEN or next(iter(received.values())) < now):
+            del received[next(iter(received))]
         return Response(status_code=204)
 
     @app.exception_handler(404)
     @app.exception_handler(405)
     async def nothing_here(request: Request, error: Exception) -> Response:
         try:
-            await _body(request)  # else the connection is reset before our answer is read
+            await _body(request)  # else the connection is reset before our response is read
         except HTTPException as worse:
             return Response(status_code=worse.status_code)
         return Response(status_code=404)
@@ -127,7 +127,8 @@ def listening(app: FastAPI, host: str, port: int) -> Iterator[int]:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"No webhooks can be heard at {host}:{port} ({reason}). Name another port; 0 picks one"
+            f"Cannot listen for webhooks at {host}:{port} ({reason}). Choose another port: "
+            "-P listen=HOST:PORT"
         ) from error
     with listener:
         taken = int(listener.getsockname()[1])
@@ -161,14 +162,14 @@ def listening(app: FastAPI, host: str, port: int) -> Iterator[int]:
 
 
 async def _body(request: Request) -> bytes:
-    """A body that is counted as it comes: nobody's Content-Length is believed."""
+    """A body, counted as it is received: a Content-Length may be wrong."""
     body, is_whole = bytearray(), False
     try:
         async with asyncio.timeout(BODY_S):
             while not is_whole:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
-                    raise HTTPException(400)  # nobody hears it
+                    raise HTTPException(400)  # no client is left to receive it
                 body += message.get("body", b"")
                 is_whole = not message.get("more_body", False)
                 if len(body) > BODY_BYTES:
@@ -182,19 +183,19 @@ def _verified(secret: str, headers: Mapping[str, str], body: bytes) -> tuple[str
     """Id and timestamp (seconds since 1970) of a delivery that is signed as MLflow signs."""
     delivery_id = headers.get(WEBHOOK_DELIVERY_ID_HEADER, "")
     timestamp = headers.get(WEBHOOK_TIMESTAMP_HEADER, "")
-    said = headers.get(WEBHOOK_SIGNATURE_HEADER, "")
+    sent = headers.get(WEBHOOK_SIGNATURE_HEADER, "")
     signed = f"{delivery_id}.{timestamp}.".encode() + body
     made = base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest())
     right = f"{WEBHOOK_SIGNATURE_VERSION},".encode() + made
     # Compared in any case, and in constant time.
-    is_signed = hmac.compare_digest(right, said.encode())
+    is_signed = hmac.compare_digest(right, sent.encode())
     if not (is_signed and _ID.fullmatch(delivery_id) and _TIMESTAMP.fullmatch(timestamp)):
-        raise HTTPException(401, "No signature of ours")
+        raise HTTPException(401, "The signature is wrong")
     return delivery_id, int(timestamp)
 
 
 class _Server(uvicorn.Server):
-    """A server that ends when it is told to: whoever is cut off in a body gets no traceback."""
+    """A server that ends at once: a request that is cut off leaves no traceback."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in list(self.server_state.connections):
@@ -211,7 +212,7 @@ class _Connection(H11Protocol):
         if len(self.connections) > CONNECTIONS:
             live = cast(set[_Connection], self.connections)
             oldest = min(live, key=lambda one: one.end.when())
-            live.discard(oldest)  # its end is told later, and others may come before
+            live.discard(oldest)  # its end is reported later, and others may come before
             oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,13 +1,13 @@
-"""MLflow's webhooks that ring the doorbell of `watch`: registered, and tried; no Spark.
+"""MLflow's webhooks that trigger a `watch`: registered, and tested; no Spark.
 
 What MLflow's server does. Source: mlflow 3.17.2, mlflow/server/handlers.py, webhooks/delivery.py
 - Handlers of its REST API send events, from a queue in memory and ten threads to a process: a
-  killed server forgets them, and nobody sends any for a database that is used directly.
+  killed server loses them, and no server sends any for a database that is used directly.
 - Each of its processes keeps the list of webhooks for 60 s (MLFLOW_WEBHOOK_CACHE_TTL): a new
   webhook or secret may be that late. Moves of stages have no event, nor has a deleted model.
 - Without a secret it signs nothing. Secrets are encrypted with
   MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, else with a key that every process makes up when it
-  starts. Then another process can read no webhook: listing, changing and deleting answer 500,
+  starts. Then another process can read no webhook: listing, changing and deleting return 500,
   and *no* webhook of those events is delivered. So all is lost after a restart, and most at
   once with the four workers that are MLflow's default: of 40 moves of an alias 5 were delivered.
 """
@@ -27,15 +27,15 @@ from mlproject.service.webhook_listener import PATH
 
 NAME = "mlproject-watch"
 SECRET = "MLPROJECT_WEBHOOK_SECRET"  # noqa: S105 - the variable's name, not the secret
-SECRET_CHARACTERS = 16  # at least: whoever sees one delivery can guess at it offline
+SECRET_CHARACTERS = 16  # at least: one delivery is enough to guess at it offline
 
-TRIES = 12  # of two workers that answer by chance, one is missed once in 4,096
+TRIES = 12  # if two workers respond at random, one is missed once in 4,096
 KEY = (
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=$(python -c 'from cryptography.fernet import Fernet; "
     "print(Fernet.generate_key().decode())')"
 )
 
-# A pointer of ours is an alias or a stage, and stages have no events.
+# Aliases have events, and stages have none.
 EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 
 
@@ -61,7 +61,7 @@ def secret_of_environment() -> str:
     if len(secret) < SECRET_CHARACTERS:
         state = f"shorter than {SECRET_CHARACTERS} characters" if secret else "not set"
         raise UserError(
-            f"{SECRET} is {state}. Make one, and give it to every restart of this watcher: "
+            f"{SECRET} is {state}. Make one, and set it for every start of the watch: "
             f"export {SECRET}=$(python -c 'import secrets; print(secrets.token_hex(32))')"
         )
     return secret
@@ -70,14 +70,14 @@ def secret_of_environment() -> str:
 def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -> Registration:
     """The server's one webhook of this name, or else of this URL: made, or brought up to date.
 
-    It then has the server send a test event, which rings too. That can take two minutes where
-    nothing answers at the URL.
+    The server then sends a test event, which triggers too. That can take two minutes if nothing
+    responds at the URL.
 
     Args:
         client: The registry, behind an MLflow server.
         url: Where the server reaches the receiver: https://HOST/mlflow.
         secret: What the server shall sign with.
-        name: Two watchers of one server need two names.
+        name: Two watches of one server need two names.
 
     Raises:
         UserError: The server takes no such webhook; the message says what it needs.
@@ -94,7 +94,7 @@ def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -
         hooks = _hooks(client)
         found = [hook for hook in hooks if hook.name == name]
         found = found or [hook for hook in hooks if hook.url == url][:1]
-        for double in found[1:]:  # two watchers began at once
+        for double in found[1:]:  # two watches started at once
             client.delete_webhook(double.webhook_id)
         if found:
             hook = client.update_webhook(found[0].webhook_id, name=name, **wanted)
@@ -135,12 +135,12 @@ def _need(error: MlflowException) -> str:
 
 
 def _read(client: MlflowClient, hook: Webhook) -> int:
-    """HTTP status of reading a webhook, by a connection of its own: any worker may answer."""
+    """HTTP status of reading a webhook, by a connection of its own: any worker may respond."""
     path = f"/api/2.0/mlflow/webhooks/{hook.webhook_id}"
     alone = {"Connection": "close"}
     creds = get_default_host_creds(client._registry_uri)
-    answer = http_request(creds, path, "GET", extra_headers=alone, max_retries=0, retry_codes=())
-    return int(answer.status_code)
+    response = http_request(creds, path, "GET", extra_headers=alone, max_retries=0, retry_codes=())
+    return int(response.status_code)
 
 
 def _problem(client: MlflowClient, hook: Webhook) -> str:
@@ -157,8 +157,8 @@ def _problem(client: MlflowClient, hook: Webhook) -> str:
         return f"The MLflow server cannot send to {hook.url!r}: {_need(error)}"
     if result.response_status == 204:
         return ""
-    said = result.error_message or f"HTTP {result.response_status} {result.response_body or ''}"
-    reason = " ".join(said.rpartition("Caused by ")[2].split())[:200].rstrip("\\\"')")
+    message = result.error_message or f"HTTP {result.response_status} {result.response_body or ''}"
+    reason = " ".join(message.rpartition("Caused by ")[2].split())[:200].rstrip("\\\"')")
     hint = {
         401: "Is it another secret, or another clock?",
         404: f"The path of the receiver is {PATH}",

@@ -1,4 +1,4 @@
-"""Events signed as MLflow signs them, and a client of the doorbell that sends bytes as told."""
+"""Events signed as MLflow signs them, and a client of the webhook listener that sends any bytes."""
 
 import contextlib
 import socket
@@ -29,15 +29,15 @@ def raw(headers, body=b"", first="POST /mlflow HTTP/1.1"):
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-class Bell:
-    """A receiver at a port, and how often it rang."""
+class Listener:
+    """The listener at a port, and how often it triggered."""
 
     def __init__(self, port):
         self.port = port
-        self.rings = 0
+        self.triggers = 0
 
-    def ring(self):
-        self.rings += 1
+    def trigger(self):
+        self.triggers += 1
 
     def post(self, headers, body=EVENT, path="/mlflow", method="POST"):
         url = f"http://127.0.0.1:{self.port}{path}"
