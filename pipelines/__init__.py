@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import MlprojectError, UserError
-from mlproject.integrations.framework_process import OnTold
+from mlproject.integrations.framework_process import OnProgress
 from mlproject.integrations.outages import error_message, spark_error
 
 if TYPE_CHECKING:  # it imports Spark, which not every command needs
@@ -160,7 +160,7 @@ def say_wait(holder: str) -> None:
 
 
 @contextmanager
-def progress(*steps: str) -> Iterator[list[OnTold]]:
+def progress(*steps: str) -> Iterator[list[OnProgress]]:
     """For each step a function to tell (done, total) to: bars for a person, else plain lines."""
     if not sys.stderr.isatty():
         yield [partial(_say_progress, step) for step in steps]

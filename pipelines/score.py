@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.spark_session import kind, session
+from mlproject.integrations.spark_session import master_name, session
 from mlproject.lake import location
 from mlproject.scoring import coverage, scorer, scoring_runs
 from mlproject.versions import registry, version_files
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
         version = registry.resolve(client, arguments.model)
         lake = location.locate_to_write(arguments.lake)
         files = files_of(client, version)
-        scoring_runs.describe(client, run.info.run_id, version, files, kind())
+        scoring_runs.describe(client, run.info.run_id, version, files, master_name())
         settings = scorer.Settings(
             run_id=run.info.run_id,
             batch_images=arguments.wave_images,

@@ -17,31 +17,31 @@ def test_the_bytes_of_a_reference_come_from_a_file_that_still_has_them(lake, tmp
     for file in (here, there):
         file.write_bytes(RED)
         image_id = hold(lake, str(file), RED, day(1), inline=False)
-    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    assert (RED, "") == image_bytes.read_image(lake, image_id)
     here.write_bytes(GREEN)
-    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    assert (RED, "") == image_bytes.read_image(lake, image_id)
     there.unlink()
-    assert (None, "changed") == image_bytes.of_image(lake, image_id)
+    assert (None, "changed") == image_bytes.read_image(lake, image_id)
     here.unlink()
-    assert (None, "gone") == image_bytes.of_image(lake, image_id)
+    assert (None, "gone") == image_bytes.read_image(lake, image_id)
 
 
-def test_bytes_in_the_table_go_before_those_of_files(lake, tmp_path):
+def test_bytes_in_the_table_are_used_before_those_of_files(lake, tmp_path):
     (tmp_path / "a.jpg").write_bytes(RED)
     hold(lake, "/gone.jpg", RED, day(1))
     image_id = hold(lake, str(tmp_path / "a.jpg"), RED, day(2), inline=False)
     (tmp_path / "a.jpg").unlink()
-    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    assert (RED, "") == image_bytes.read_image(lake, image_id)
 
 
-def test_bytes_that_are_not_those_of_the_image_id_are_refused(lake):
+def test_bytes_with_another_sha256_are_refused(lake):
     row = {"path": "/a.jpg", "image_id": "1" * 64, "content": b"other", "ingested_at": day(1)}
     add(lake, "images", row)
-    with pytest.raises(UserError, match="others"):
-        image_bytes.of_image(lake, "1" * 64)
+    with pytest.raises(UserError, match="another sha256"):
+        image_bytes.read_image(lake, "1" * 64)
 
 
-def test_files_are_not_waited_for_once_their_server_is_away(tmp_path, monkeypatch):
+def test_after_several_failures_of_a_server_no_file_is_read_again(tmp_path, monkeypatch):
     """Else the waits of a task add up to more than its `task_timeout`."""
     waited, read = [], image_bytes._read_again
 
@@ -63,7 +63,7 @@ def test_files_are_not_waited_for_once_their_server_is_away(tmp_path, monkeypatc
     assert ([2, 2, 2, 0, 0, 0, 0], 6) == (waited, counts.value["unreadable"])
 
 
-def test_a_server_that_does_not_answer_is_not_asked_for_each_file(tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer_gets_no_request_for_each_file(tmp_path, monkeypatch):
     asked = []
 
     def away(path):
@@ -71,8 +71,8 @@ def test_a_server_that_does_not_answer_is_not_asked_for_each_file(tmp_path, monk
         raise UserError("The server does not answer")
 
     monkeypatch.setattr(image_bytes, "open_path", away)
-    monkeypatch.setattr(image_bytes, "WAITS", ())
-    monkeypatch.setattr(image_bytes, "PATIENT_S", 0)
+    monkeypatch.setattr(image_bytes, "RETRY_WAITS_S", ())
+    monkeypatch.setattr(image_bytes, "SERVER_TIMEOUT_S", 0)
     rows = [{"image_id": str(n), "size_bytes": 1, "paths": [f"s3://a/{n}"]} for n in range(4)]
     rows += [{"image_id": "9", "size_bytes": 1, "paths": ["s3://b/9"]}]
     counts = Counted()
@@ -82,20 +82,20 @@ def test_a_server_that_does_not_answer_is_not_asked_for_each_file(tmp_path, monk
     assert (["s3://a/0", "s3://b/9"], 5) == (asked, counts.value["unreadable"])
 
 
-def test_a_file_of_an_empty_folder_may_come_back_as_its_disk_may_be_mounted(lake, tmp_path):
+def test_a_file_in_an_empty_folder_is_not_gone_as_its_disk_may_be_mounted_later(lake, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     (disk / "a.jpg").write_bytes(RED)
     image_id = hold(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
-    assert (None, "gone") == image_bytes.of_image(lake, image_id)
+    assert (None, "gone") == image_bytes.read_image(lake, image_id)
     (disk / "a.jpg").unlink()
-    with pytest.raises(UserError, match="in an empty folder, as of a disk that is not mounted"):
-        image_bytes.of_image(lake, image_id)
+    with pytest.raises(UserError, match="is empty, like a disk that is not mounted"):
+        image_bytes.read_image(lake, image_id)
     (tmp_path / "there.jpg").write_bytes(RED)
     hold(lake, str(tmp_path / "there.jpg"), RED, day(0), inline=False)
-    assert (RED, "") == image_bytes.of_image(lake, image_id)
+    assert (RED, "") == image_bytes.read_image(lake, image_id)
     (tmp_path / "there.jpg").write_bytes(GREEN)
-    assert (None, "changed") == image_bytes.of_image(lake, image_id)
+    assert (None, "changed") == image_bytes.read_image(lake, image_id)
 
 
 class Counted:

@@ -35,7 +35,7 @@ def found(spark, lake):
     return by_path, counts.value["unreadable"]
 
 
-def test_reference_rows_have_all_but_the_bytes_and_are_answered_as_inline_rows(
+def test_reference_rows_have_all_but_the_bytes_and_get_the_predictions_of_inline_rows(
     spark, lake, store, source, tmp_path
 ):
     version = register_colours("referred")
@@ -72,7 +72,7 @@ def test_a_reference_whose_file_is_gone_or_changed_is_an_error_row(spark, lake, 
     assert {None} == {row.label for row in answers}
 
 
-def test_a_reference_is_read_from_wherever_its_bytes_lie_now(spark, lake, source):
+def test_a_reference_is_read_from_any_path_that_has_its_bytes_now(spark, lake, source):
     ingest(spark, lake, source, content="reference")
     (source / "red/000.jpg").rename(source / "red/renamed.jpg")
     shutil.copy(source / "red/001.jpg", source / "red/copy.jpg")
@@ -95,7 +95,7 @@ def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, s
     assert 1 == scorer.score_pending(spark, lake, version).images
 
 
-def test_references_into_a_bucket_that_is_not_there_stay_pending(spark, lake, source, monkeypatch):
+def test_references_to_a_missing_bucket_stay_pending(spark, lake, source, monkeypatch):
     ingest(spark, lake, source, content="reference")
     images = spark_tables.read(spark, lake, "images")
     with EmptyBucket("there").running() as url:
@@ -125,7 +125,7 @@ def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, s
     assert ["gone"] * 5 == [row.error for row in told if row.error]
 
 
-def test_auto_takes_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):
+def test_auto_stores_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):
     (source / "large.png").write_bytes(photo((1, 2, 3)) + bytes(50_000))
     ingest(spark, lake, source, content="auto", max_inline_bytes=20_000)
     images = spark_tables.read(spark, lake, "images")

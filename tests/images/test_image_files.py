@@ -42,24 +42,24 @@ def sparse(path: Path, start: bytes, size: int) -> Path:
     return path
 
 
-def test_a_file_of_3_gb_is_hashed_and_probed_without_being_held(tmp_path):
+def test_a_file_of_3_gb_is_hashed_with_little_memory(tmp_path):
     file = sparse(tmp_path / "big.jpg", photo((1, 2, 3)), 3 * GB)
     assert "JPEG 48 40 None None" == facts(file)
 
 
-def test_a_tiff_of_3_gb_tells_its_size_wherever_its_header_lies(tmp_path):
+def test_the_size_of_a_3_gb_tiff_is_read_from_any_place_of_its_header(tmp_path):
     image = tmp_path / "small.tif"
     Image.new("RGB", (30, 20)).save(image)
     file = sparse(tmp_path / "big.tif", image.read_bytes(), 3 * GB)
     assert "TIFF 30 20 None None" == facts(file)
 
 
-def test_a_large_file_that_is_no_image_has_the_error_that_says_so(tmp_path):
+def test_a_large_file_that_is_not_an_image_has_that_error(tmp_path):
     file = sparse(tmp_path / "big.jpg", b"no image", GB)
     assert "None None None unsupported_format None" == facts(file)
 
 
-def test_a_large_image_whose_header_takes_all_its_bytes_is_not_read_for_it(tmp_path):
+def test_a_large_image_whose_header_needs_all_its_bytes_is_not_read_whole(tmp_path):
     small = tmp_path / "small.webp"
     Image.new("RGB", (30, 20)).save(small, lossless=True)
     content = small.read_bytes()
@@ -68,7 +68,7 @@ def test_a_large_image_whose_header_takes_all_its_bytes_is_not_read_for_it(tmp_p
 
 
 @pytest.mark.parametrize(("inline_bytes", "there"), [(10_000, True), (100, False), (-1, False)])
-def test_only_files_up_to_the_limit_come_into_the_row(tmp_path, inline_bytes, there):
+def test_only_files_up_to_the_limit_are_stored_with_their_content(tmp_path, inline_bytes, there):
     content = photo((1, 2, 3))
     (tmp_path / "a.jpg").write_bytes(content)
     listed = {

@@ -32,13 +32,13 @@ raise Odd(1, 2)
 
 
 @pytest.fixture(scope="module")
-def told():
+def progress():
     return []
 
 
 @pytest.fixture(scope="module")
-def in_torch(told):
-    with framework_process.process("torch", lambda *at: told.append(at)) as call:
+def in_torch(progress):
+    with framework_process.process("torch", lambda *at: progress.append(at)) as call:
         yield call
 
 
@@ -52,7 +52,7 @@ def test_two_frameworks_run_side_by_side_and_this_process_imports_neither(in_tor
     assert before == eval(IMPORTED)  # noqa: S307
 
 
-def test_what_a_call_raises_is_raised_here_and_the_process_goes_on(in_torch, tmp_path):
+def test_an_error_in_a_call_is_raised_here_and_the_process_continues(in_torch, tmp_path):
     with pytest.raises(UserError, match=r"no weights file 'nowhere\.pth'"):
         in_torch(weights.canonical, "torch", "nowhere.pth", tmp_path)
     with pytest.raises(RuntimeError, match="of an odd kind"):  # it can be pickled, not unpickled
@@ -60,12 +60,12 @@ def test_what_a_call_raises_is_raised_here_and_the_process_goes_on(in_torch, tmp
     assert 7 == in_torch(int, "7")
 
 
-def test_what_is_told_in_the_process_is_told_here(in_torch, told):
-    in_torch(framework_process.tell, 3, 10)
-    assert [(3, 10)] == told
+def test_progress_in_the_process_is_reported_here(in_torch, progress):
+    in_torch(framework_process.report_progress, 3, 10)
+    assert [(3, 10)] == progress
 
 
-def test_a_process_that_dies_is_told_in_one_line():
+def test_a_process_that_dies_is_reported_in_one_line():
     with framework_process.process("torch") as call:
         pid = call(os.getpid)
         with pytest.raises(MlprojectError, match="process that runs torch ended") as raised:
@@ -75,9 +75,9 @@ def test_a_process_that_dies_is_told_in_one_line():
 
 def test_the_active_run_is_active_in_the_process_too(store):
     with mlflow.start_run() as run, framework_process.process("torch") as call:
-        call(mlflow.log_metric, "told", 1.0)
+        call(mlflow.log_metric, "progress", 1.0)
         mlflow.log_metric("here", 2.0)
-    assert {"told": 1.0, "here": 2.0} == mlflow.get_run(run.info.run_id).data.metrics
+    assert {"progress": 1.0, "here": 2.0} == mlflow.get_run(run.info.run_id).data.metrics
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the process in /proc")

@@ -31,7 +31,7 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_what_native_code_prints_goes_to_the_file_and_no_longer(tmp_path, capfd):
+def test_output_of_native_code_goes_to_the_file_until_the_block_ends(tmp_path, capfd):
     with output_to(tmp_path / "log"):
         os.system("echo aside; echo aside >&2")  # noqa: S605
     os.system("echo here")  # noqa: S605
@@ -39,6 +39,6 @@ def test_what_native_code_prints_goes_to_the_file_and_no_longer(tmp_path, capfd)
     assert ("here\n", "") == capfd.readouterr()
 
 
-def test_scratch_space_that_is_not_there_is_told_before_it_is_written(tmp_path):
+def test_missing_disk_space_is_reported_before_the_file_is_written(tmp_path):
     with pytest.raises(UserError, match="export TMPDIR"):
         labelled_images._reserved(tmp_path / "pixels", 10**18)

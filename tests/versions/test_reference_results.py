@@ -35,7 +35,7 @@ def test_a_version_that_cannot_be_loaded_has_its_error_as_fault(store):
 
 def test_a_process_that_returns_nothing_in_time_is_ended():
     with (
-        pytest.raises(MlprojectError, match="no answer in"),
+        pytest.raises(MlprojectError, match="no result in"),
         framework_process.process("", timeout_s=0.1) as call,
     ):
         call(sum, [1])

@@ -190,7 +190,7 @@ def _score(gating: _Gating, version: Version, image_ids: Sequence[str]) -> None:
     is_candidate = version == gating.candidate
     files = version_files.read(version)
     if is_candidate:  # the run's tags name one version
-        scoring_runs.describe(client, run_id, version, files, spark_session.kind())
+        scoring_runs.describe(client, run_id, version, files, spark_session.master_name())
     else:  # the digest of a version that may be refused is not recorded
         version_files.require_unchanged(client, version, files)
     lake = location.locate_to_write(gating.lake)

@@ -1,4 +1,4 @@
-"""Image files and their bytes: reading, hashing, headers, thumbnails, bytes by table or by path.
+"""Image files and their bytes: reads, hashes and headers of files, contents, thumbnails.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """

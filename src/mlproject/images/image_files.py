@@ -1,4 +1,4 @@
-"""Reads image files in Spark tasks: bytes, hashes and header facts become rows of `images`."""
+"""Reads image files in Spark tasks: their bytes, hashes and headers become rows of `images`."""
 
 import hashlib
 import io
@@ -19,29 +19,29 @@ from mlproject.inference import Header, header, header_of
 from mlproject.inference.errors import TOO_MANY_BYTES
 from mlproject.integrations import s3
 
-HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; the versions' own `max_bytes`
-BATCH_BYTES = 16 * 1024**2  # bytes a batch from Python to Spark, and a row group
+HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; equals `max_bytes` of versions
+BATCH_BYTES = 16 * 1024**2  # bytes of a batch from Python to Spark, and of a row group
 ROW_BYTES = 1024  # bytes of a row in Python, without content
 BLOCK_BYTES = 1024**2  # bytes read at a time
 BROKEN = "broken connection"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HEADER_BYTES = 16 * 1024**2  # bytes of a file above HELD_BYTES that its header may take
+HEADER_BYTES = 16 * 1024**2  # bytes of the header of a file above HELD_BYTES, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What of a file comes into its row."""
+    """Which values of a file are stored in its row."""
 
     source: str
     """As `Listing.source`."""
     inline_bytes: int = HELD_BYTES
-    """The bytes of files up to this size come into the table; those of no file above HELD_BYTES."""
+    """Files up to this size, and up to HELD_BYTES, are stored with their content."""
     thumbnail_px: int = 0
     """Side of the thumbnail, pixels; 0 = none."""
 
 
 class _Counters(AccumulatorParam[Counter[str]]):
-    """Adds up what tasks met; a task that Spark runs twice is counted twice."""
+    """Adds up the counts of tasks; a task that Spark runs twice is counted twice."""
 
     def zero(self, value: Counter[str]) -> Counter[str]:
         return Counter()
@@ -72,20 +72,20 @@ def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa
 def read_file(
     filesystem: fs.FileSystem, prefix: str, file: dict[str, Any], reading: Reading
 ) -> tuple[dict[str, Any] | None, str]:
-    """One file's row, without `ingested_at`; or None and why there is none yet.
+    """The row of one file, without `ingested_at`; or None and why it cannot be read now.
 
     Args:
-        filesystem: Where it lies.
-        prefix: What the canonical path has before the file system's own.
-        file: As a row of `sources.LISTED`.
-        reading: What comes into the row.
+        filesystem: The file system of the file.
+        prefix: What the canonical path has before the path of the file system.
+        file: A row of the listing.
+        reading: Which values are stored.
     """
     path = file["path"].removeprefix(prefix)
     try:
         image_id, size, content = hashed(filesystem, path)
         if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
             return None, "changing"
-        facts = header(content) if content is not None else _header(filesystem, path)
+        found = header(content) if content is not None else _header(filesystem, path)
     except (FileNotFoundError, NotADirectoryError):
         return None, "gone"
     except OSError as error:
@@ -97,18 +97,18 @@ def read_file(
         "image_id": image_id,
         "size_bytes": size,
         "modified_at": file["modified_at"],
-        "format": facts.format or None,
-        "width": facts.width or None,
-        "height": facts.height or None,
+        "format": found.format or None,
+        "width": found.width or None,
+        "height": found.height or None,
         "label": file["label"],
         "content": content if inline else None,
         "thumbnail": thumbnail,
-        "error": facts.error or None,
+        "error": found.error or None,
     }, ""
 
 
 def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None]:
-    """A file's sha256, its size (-1: it changed meanwhile), and its bytes up to HELD_BYTES."""
+    """Sha256, size in bytes (-1: changed meanwhile) and content (up to HELD_BYTES) of a file."""
     digest, size, blocks = hashlib.sha256(), 0, []
     with filesystem.open_input_stream(path, compression=None) as stream:
         version = stream.metadata()
@@ -119,15 +119,15 @@ def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None
                 blocks.append(block)
             else:
                 blocks.clear()
-    # The size and each block are requests of their own: of an object that is overwritten meanwhile
-    # they are of two. Its ETag tells. Source: Arrow C++, ObjectInputFile::Init and ReadAt
+    # The size and each block are requests of their own: an object that is overwritten meanwhile
+    # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
     if not isinstance(filesystem, fs.LocalFileSystem) and _version(filesystem, path) != version:
         return "", -1, None
     return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
 
 
 def _version(filesystem: fs.FileSystem, path: str) -> Any:
-    """What a remote file system tells of the bytes that lie at a path now."""
+    """The metadata of a remote object, such as its ETag."""
     with filesystem.open_input_stream(path, compression=None) as stream:
         return stream.metadata()
 
@@ -140,7 +140,7 @@ def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | Non
 
 
 def _header(filesystem: fs.FileSystem, path: str) -> Header:
-    """The header of a file that is too large to be held: only what Pillow asks for is read."""
+    """The header of a file that is too large for memory: Pillow reads only what it needs."""
     with filesystem.open_input_file(path) as file:
         start = _Start(file)
         found = header_of(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
@@ -148,7 +148,7 @@ def _header(filesystem: fs.FileSystem, path: str) -> Header:
 
 
 class _Start(io.RawIOBase):
-    """A file that lets HEADER_BYTES be read: some of Pillow's formats ask for all bytes at once."""
+    """A file of which HEADER_BYTES can be read: some formats of Pillow read all bytes at once."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

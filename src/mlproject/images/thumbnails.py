@@ -1,6 +1,6 @@
-"""Small JPEG pictures of images, made in Spark tasks: no photo comes to the driver.
+"""Thumbnails: small JPEGs of images, made in Spark tasks; the driver receives no photo.
 
-Imports little on purpose: the workers that make the pictures import it too.
+Imports little on purpose: Spark's Python workers import it too.
 """
 
 import io
@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 
 from mlproject.inference import DEFAULTS, decode
 
-PIXELS = 160  # the side of the square: 80 to 160 CSS pixels wide on screens of up to 2 dots each
-QUALITY = 80  # of 100; a photo of this size takes about 6 kB
+PIXELS = 160  # side of the square; at 80 CSS pixels sharp on screens with 2 device pixels each
+QUALITY = 80  # JPEG quality of 100; a photo of this size takes about 6 kB
 
 
 def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
@@ -33,27 +33,27 @@ def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
 
 
 def thumbnails(contents: DataFrame) -> dict[str, bytes]:
-    """A JPEG of the centre square of each image; none of those that cannot be decoded.
+    """image_id -> JPEG of the centre square, for each image that can be decoded.
 
     Args:
-        contents: As `contents.contents` gives it, of a few hundred images at most.
+        contents: As `image_bytes.image_contents` gives it, a few hundred images at most.
     """
     made = contents.select("image_id", "content").mapInArrow(shrink, "image_id string, jpeg binary")
     return {row.image_id: bytes(row.jpeg) for row in made.collect()}
 
 
 def shrink(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow: (image_id, content) to (image_id, jpeg), without those that have none."""
+    """For mapInArrow: (image_id, content) to (image_id, jpeg), without undecodable images."""
     for batch in batches:
         made = [
             (image_id.as_py(), jpeg(content.as_py(), PIXELS))
             for image_id, content in zip(batch["image_id"], batch["content"], strict=True)
         ]
-        fine = [pair for pair in made if pair[1] is not None]
+        decoded = [pair for pair in made if pair[1] is not None]
         yield pa.RecordBatch.from_arrays(
             [
-                pa.array([image_id for image_id, _ in fine], pa.string()),
-                pa.array([shrunk for _, shrunk in fine], pa.binary()),
+                pa.array([image_id for image_id, _ in decoded], pa.string()),
+                pa.array([shrunk for _, shrunk in decoded], pa.binary()),
             ],
             ["image_id", "jpeg"],
         )

@@ -1,4 +1,4 @@
-"""Delta's jars for a session of our own: fetched by Ivy once, then named by their paths."""
+"""Delta's jars for a new Spark session: Ivy fetches them once, then their paths are used."""
 
 from importlib import metadata
 from pathlib import Path
@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 from mlproject.integrations import java
 from mlproject.integrations.local_files import write_whole
 
-# What Delta asks Ivy for that Spark brings itself: 13 MB to fetch instead of 87 MB.
-SPARK_BRINGS = (
+# Dependencies of Delta that Spark contains: 13 MB to fetch instead of 87 MB.
+PARTS_OF_SPARK = (
     "com.fasterxml.jackson.*:*",
     "com.github.luben:*",
     "com.google.code.findbugs:*",
@@ -25,27 +25,27 @@ SPARK_BRINGS = (
 
 
 def settings() -> dict[str, str]:
-    """What tells a new session of them; Ivy fetches what is not known."""
+    """The settings with which a new session finds them, or has Ivy fetch them."""
     jars = known()
     if jars:
         return {"spark.jars": ",".join(jars)}
-    return {"spark.jars.packages": package(), "spark.jars.excludes": ",".join(SPARK_BRINGS)}
+    return {"spark.jars.packages": package(), "spark.jars.excludes": ",".join(PARTS_OF_SPARK)}
 
 
 def known() -> list[str]:
-    """Their paths as Ivy fetched them last time; none when one of them lies there no more."""
+    """Their paths from the last fetch; empty when one of the files is missing."""
     jars = _list().read_text(encoding="utf-8").split("\n") if _list().is_file() else []
     return jars if all(Path(jar).is_file() for jar in jars) else []
 
 
 def package() -> str:
-    """The Maven coordinates of the Delta that goes with this Spark."""
+    """The Maven coordinates of the Delta release for this Spark."""
     spark = ".".join(metadata.version("pyspark").split(".")[:2])
     return f"io.delta:delta-spark_{spark}_2.13:{metadata.version('delta-spark')}"
 
 
 def remember(spark: SparkSession) -> None:
-    """Notes the paths of jars that Ivy fetched for a session."""
+    """Saves the paths of the jars that Ivy fetched for a session."""
     conf = spark.sparkContext.getConf()
     if conf.get("spark.jars.packages") == package() and conf.get("spark.jars"):
         jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]

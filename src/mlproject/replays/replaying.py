@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import UserError
-from mlproject.images.image_bytes import of_image
+from mlproject.images.image_bytes import read_image
 from mlproject.inference import COLUMNS
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
 from mlproject.integrations import mlflow_tracking
@@ -145,7 +145,7 @@ def replay_row(
         UserError: The bytes or the version's files cannot be read now, or it cannot be loaded.
     """
     then = stored.prediction
-    content, error = of_image(lake, stored.image_id)
+    content, error = read_image(lake, stored.image_id)
     if content is None and then.error != error:
         raise UserError(
             f"The bytes of image {stored.image_id} cannot be read now ({error}): they are neither "

@@ -9,7 +9,7 @@ import jinja2
 from pyspark.sql import DataFrame
 
 from mlproject.images import image_files
-from mlproject.images.image_bytes import contents
+from mlproject.images.image_bytes import image_contents
 from mlproject.images.thumbnails import thumbnails, wanted
 
 
@@ -43,7 +43,7 @@ def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[s
     if not chosen:
         return {}
     counts = image_files.counts(images.sparkSession)
-    return thumbnails(contents(images.where(wanted(chosen)), images, counts))
+    return thumbnails(image_contents(images.where(wanted(chosen)), images, counts))
 
 
 def _when(micros: int) -> str:

@@ -46,7 +46,7 @@ class RolloutRuns:
         Args:
             version: The version, whose roll-out has begun.
             files: The version's files.
-            session: The kind of Spark session, as `spark_session.kind` gives it.
+            session: The kind of Spark session, as `spark_session.master_name` gives it.
         """
         run_id = self.began(version, None)
         if not scoring_runs.describe(self._client, run_id, version, files, session):

@@ -65,7 +65,7 @@ class VersionScorer:
         version_files.require_unchanged(self.client, version, files)
         if files.unmet:
             self.on_message(f"{version.uri} was made with other packages: {', '.join(files.unmet)}")
-        run_id = self.runs.scoring_began(version, files, spark_session.kind())
+        run_id = self.runs.scoring_began(version, files, spark_session.master_name())
         most, size_bytes = budget.images, budget.size_bytes
 
         def on_batch(done: int, of: int) -> None:

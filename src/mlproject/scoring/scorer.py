@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from mlproject.errors import RefusedError
 from mlproject.images import image_files
-from mlproject.images.image_bytes import contents
+from mlproject.images.image_bytes import image_contents
 from mlproject.lake import spark_tables
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
@@ -264,7 +264,7 @@ class _Run:
             table = self.images.read(self.spark)
             chosen = F.broadcast(wave.of(todo).select("image_id", "path"))
             rows = wave.of(table).join(chosen, ["image_id", "path"], "left_semi")
-            rows = contents(rows, table, self.counts)
+            rows = image_contents(rows, table, self.counts)
             rows = prediction_rows.of(rows, answer, self.version, self.settings.run_id)
             read = F.lit(self.images.version).cast("long")
             seen = prediction_rows.Counted(rows.withColumn("images_version", read))

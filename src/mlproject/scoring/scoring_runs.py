@@ -21,7 +21,7 @@ def describe(
         run_id: The run that the rows of `predictions` will name.
         version: The version that predicts.
         files: The version's files.
-        session: The kind of Spark session, as `spark_session.kind` gives it.
+        session: The kind of Spark session, as `spark_session.master_name` gives it.
 
     Returns:
         Whether it was tagged; False = rows of this run were made with other files or packages.

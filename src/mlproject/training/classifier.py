@@ -14,8 +14,8 @@ from mlflow.types.schema import ColSpec, Schema
 from pyspark.sql import SparkSession
 
 from mlproject.errors import UserError
-from mlproject.integrations.framework_process import Call, OnTold, tell
-from mlproject.lake.snapshots import Snapshot
+from mlproject.integrations.framework_process import Call, OnProgress, report_progress
+from mlproject.lake.location import Snapshot
 from mlproject.training import figures, labelled_images
 from mlproject.training.learning import Examples, Floats, Scores, Settings
 from mlproject.training.learning import scores as scores_of
@@ -64,7 +64,7 @@ def train(
     *,
     call: Call,
     folder: Path,
-    on_images: OnTold = lambda done, total: None,
+    on_images: OnProgress = lambda done, total: None,
 ) -> Trained:
     """A network trained on the labelled images; parameters, curves and figures are logged.
 
@@ -141,7 +141,7 @@ def _learn(
 
     def on_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
         _log_epoch(epoch, training, held_out)
-        tell(epoch, _last_epoch(settings))
+        report_progress(epoch, _last_epoch(settings))
 
     network: Any = importlib.import_module(f"mlproject.training.{framework}_training")
     probabilities: Floats = network.train(

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from mlproject import inference
 from mlproject.errors import UserError
 from mlproject.images import image_files
-from mlproject.images.image_bytes import contents
-from mlproject.integrations.framework_process import OnTold
+from mlproject.images.image_bytes import image_contents
+from mlproject.integrations.framework_process import OnProgress
 from mlproject.training.learning import Examples
 
 HELD_OUT = 0.2  # share of the images that is only measured on, as is usual for small sets
@@ -105,7 +105,7 @@ def load(
     labels: Mapping[str, str],
     config: Mapping[str, Any],
     folder: Path,
-    on_images: OnTold = lambda done, total: None,
+    on_images: OnProgress = lambda done, total: None,
 ) -> Examples:
     """The images, decoded in Spark's tasks as serving decodes them.
 
@@ -132,7 +132,7 @@ def load(
     decoded_so_far = 0
     counts = image_files.counts(images.sparkSession)
     squares = (
-        contents(_usable(images), images, counts)
+        image_contents(_usable(images), images, counts)
         .select("image_id", "content")
         .mapInArrow(_decoding(dict(config)), "image_id string, pixels binary")
     )
