@@ -41,15 +41,15 @@ def test_bytes_with_another_sha256_are_refused(lake):
         image_bytes.read_image(lake, "1" * 64)
 
 
-def test_after_several_failures_of_a_server_no_file_is_read_again(tmp_path, monkeypatch):
+def test_after_several_failures_of_a_server_no_file_is_read_with_retries(tmp_path, monkeypatch):
     """Else the waits of a task add up to more than its `task_timeout`."""
-    waited, read = [], image_bytes._read_again
+    waited, read = [], image_bytes._read_with_retries
 
     def noted(path, waits):
         waited.append(len(waits))
         return read(path, ())
 
-    monkeypatch.setattr(image_bytes, "_read_again", noted)
+    monkeypatch.setattr(image_bytes, "_read_with_retries", noted)
     (tmp_path / "here.jpg").write_bytes(RED)
     image_id = hashlib.sha256(RED).hexdigest()
     away = [{"image_id": str(number), "paths": [str(tmp_path)]} for number in range(6)]

@@ -30,7 +30,9 @@ def ingest(spark, lake, source, **settings):
 def found(spark, lake):
     images = spark_tables.read(spark, lake, "images")
     counts = image_files.counts(spark)
-    rows = {row.image_id: row for row in image_bytes.contents(images, images, counts).collect()}
+    rows = {
+        row.image_id: row for row in image_bytes.image_contents(images, images, counts).collect()
+    }
     by_path = {row.path.rsplit("/", 1)[1]: rows.get(row.image_id) for row in images.collect()}
     return by_path, counts.value["unreadable"]
 
@@ -104,8 +106,8 @@ def test_references_to_a_missing_bucket_stay_pending(spark, lake, source, monkey
         for bucket, errors, unreadable in (("there", ["gone"] * 6, 0), ("nowhere", [], 6)):
             moved = images.withColumn("path", F.concat(F.lit(f"s3://{bucket}"), "path"))
             counts = image_files.counts(spark)
-            told = image_bytes.contents(moved, moved, counts).collect()
-            assert errors == [row.error for row in told]
+            fetched = image_bytes.image_contents(moved, moved, counts).collect()
+            assert errors == [row.error for row in fetched]
             assert unreadable == counts.value["unreadable"]
 
 
@@ -120,9 +122,9 @@ def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, s
         shutil.rmtree(folder)
     images = spark_tables.read(spark, lake, "images")
     asked = image_bytes.references(images)
-    told = image_bytes.contents(asked, images, image_files.counts(spark)).collect()
-    assert [content] == [row.content for row in told if row.error is None]
-    assert ["gone"] * 5 == [row.error for row in told if row.error]
+    fetched = image_bytes.image_contents(asked, images, image_files.counts(spark)).collect()
+    assert [content] == [row.content for row in fetched if row.error is None]
+    assert ["gone"] * 5 == [row.error for row in fetched if row.error]
 
 
 def test_auto_stores_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):

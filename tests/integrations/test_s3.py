@@ -26,8 +26,8 @@ def test_the_environment_names_a_server_as_for_the_tools_of_aws(monkeypatch):
     [
         ("s3://", "names no bucket"),
         ("s3://photos/../x", "names no bucket"),
-        ("s3://photos?endpoint=x", "not known: endpoint "),
-        ("s3://photos?endpoint_override=ftp://h&region=x", "name http://"),
+        ("s3://photos?endpoint=x", "unknown settings: endpoint "),
+        ("s3://photos?endpoint_override=ftp://h&region=x", "Write http://"),
     ],
 )
 def test_an_invalid_source_is_refused(source, message):
