@@ -117,7 +117,9 @@ def plan(
         UserError: There is no table of images, no alias, or a table cannot be read.
     """
     client = mlflow_tracking.connect()
-    found = alias_plans(client, location.locate(lake), pointers, spark_session.master_name(), retry=retry)
+    found = alias_plans(
+        client, location.locate(lake), pointers, spark_session.master_name(), retry=retry
+    )
     return PlanResult(tuple(limited(found, max_images, max_bytes, max_minutes)))
 
 
@@ -161,7 +163,7 @@ def alias_plans(
         client: The registry and tracking server.
         lake: As `location.locate` gives it.
         aliases: URIs of aliases or stages; empty = all in table `rollouts`.
-        session: The kind of Spark session that would score, as `spark_session.master_name` gives it;
+        session: The master that would score, as `spark_session.master_name` gives it;
             empty = times are not estimated, and no run is searched for them.
         retry: Whether versions that failed are tried again.
 

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from mlproject.errors import UserError
 from mlproject.integrations.framework_process import Call, OnProgress, report_progress
-from mlproject.lake.location import Snapshot
+from mlproject.lake.snapshots import Snapshot
 from mlproject.training import figures, labelled_images
 from mlproject.training.learning import Examples, Floats, Scores, Settings
 from mlproject.training.learning import scores as scores_of
