@@ -9,6 +9,7 @@ from mlproject.inference.errors import ERRORS
 from tests.support.examples import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+VERDICT = r'Verdict\(\s*"(\w+)"'
 
 
 def first_cells(table: str) -> list[str]:
@@ -44,6 +45,15 @@ def test_every_exit_code_of_an_exception_has_a_meaning():
     table = reference.exit_codes()
     for code in ("`0`", "`1`", "`2`", "`3`", "`130`"):
         assert f"| {code} |" in table
+
+
+def test_the_guide_names_every_gate():
+    code = (PROJECT / "src" / "mlproject" / "gates").glob("*.py")
+    gates = {name for file in code for name in re.findall(VERDICT, file.read_text("utf-8"))}
+    guide = (PROJECT / "docs" / "how-to" / "promote.md").read_text(encoding="utf-8")
+    table = guide.split("## The gates")[1].split("\n\n")[1]
+    assert gates
+    assert set() == gates - set(re.findall(r"`(\w+)`", table))
 
 
 def test_a_page_that_names_an_unknown_part_is_refused():
