@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from mlproject.errors import UserError
-from mlproject.ingestion import known_files, reconciliation, source_cleaning
 from mlproject.ingestion import labels as image_labels
+from mlproject.ingestion import reconciliation, source_cleaning
 from mlproject.ingestion.new_images import BatchProgress, RowSettings
 from mlproject.ingestion.reconciliation import IngestResult, SourceSettings, reconcile
 from mlproject.integrations import mlflow_tracking, object_storage
@@ -110,30 +111,31 @@ def ingest(
         if plan:
             return reconciliation.plan(settings, locate(lake))
         located = locate_to_write(lake)
+        once = partial(reconcile, spark, located, settings, stop=stop, on_progress=on_progress)
         if mode == "once":
-            return reconcile(spark, located, settings, stop=stop, on_progress=on_progress)
-        return _watch(
-            spark, located, settings, interval, stop, on_progress, on_reconciled, on_error
-        )
+            return once()
+        results = [reconciliation.nothing(located)]
+
+        def reconciled(result: IngestResult) -> None:
+            results[0] = result
+            on_reconciled(result)
+
+        steps = _watch(lambda step: once(step=step), interval, stop, reconciled, on_error)
+        return replace(results[0], reconciliations=steps)
 
 
 def _watch(
-    spark: LazySession,
-    lake: str,
-    settings: SourceSettings,
+    reconcile_once: Callable[[int], IngestResult],
     interval: float,
     stop: Callable[[], bool],
-    on_progress: Callable[[BatchProgress], None],
     on_reconciled: Callable[[IngestResult], None],
     on_error: Callable[[UserError], None],
-) -> IngestResult:
-    """Reconciles until it is stopped; a source that is away is tried again."""
+) -> int:
+    """Reconciles until it is stopped, a source that is away too; how often."""
     step, message = 0, ""
-    result = IngestResult(lake, known_files.Planned(0, 0, 0, 0, {}), None, 0, 0, 0, (), 0, -1)
     while not stop():
         try:
-            result = reconcile(spark, lake, settings, step=step, stop=stop, on_progress=on_progress)
-            on_reconciled(result)
+            on_reconciled(reconcile_once(step))
             message = ""
         except UserError as error:
             if message != str(error):
@@ -141,7 +143,7 @@ def _watch(
             message = str(error)
         step += 1
         _wait(interval, stop)
-    return replace(result, reconciliations=step)
+    return step
 
 
 def _wait(seconds: float, stop: Callable[[], bool]) -> None:

@@ -155,6 +155,12 @@ def _finish(
     )
 
 
+def nothing(lake: str) -> IngestResult:
+    """The result of a watch that was stopped before it reconciled."""
+    planned = known_files.Planned(0, 0, 0, 0, {})
+    return IngestResult(lake, planned, None, 0, 0, 0, (), 0, -1)
+
+
 def plan(settings: SourceSettings, lake: str) -> IngestResult:
     """What an ingest would find now; logs it to the active MLflow run, and writes nothing else.
 

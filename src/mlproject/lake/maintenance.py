@@ -2,7 +2,10 @@
 
 import json
 import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -10,10 +13,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
+from mlproject.integrations import mlflow_tracking
+from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import data_files, vacuum
 from mlproject.lake.commits import commit
+from mlproject.lake.location import locate
 from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
-from mlproject.lake.schemas import file_schema
+from mlproject.lake.schemas import TABLES, file_schema, no_table
 from mlproject.lake.snapshots import (
     REWRITE,
     active_files,
@@ -29,6 +35,18 @@ MANY = 10  # small files that are worth a commit
 # few MB, that is cheap to repeat; from there on a row is written anew once a share, however many
 # small commits come, and a file of a quarter never.
 SHARES = (64, 16, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What maintenance did, or would do, to a lake."""
+
+    lake: str
+    """Where the lake lies."""
+    planned: bool
+    """Whether nothing was written, and it is only said what would be done."""
+    tables: tuple["TableMaintenance", ...]
+    """One for each table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,51 @@ class TableMaintenance:
     """Their bytes."""
     table_version: int
     """The Delta version at the end."""
+
+
+def maintain(
+    *,
+    lake: str = "lake",
+    table: Literal["all", "images", "files", "labels", "predictions", "rollouts", "erased"] = "all",
+    retention_hours: float = vacuum.LEAST_HOURS,
+    plan: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Maintenance:
+    """Puts small data files together, removes old ones, and writes a checkpoint of each table.
+
+    It may run beside every other command.
+
+    Args:
+        lake: Folder or URI of the tables.
+        table: Name of one table; all = each that is there.
+        retention_hours: Files that left a table within these hours stay, at least 24: for readers
+            of older versions, and for writers at work.
+        plan: True only finds what would be done, and writes nothing.
+        on_progress: Called with the tables done so far, and all.
+
+    Raises:
+        UserError: There is no such table; the retention is too short; or a table cannot be written.
+    """
+    mlflow_tracking.connect()
+    options = {"lake": lake, "table": table, "retention_hours": retention_hours, "plan": plan}
+    located = locate(lake)
+    names = [name for name in TABLES if is_table(f"{located}/{name}")]
+    if table != "all" and table not in names:
+        raise no_table(f"{located}/{table}", table)
+    if not names:
+        raise no_table(f"{located}/images", "images")
+    chosen = names if table == "all" else [table]
+    with (
+        mlflow_tracking.run("maintain", options),
+        closing(LazySession("mlproject maintain")) as spark,
+    ):
+        done: list[TableMaintenance] = []
+        for name in chosen:
+            path = f"{located}/{name}"
+            done.append(maintain_table(path, name, retention_hours, spark, plan=plan))
+            on_progress(len(done), len(chosen))
+        _log(done)
+    return Maintenance(located, plan, tuple(done))
 
 
 def small_size(path: str, target_bytes: int = TARGET_FILE_BYTES) -> int:
@@ -145,3 +208,10 @@ def _checkpoint(path: str) -> None:
         table.cleanup_metadata()
     except (DeltaError, OSError) as error:
         raise cannot_be_written(path, error) from error
+
+
+def _log(tables: Sequence[TableMaintenance]) -> None:
+    import mlflow
+
+    names = ("files", "files_compacted", "files_mended", "files_removed", "bytes_removed")
+    mlflow.log_metrics({name: sum(getattr(one, name) for one in tables) for name in names})
