@@ -121,7 +121,9 @@ def _go_on(folder: Path) -> int:
     expect("images and predictions", (9, rows(9, 1)), (state()["images"], state()["predictions"]))
     command("erase", "--path", str((folder / "photos/red/005.jpg").resolve()))
     (folder / "photos/blue").mkdir()
-    (folder / "photos/blue/new.jpg").write_bytes(secret[:-2] + b"\x00\xff\xd9")
+    (folder / "photos/blue/new.jpg").write_bytes(
+        (folder / "photos/red/000.jpg").read_bytes() + b"\0"
+    )
     os.utime(folder / "photos/blue/new.jpg", (1e9, 1e9))
     command("ingest", "--source", "photos")
     command("rescore")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlproject.erasure.requests import plan_erasure as plan_erasure
     from mlproject.gates.promotion import promote as promote
     from mlproject.ingestion.ingest import ingest as ingest
+    from mlproject.lake.maintenance import maintain as maintain
     from mlproject.reporting.report import report as report
     from mlproject.rollout.serving import current as current
     from mlproject.training.trained_versions import train as train
@@ -25,10 +26,21 @@ _MODULES = {
     "report": "mlproject.reporting.report",
     "erase": "mlproject.erasure.requests",
     "plan_erasure": "mlproject.erasure.requests",
+    "maintain": "mlproject.lake.maintenance",
     "current": "mlproject.rollout.serving",
 }
 
-__all__ = ["current", "erase", "ingest", "plan_erasure", "promote", "register", "report", "train"]
+__all__ = [
+    "current",
+    "erase",
+    "ingest",
+    "maintain",
+    "plan_erasure",
+    "promote",
+    "register",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ COMMANDS = (
     "promote",
     "report",
     "erase",
+    "maintain",
 )  # in the order of their use
 
 

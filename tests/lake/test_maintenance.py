@@ -1,0 +1,90 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import mlproject
+from mlproject.errors import UserError
+from mlproject.lake import commits, maintenance, queries, snapshots, vacuum
+from tests.lake.test_commits import no_spark, note
+from tests.support.commands import run_command
+
+MB = 1024**2
+
+
+@pytest.fixture
+def noted(lake) -> str:
+    """A lake whose table `files` has twelve small data files."""
+    since = snapshots.to_append(lake, "files", "ingest")
+    for number in range(12):
+        since = commits.append_rows(note(f"/{number:02}.jpg"), since)
+    return lake
+
+
+def paths(lake):
+    sql = "SELECT path FROM files ORDER BY path"
+    return queries.query(lake, sql, ["files"])["path"].to_pylist()
+
+
+def data_files(lake):
+    return list(Path(lake, "files").glob("*.parquet"))
+
+
+def test_small_files_are_put_together_when_they_are_many_and_not_again(noted):
+    path = f"{noted}/files"
+    assert 12 == maintenance.compact_small(path, 64 * MB, no_spark).files_removed
+    assert maintenance.compact_small(path, 64 * MB, no_spark) is None
+    assert [f"/{number:02}.jpg" for number in range(12)] == paths(noted)
+
+
+def test_files_of_a_quarter_of_the_target_size_are_left(noted):
+    assert 0 == maintenance.small_size(f"{noted}/files", 2048)
+
+
+def test_maintenance_compacts_and_leaves_old_files_for_a_day(noted, store):
+    planned = mlproject.maintain(lake=noted, plan=True)
+    assert [("files", 12, 12, 0, 0)] == [
+        (one.table, one.files, one.files_compacted, one.files_mended, one.files_removed)
+        for one in planned.tables
+    ]
+    before = snapshots.newest(noted, "files").version
+    done = mlproject.maintain(lake=noted)
+    assert (12, before + 1) == (done.tables[0].files_compacted, done.tables[0].table_version)
+    assert 13 == len(data_files(noted))
+    assert list(Path(noted, "files/_delta_log").glob("*.checkpoint.parquet"))
+    assert [f"/{number:02}.jpg" for number in range(12)] == paths(noted)
+
+
+def test_a_file_that_no_commit_names_goes_after_a_day_and_one_that_is_being_written_stays(noted):
+    path = Path(noted, "files")
+    for name in ("young", "old"):
+        (path / f"part-{0:020}-{name}.parquet").write_bytes(b"x")
+    old = time.time() - 25 * 3600
+    os.utime(path / f"part-{0:020}-old.parquet", (old, old))
+    found = [file.path for file in vacuum.old_files(str(path), 24)]
+    assert [f"part-{0:020}-old.parquet"] == found
+
+
+def test_a_retention_below_a_day_is_refused(noted, store):
+    with pytest.raises(UserError, match="retention_hours=1 is below 24"):
+        mlproject.maintain(lake=noted, retention_hours=1)
+
+
+def test_a_table_that_is_not_there_is_an_error_with_the_command_that_makes_it(lake, store):
+    with pytest.raises(UserError, match="-e ingest"):
+        mlproject.maintain(lake=lake)
+    with pytest.raises(UserError, match="-e score"):
+        mlproject.maintain(lake=lake, table="predictions")
+
+
+def test_files_that_a_table_names_and_its_folder_lacks_stop_the_removal_of_others(noted):
+    data_files(noted)[0].unlink()
+    with pytest.raises(UserError, match="which is not in its folder"):
+        vacuum.old_files(f"{noted}/files", 24)
+
+
+def test_the_command_prints_a_line_a_table(noted, store):
+    result = run_command("maintain", "--lake", noted, "--plan", "true")
+    assert "files     12         12" in result.stdout
+    assert "Nothing was written" in result.stdout
