@@ -3,14 +3,12 @@
 A difference is reported with its possible causes: the version's files, preprocessing, packages.
 """
 
-import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -20,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlproject.errors import UserError
 from mlproject.images.image_bytes import read_image
 from mlproject.inference import COLUMNS
-from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
+from mlproject.inference.errors import MODEL_FAILED
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.local_files import output_to
 from mlproject.lake import location
@@ -29,7 +27,7 @@ from mlproject.rollout import history, ledger
 from mlproject.rollout.history import Prediction
 from mlproject.scoring import workers
 from mlproject.versions import version_files
-from mlproject.versions.reference_results import SUM_TOLERANCE
+from mlproject.versions.reference_results import prediction_fault
 from mlproject.versions.registry import resolve
 from mlproject.versions.version import Version
 from mlproject.versions.version_files import DIGEST, Files
@@ -228,22 +226,12 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
     except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`
         return _prediction(version, error=MODEL_FAILED), f"It raised {_in_a_line(error)}"
     row = predicted.to_dict("records")[0]
-    error_code = row["error"] or _fault(row)
+    invalid = prediction_fault(row)
+    error_code = row["error"] or (invalid.code if invalid else "")
     if error_code:
         return _prediction(version, error=error_code), ""
     top = tuple(zip(row["top_labels"], map(float, row["top_scores"]), strict=True))
     return _prediction(version, label=row["label"], score=float(row["score"]), top=top), ""
-
-
-def _fault(row: Mapping[str, Any]) -> str:
-    """The error code that `prediction_rows` gives an invalid prediction; empty = it is valid."""
-    scores = [-1.0 if score is None else float(score) for score in row["top_scores"]]
-    score = float("nan") if row["score"] is None else float(row["score"])
-    if not all(map(math.isfinite, [score, sum(scores), *scores])):
-        return NOT_FINITE
-    good = row["label"] and 0 <= score <= 1 and scores and min(scores) >= 0
-    good = good and sum(scores) <= 1 + SUM_TOLERANCE and len(row["top_labels"]) == len(scores)
-    return "" if good else BAD_ANSWER
 
 
 def _prediction(
