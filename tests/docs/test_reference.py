@@ -2,11 +2,12 @@
 
 import re
 
+import import_graph
 import pytest
 import reference
 
 from mlproject.inference.errors import ERRORS
-from tests.support.examples import PROJECT
+from tests.support.examples import PAGES, PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 VERDICT = r'Verdict\(\s*"(\w+)"'
@@ -45,6 +46,23 @@ def test_every_exit_code_of_an_exception_has_a_meaning():
     table = reference.exit_codes()
     for code in ("`0`", "`1`", "`2`", "`3`", "`130`"):
         assert f"| {code} |" in table
+
+
+def test_packages_that_the_architecture_names_exist():
+    page = (PROJECT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", page.split("## Where to find")[1], re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"(?:^|; )`(\w+)`", cell)}
+    assert named
+    assert set() == named - set(import_graph.import_graph())
+
+
+@pytest.mark.parametrize("page", (*PAGES, PROJECT / "CONTRIBUTING.md"), ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    named = re.findall(
+        r"\b(?:tests|src/mlproject|models|pipelines)/\w+(?:/\w+)*(?:\.py)?", page.read_text()
+    )
+    missing = [name for name in named if "NAME" not in name and not (PROJECT / name).exists()]
+    assert [] == missing
 
 
 def test_the_guide_names_every_gate():
