@@ -6,9 +6,13 @@ Faults of single images are data (an `error` code in a table), never one of thes
 
 
 def first_line(error: Exception) -> str:
-    """The first words of an error, in a line that is never empty; of MLflow's without its code."""
-    words = str(error).strip().removeprefix(f"{getattr(error, 'error_code', '')}: ")
-    return (words.splitlines() or [type(error).__name__])[0].strip()
+    """The first line of an error, which is never empty; of MLflow's without its code.
+
+    A line that ends with a colon announces the reason, which is the last line.
+    """
+    text = str(error).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and lines[1:] else lines[0]
 
 
 class MlprojectError(Exception):
