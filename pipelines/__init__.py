@@ -154,6 +154,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     Console(width=width, highlight=False, emoji=False, markup=False).print(table)
 
 
+def say(message: str) -> None:
+    """Prints a line at once."""
+    print(message, flush=True)
+
+
 def say_wait(holder: str) -> None:
     """Tells that another process writes the lake."""
     print(f"The lake is being written by {holder}; waiting ...", flush=True)

@@ -22,7 +22,7 @@ from pipelines import (
     stopped_by_signals,
 )
 from pipelines import parser as new_parser
-from pipelines.score import add_task_timeout, told
+from pipelines.score import add_task_timeout
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,7 +123,7 @@ def _print(result: RolloutResult) -> None:
 def _scored(result: RolloutResult) -> str:
     scored = result.scored
     if scored and (scored.images or scored.unreadable):
-        return told(scored)
+        return scored.summary()
     return "nothing was scored" if result.coverage.missing else "nothing to score"
 
 

@@ -5,18 +5,10 @@ mlflow run . -e score --env-manager local -P model=models:/photos@champion
 
 import argparse
 
-import mlflow
-from mlflow import MlflowClient
-
 from mlproject.errors import UserError
-from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.spark_session import master_name, session
-from mlproject.lake import location
-from mlproject.scoring import coverage, scorer, scoring_runs
-from mlproject.versions import registry, version_files
-from mlproject.versions.registry import Version
-from mlproject.versions.version_files import Files
-from pipelines import command, progress, say_wait, stopped_by_signals
+from mlproject.scoring import scorer
+from mlproject.scoring.scoring_runs import score
+from pipelines import command, progress, say, stopped_by_signals
 from pipelines import parser as new_parser
 
 
@@ -50,53 +42,17 @@ def require_task_timeout(arguments: argparse.Namespace) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Scores once."""
-    require_task_timeout(arguments)
-    client = mlflow_tracking.connect()
-    with mlflow_tracking.run("score", vars(arguments)) as run, stopped_by_signals() as stopped:
-        version = registry.resolve(client, arguments.model)
-        lake = location.locate_to_write(arguments.lake)
-        files = files_of(client, version)
-        scoring_runs.describe(client, run.info.run_id, version, files, master_name())
-        settings = scorer.Settings(
-            run_id=run.info.run_id,
+    with stopped_by_signals() as stopped, progress(f"score {arguments.model}") as [on_progress]:
+        scored = score(
+            arguments.model,
+            lake=arguments.lake,
             batch_images=arguments.wave_images,
             task_timeout=arguments.task_timeout,
+            stop=stopped.is_set,
+            on_progress=on_progress,
+            on_message=say,
         )
-        with (
-            session("mlproject score") as spark,
-            location.writing(lake, f"score {version.uri}", on_wait=say_wait, stop=stopped.is_set),
-            progress(f"score {version.uri}") as [on_wave],
-        ):
-            scored = scorer.score_pending(
-                spark, lake, version, settings=settings, stop=stopped.is_set, on_progress=on_wave
-            )
-            scoring_runs.log(client, run.info.run_id, scored)
-        covered, _ = coverage.count(lake, version, coverage.newest_images(lake))
-        mlflow.log_metric("coverage", covered.share)
-        if stopped.is_set():
-            raise KeyboardInterrupt
-    print(f"{version.uri}: {told(scored)}")
-
-
-def files_of(client: MlflowClient, version: Version) -> Files:
-    """What a version holds, the same as when it was promoted; tells of unmet requirements."""
-    files = version_files.read(version)
-    version_files.require_unchanged(client, version, files)
-    if files.unmet:
-        print(f"{version.uri} was made with other packages: {', '.join(files.unmet)}", flush=True)
-    return files
-
-
-def told(scored: scorer.ScoringResult) -> str:
-    """A scoring in words."""
-    left = f"; {scored.unreadable} left, as their files cannot be read" if scored.unreadable else ""
-    if not scored.images:
-        return f"nothing to score{left}; predictions version {scored.table_version}"
-    return (
-        f"{scored.images} images scored in {scored.seconds:.1f} s "
-        f"({scored.images / scored.seconds:.1f} images/s), {scored.errors} with an error{left}; "
-        f"predictions version {scored.table_version}"
-    )
+    print(f"{scored.version.uri}: {scored.result.summary()}")
 
 
 if __name__ == "__main__":

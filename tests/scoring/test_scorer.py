@@ -10,7 +10,7 @@ from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.lake import spark_tables
 from mlproject.scoring import scorer, workers
-from mlproject.scoring.micro_batches import waves
+from mlproject.scoring.micro_batches import divide
 from mlproject.scoring.scorer import Settings
 from mlproject.versions import version_files
 from tests.conftest import photo, photos
@@ -86,7 +86,7 @@ def test_one_image_in_two_files_is_scored_once(spark, lake, source, version):
 
 
 @pytest.mark.parametrize("batch_images", [4, 100])
-def test_waves_of_any_size_answer_the_same(spark, lake, source, version, batch_images):
+def test_micro_batches_of_any_size_predict_the_same(spark, lake, source, version, batch_images):
     (source / "blue").mkdir()
     (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
     ingest(spark, lake, source)
@@ -104,14 +104,16 @@ def test_waves_of_any_size_answer_the_same(spark, lake, source, version, batch_i
         assert len(told) > 1
 
 
-def test_halving_a_wave_comes_to_each_image_once(spark):
+def test_halving_a_micro_batch_comes_to_each_image_once(spark):
     rows = [(str(number), datetime(2026, 1, 1), 1000) for number in range(6)]
-    todo = spark.createDataFrame(rows, "image_id string, ingested_at timestamp, size_bytes long")
-    left, found = waves(todo, 100, 10**9), []
+    pending = spark.createDataFrame(rows, "image_id string, ingested_at timestamp, size_bytes long")
+    (whole,) = left = divide(pending, 100, 10**9)
+    found = []
     while left:
-        halves = left.pop().halves(todo)
+        halves = left.pop().halves(pending)
+        assert all(whole.contains(half) for half in halves)
         if len(halves) == 1:
-            found += [row.image_id for row in halves[0].of(todo).collect()]
+            found += [row.image_id for row in halves[0].rows(pending).collect()]
         left += halves if len(halves) > 1 else []
     assert [row[0] for row in rows] == sorted(found)
 
@@ -175,7 +177,7 @@ def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(s
     other = register_colours("colours", reverse=True)
 
     def processes(of):
-        with workers.of(spark, of):
+        with workers.environment_of(spark, of):
             asked = F.udf(
                 lambda _: f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "string"
             ).asNondeterministic()

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from mlproject.inference.errors import CHANGED, GONE
-from mlproject.lake import tables
-from mlproject.lake.schemas import no_table
+from mlproject.lake import queries, snapshots
+from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
-from mlproject.lake.tables import quoted
 from mlproject.versions.version import Version
 
 # Errors that are no fault of a version: the bytes that were ingested are there no more.
@@ -75,10 +74,7 @@ def newest_images(lake: str) -> Snapshot:
     Raises:
         UserError: There is none yet, or it cannot be read.
     """
-    found = tables.newest(lake, "images")
-    if found is None:
-        raise no_table(f"{lake}/images", "images")
-    return found
+    return snapshots.required(lake, "images")
 
 
 def count(lake: str, version: Version, images: Snapshot) -> tuple[Coverage, int]:
@@ -95,7 +91,7 @@ def count(lake: str, version: Version, images: Snapshot) -> tuple[Coverage, int]
     sql = f"""SELECT count(*) AS images, count(predicted) AS predicted, count(error) AS errors,
         coalesce(sum(CASE WHEN predicted IS NULL THEN size_bytes END), 0) AS missing_bytes
         {_PREDICTED.format(version=made_by(version))}"""
-    row = tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
+    row = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
     counted = Coverage(row["images"], row["predicted"], row["errors"], images.version)
     return counted, row["missing_bytes"]
 
@@ -121,7 +117,7 @@ def count_errors(
         count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
         count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
         {_PREDICTED.format(version=made_by(version))} WHERE {readable}"""
-    row = tables.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
+    row = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
     return ErrorCounts(**row)
 
 

@@ -1,4 +1,4 @@
-"""A model around another: an image on which that one raises costs its own answer, no other's.
+"""A model around another: where that one raises on an image, only this image gets an error.
 
 MLflow runs this file in Spark's workers, as it runs those in models/; it imports nothing of ours.
 Scoring uses it once a version has raised. The version is the artifact `version`.
@@ -13,32 +13,32 @@ COLUMNS = ["label", "score", "top_labels", "top_scores", "error"]
 
 
 class GuardedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """The answers of the version, image by image where it raises on a batch."""
+    """What the version returns, image by image where it raises on a batch."""
 
     def load_context(self, context: Any) -> None:
-        """Loads the version, which may raise: then nothing can be answered."""
+        """Loads the version, which may raise: then nothing can be predicted."""
         self.version = mlflow.pyfunc.load_model(context.artifacts["version"])
         self.failed = context.model_config["failed"]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """One row for each image; those on which the version raises have the error `failed`."""
         try:
-            return self._answers(model_input)
+            return self._predict(model_input)
         except Exception:  # noqa: BLE001 - whatever a version raises
             rows = (model_input.iloc[place : place + 1] for place in range(len(model_input)))
-            return pd.concat([self._answer(row) for row in rows], ignore_index=True)
+            return pd.concat([self._predict_one(row) for row in rows], ignore_index=True)
 
-    def _answer(self, row: pd.DataFrame) -> pd.DataFrame:
+    def _predict_one(self, row: pd.DataFrame) -> pd.DataFrame:
         try:
-            return self._answers(row)
+            return self._predict(row)
         except Exception:  # noqa: BLE001 - whatever a version raises
             return pd.DataFrame([("", float("nan"), [], [], self.failed)], columns=COLUMNS)
 
-    def _answers(self, images: pd.DataFrame) -> pd.DataFrame:
-        answers = self.version.predict(images)[COLUMNS]
-        if len(answers) != len(images):
-            raise ValueError(f"{len(answers)} answers to {len(images)} images")
-        return answers
+    def _predict(self, images: pd.DataFrame) -> pd.DataFrame:
+        returned = self.version.predict(images)[COLUMNS]
+        if len(returned) != len(images):
+            raise ValueError(f"{len(returned)} rows for {len(images)} images")
+        return returned
 
 
 mlflow.models.set_model(GuardedModel())

@@ -1,54 +1,101 @@
-"""Rows of `predictions`: what a version answers to images, checked, with nulls where it must."""
+"""Rows of `predictions`: what a version returns for images, checked, with nulls where it must."""
 
 import sys
 from pathlib import Path
 
 import mlflow
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
-from mlproject.scoring import workers
+from mlproject.lake.snapshots import Snapshot
+from mlproject.scoring import prediction_files, workers
+from mlproject.scoring.prediction_files import PredictionFile
 from mlproject.versions.reference_results import SUM_TOLERANCE
-from mlproject.versions.registry import Version
+from mlproject.versions.version import Version
 
-ANSWER = (
+RETURNED = (
     "label string, score double, top_labels array<string>, top_scores array<double>, error string"
 )
 LARGEST = sys.float_info.max  # of what is finite; NaN is above it in Spark
 
 
-def of(contents: DataFrame, answer: Column, version: Version, run_id: str) -> DataFrame:
-    """The rows of `predictions` for these images, and their size_bytes.
+def prediction_rows(
+    contents: DataFrame, returned: Column, version: Version, *, run_id: str, images_version: int
+) -> DataFrame:
+    """The rows of `predictions` for images, without its partition columns, and their size_bytes.
 
     Content is read once and never shuffled.
+
+    Args:
+        contents: As `image_bytes.image_contents` gives them.
+        returned: What the version returns, as `predict` gives it.
+        version: The version.
+        run_id: The MLflow run of the scoring.
+        images_version: The Delta version of `images` that was read.
     """
     size = F.coalesce(F.length("content"), F.lit(0)).alias("size_bytes")
-    answered = contents.select("image_id", F.col("error").alias("unread"), "content", answer, size)
+    returned = returned.alias("returned")
+    rows = contents.select("image_id", F.col("error").alias("unread"), "content", returned, size)
     # An image that has no content has the error that says why.
-    error = F.when(F.col("content").isNull(), F.coalesce("unread", "answer.error"))
-    error = error.when(F.col("answer.error") != "", F.col("answer.error")).otherwise(_fault())
+    error = F.when(F.col("content").isNull(), F.coalesce("unread", "returned.error"))
+    error = error.when(F.col("returned.error") != "", F.col("returned.error")).otherwise(_fault())
     fine = F.col("error").isNull()
-    return answered.withColumn("error", error).select(
+    return rows.withColumn("error", error).select(
         "image_id",
-        F.lit(version.name).alias("model_name"),
-        F.lit(version.version).alias("model_version"),
-        F.when(fine, F.col("answer.label")).alias("label"),
-        F.when(fine, F.col("answer.score")).alias("score"),
-        F.when(fine, F.col("answer.top_labels")).alias("top_labels"),
-        F.when(fine, F.col("answer.top_scores")).alias("top_scores"),
+        F.when(fine, F.col("returned.label")).alias("label"),
+        F.when(fine, F.col("returned.score")).alias("score"),
+        F.when(fine, F.col("returned.top_labels")).alias("top_labels"),
+        F.when(fine, F.col("returned.top_scores")).alias("top_scores"),
         "error",
         F.lit(version.model_id).alias("model_id"),
         F.lit(run_id).alias("run_id"),
+        F.lit(images_version).cast("long").alias("images_version"),
         F.current_timestamp().alias("scored_at"),
         "size_bytes",
     )
 
 
+def write(rows: DataFrame, version: Version, since: Snapshot) -> list[PredictionFile]:
+    """Writes rows of `predictions` in tasks, as data files that no commit names yet.
+
+    Args:
+        rows: As `prediction_rows` gives them.
+        version: The version that made them.
+        since: The version of `predictions` that they are computed from.
+    """
+    partition = {"model_name": version.name, "model_version": str(version.version)}
+    write = prediction_files.writer(since.path, since.version, partition)
+    written = rows.mapInArrow(write, prediction_files.DESCRIPTION).collect()
+    return prediction_files.described(row.description for row in written)
+
+
+def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: bool) -> Column:
+    """What the version returns for `content`: a struct, made in worker processes of its own.
+
+    Args:
+        spark: A session.
+        version: The version.
+        folder: An empty folder that must last as long as the column is used.
+        guarded: Whether an image on which the version raises gets the error `model_failed`.
+    """
+    uri = _save_guarded(version, folder / "guarded") if guarded else version.loaded_from
+    with workers.environment_of(spark, version):
+        udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=RETURNED, env_manager="local")
+        # Not deterministic, so that the optimizer never runs it twice for two of its fields.
+        returned: Column = udf.asNondeterministic()(F.struct("content"))
+        return returned
+
+
+def model_failed() -> Column:
+    """The error `model_failed` for any image, without a worker."""
+    return F.from_json(F.lit(f'{{"error": "{MODEL_FAILED}"}}'), RETURNED)
+
+
 def _fault() -> Column:
-    """The error code of an answer that is none, whatever made it; null for a good one."""
-    label, score = F.col("answer.label"), F.col("answer.score")
-    scores, labels = F.col("answer.top_scores"), F.col("answer.top_labels")
+    """The error code of a result that is no prediction, whatever made it; null for a good one."""
+    label, score = F.col("returned.label"), F.col("returned.score")
+    scores, labels = F.col("returned.top_scores"), F.col("returned.top_labels")
     total = F.aggregate(scores, F.lit(0.0), lambda total, score: total + score)
     # MLflow makes NaN null. Source: mlflow.pyfunc, _convert_struct_values
     lost = score.isNull() | F.exists(scores, F.isnull)
@@ -59,67 +106,14 @@ def _fault() -> Column:
     return F.when(lost | infinite, NOT_FINITE).when(bad, BAD_ANSWER)
 
 
-def answer(spark: SparkSession, version: Version) -> Column:
-    """The version's answer to `content`, as a struct column in worker processes of its own."""
-    return _answer(spark, version, version.loaded_from)
-
-
-def guarded(spark: SparkSession, version: Version, folder: Path) -> Column:
-    """As `answer`, but an image on which the version raises has the error `model_failed`.
-
-    Args:
-        spark: As `answer`.
-        version: As `answer`.
-        folder: An empty folder for what must lie there as long as the column is used.
-    """
+def _save_guarded(version: Version, folder: Path) -> str:
+    """Saves the guarded model around a version; its path."""
     mlflow.pyfunc.save_model(
-        folder / "guarded",
+        folder,
         python_model=str(Path(__file__).with_name("guarded_model.py")),
         artifacts={"version": version.loaded_from},
         model_config={"failed": MODEL_FAILED},
         signature=mlflow.models.get_model_info(version.loaded_from).signature,
         pip_requirements=["mlflow"],
     )
-    return _answer(spark, version, str(folder / "guarded"))
-
-
-def failed() -> Column:
-    """The answer `model_failed` to any image, without a worker."""
-    answer = F.from_json(F.lit(f'{{"error": "{MODEL_FAILED}"}}'), ANSWER)
-    return answer.alias("answer")
-
-
-def _answer(spark: SparkSession, version: Version, uri: str) -> Column:
-    with workers.of(spark, version):
-        udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=ANSWER, env_manager="local")
-        # Not deterministic, so that the optimizer never runs it twice for two of its fields.
-        answer: Column = udf.asNondeterministic()(F.struct("content"))
-        return answer.alias("answer")
-
-
-class Counted:
-    """Counts the rows and errors of a frame while it is written, without another pass."""
-
-    def __init__(self, frame: DataFrame) -> None:
-        self._seen = Observation()
-        self.frame = frame.observe(
-            self._seen,
-            F.count("*").alias("rows"),
-            F.count("error").alias("errors"),
-            F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes"),
-        )
-
-    @property
-    def rows(self) -> int:
-        """How many rows it had."""
-        return int(self._seen.get["rows"])
-
-    @property
-    def errors(self) -> int:
-        """How many of them had an error."""
-        return int(self._seen.get["errors"])
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of their images."""
-        return int(self._seen.get["size_bytes"])
+    return str(folder)

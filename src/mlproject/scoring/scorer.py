@@ -1,10 +1,13 @@
-"""What a version has not said yet, and making it say it: `images` to rows of `predictions`."""
+"""Scores the images that a version has not predicted yet, and commits them in micro-batches."""
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -12,16 +15,15 @@ from pyspark.sql import functions as F
 from mlproject.errors import RefusedError
 from mlproject.images import image_files
 from mlproject.images.image_bytes import image_contents
-from mlproject.lake import spark_tables
+from mlproject.lake import commits, snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
-from mlproject.scoring.micro_batches import Wave, first, waves
-from mlproject.versions.registry import Version
+from mlproject.scoring.decision import TRIES, Step, next_step
+from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, oldest, pending_images
+from mlproject.versions.version import Version
 
-WAVE_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
-WAVE_BYTES_A_SLOT = 512 * 1024**2  # bytes a commit and task slot
-TRIES = 2  # of a wave whose worker died: once may be the machine's fault
-SUSPECTS = 3  # images a scoring that may be to blame for dead workers, and not the version
+BATCH_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
+BATCH_BYTES_A_SLOT = 512 * 1024**2  # bytes a commit and task slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,18 @@ class Settings:
     max_bytes: int = 0
     """Bytes to read at most, and one image at least; 0 = no limit."""
     task_timeout: float = 600
-    """Seconds in which some task of a wave must end, or its workers hang."""
+    """Seconds in which some task of a micro-batch must end, or its workers hang."""
     quarantine: bool = False
-    """Whether an image that kills the workers is found, by halving its wave, and gets the error
-    `model_failed` once the version has answered others: for versions known to be well."""
+    """Whether an image that crashes the workers gets the error `model_failed`, once the version
+    has predicted others: for the version that serves. Any other version is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """What one run of a version over what was pending came to."""
+    """What one scoring of a version did."""
 
     images: int
-    """Images scored, each once."""
+    """Images predicted, each once; an error counts as a prediction."""
     errors: int
     """Images among them that got an error code."""
     size_bytes: int
@@ -56,11 +58,51 @@ class ScoringResult:
     unreadable: int
     """Images left out: the table has no bytes of them, and their files cannot be read now."""
     seconds: float
-    """From looking for what is pending to the last commit."""
+    """From looking for pending images to the last commit."""
     images_version: int
-    """The Delta version of `images` that was read."""
+    """The Delta version of `images` that was read last."""
     table_version: int
     """The Delta version of `predictions` at the end."""
+
+    def summary(self) -> str:
+        """The result in one line."""
+        left = f"; {self.unreadable} left, as their files cannot be read" if self.unreadable else ""
+        at = f"predictions version {self.table_version}"
+        if not self.images:
+            return f"nothing to score{left}; {at}"
+        return (
+            f"{self.images} images scored in {self.seconds:.1f} s "
+            f"({self.images / self.seconds:.1f} images/s), {self.errors} with an error{left}; {at}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What is the same for all micro-batches of one scoring."""
+
+    spark: SparkSession
+    lake: str
+    version: Version
+    settings: Settings
+    unreadable: Any  # Spark's accumulator of the images that are left out
+    predict: Callable[[bool], Column]  # what the version returns, given whether it is guarded
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """What one scoring has committed, and the versions from which it goes on."""
+
+    predictions: Snapshot
+    images: Snapshot
+    count: int = 0  # images predicted
+    errors: int = 0  # images among them with an error
+    size_bytes: int = 0  # bytes of these images
+    quarantined: int = 0  # images among them that crashed the workers
+    guarded: bool = False  # whether the version has raised, and is scored through the guard since
+
+
+class _StaleError(Exception):
+    """Another scorer of the version, or an erasure, came first: pending images are found anew."""
 
 
 def version_predictions(predictions: DataFrame, version: Version) -> DataFrame:
@@ -72,17 +114,11 @@ def version_predictions(predictions: DataFrame, version: Version) -> DataFrame:
     )
 
 
-def pending(images: DataFrame, predictions: DataFrame, version: Version) -> DataFrame:
-    """The images that the version has not answered: image_id, ingested_at, path, size_bytes.
-
-    One row an image: of several files with the same bytes the first one stands for all. Reads
-    no content.
-    """
-    oldest = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("oldest")
-    distinct = images.groupBy("image_id").agg(oldest).select("image_id", "oldest.*")
-    return distinct.join(
-        version_predictions(predictions, version).select("image_id"), "image_id", "left_anti"
-    )
+def total(results: Sequence[ScoringResult]) -> ScoringResult:
+    """Several scorings as one: their sums, and what is left and the versions of the last."""
+    summed = ("images", "errors", "size_bytes", "seconds")
+    sums = {name: sum(getattr(result, name) for result in results) for name in summed}
+    return replace(results[-1], **sums)
 
 
 def score_pending(
@@ -95,197 +131,169 @@ def score_pending(
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoringResult:
-    """Scores the images that the version has not answered, and appends the answers in waves.
+    """Scores the images that a version has not predicted, and commits them in micro-batches.
 
-    A kill loses the wave at hand, no more. When another scorer of the same version is faster,
-    its rows stand and what is still pending is found anew. An image on which the version raises
-    gets the error `model_failed`.
+    A kill loses the micro-batch at hand, no more. When another scorer of the same version is
+    faster, its rows stand, and pending images are found anew. An image on which the version
+    raises gets the error `model_failed`.
 
     Args:
         spark: A session with Delta.
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         version: A pinned version; its number and model id stand in every row.
         settings: How much is scored, and how.
         only: The image_ids to score; None = all.
-        stop: Asked before each wave.
-        on_progress: Told the images done and the images to do, after each commit.
+        stop: Asked before each micro-batch.
+        on_progress: Called after each commit with the images done and the images to do.
 
     Raises:
-        RefusedError: The version cannot be loaded, or its workers die or hang repeatedly; where
-            images are isolated: die of more than three of them, or of all that there are.
+        RefusedError: The version cannot be loaded, or its workers crash or hang repeatedly; with
+            `quarantine`: they crash on more than three images, or on all that there are.
     """
+    began = time.monotonic()
+    snapshots.required(lake, "images")  # raises before a table of predictions is made
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(spark, lake, version, settings, Path(folder), on_progress)
-        since = spark_tables.snapshot(spark, lake, "predictions", f"score:{version.model_id}")
-        finished = False
+
+        @cache
+        def predict(guarded: bool) -> Column:
+            return prediction_rows.predict(spark, version, Path(folder), guarded=guarded)
+
+        counts = image_files.counts(spark)
+        scoring = _Scoring(spark, lake, version, settings, counts, predict)
+        progress, finished = _Progress(*_newest(scoring)), False
         while not finished:
-            todo = run.pending(since, only).persist()
+            predicted = version_predictions(progress.predictions.read(spark), version)
+            pending = pending_images(progress.images.read(spark), predicted, only)
+            max_images = settings.max_images and max(1, settings.max_images - progress.count)
+            max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
+            pending = oldest(pending, max_images, max_bytes).persist()
             try:
-                since, finished = run.through(todo, since, stop)
+                for done in _commits(scoring, progress, pending, stop, on_progress):
+                    progress = done
+                finished = True
+            except (_StaleError, workers.MissingFilesError) as error:
+                predictions, images = _newest(scoring)
+                if isinstance(error, workers.MissingFilesError) and images == progress.images:
+                    raise  # nobody else has removed them
+                progress = replace(progress, predictions=predictions, images=images)
             finally:
-                todo.unpersist()
-        return run.scored(since)
-
-
-def total(parts: Sequence[ScoringResult]) -> ScoringResult:
-    """Several scorings as one: their sums, and what is left and the versions of the last."""
-    return replace(
-        parts[-1],
-        images=sum(part.images for part in parts),
-        errors=sum(part.errors for part in parts),
-        unreadable=parts[-1].unreadable,
-        seconds=sum(part.seconds for part in parts),
+                pending.unpersist()
+    return ScoringResult(
+        progress.count,
+        progress.errors,
+        progress.size_bytes,
+        counts.value["unreadable"],
+        time.monotonic() - began,
+        progress.images.version,
+        progress.predictions.version,
     )
 
 
-class _Run:
-    """One scoring at work: what all its waves share, and what they came to."""
+def _newest(scoring: _Scoring) -> tuple[Snapshot, Snapshot]:
+    """The versions of `predictions` and of `images` from which a scoring goes on.
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        lake: str,
-        version: Version,
-        settings: Settings,
-        folder: Path,
-        on_progress: Callable[[int, int], None],
-    ) -> None:
-        self.spark, self.lake, self.version = spark, lake, version
-        self.settings, self.folder, self.on_progress = settings, folder, on_progress
-        self.began = time.monotonic()
-        self.images = spark_tables.snapshot(spark, lake, "images")
-        self.counts = image_files.counts(spark)
-        self.done = self.errors = self.size_bytes = self.count = 0
-        self.answer: Column | None = None
-        self.guarded = False
-        self.suspects: list[Wave] = []
-        self.blamed = 0
+    In this order: an erasure first rewrites `images`, then commits to `predictions`. So whoever
+    still reads the erased images here has a version of `predictions` from before that commit, and
+    its own commit fails.
+    """
+    filler = f"score:{scoring.version.model_id}"
+    predictions = snapshots.to_append(scoring.lake, "predictions", filler)
+    return predictions, snapshots.required(scoring.lake, "images")
 
-    def pending(self, since: Snapshot, only: Sequence[str] | None) -> DataFrame:
-        """What is to be scored of that which is pending, within the limits."""
-        todo = pending(self.images.read(self.spark), since.read(self.spark), self.version)
-        if only is not None:
-            ids = [(image_id,) for image_id in only]
-            chosen = self.spark.createDataFrame(ids, "image_id string")
-            todo = todo.join(F.broadcast(chosen), "image_id", "left_semi")
-        images, size_bytes = self.settings.max_images, self.settings.max_bytes
-        return first(
-            todo,
-            images and max(1, images - self.done),
-            size_bytes and max(1, size_bytes - self.size_bytes),
+
+def _commits(
+    scoring: _Scoring,
+    progress: _Progress,
+    pending: DataFrame,
+    stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None],
+) -> Iterator[_Progress]:
+    """Scores pending images in micro-batches, and yields the progress after each commit."""
+    slots = scoring.spark.sparkContext.defaultParallelism
+    batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
+    with workers.supervised(scoring.spark):
+        batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
+    to_do = progress.count + sum(batch.images for batch in batches)
+    queue = deque(map(Attempt, batches))
+    crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
+    while queue and not stop():
+        tried = _tried(scoring, progress, queue.popleft(), pending)
+        if isinstance(tried, _Progress):
+            progress = tried
+            on_progress(progress.count, to_do)
+            yield progress
+            continue
+        crashed = [part for part in crashed if not part.contains(tried.batch)]
+        failure = tried.failure(
+            guarded=progress.guarded,
+            may_quarantine=scoring.settings.quarantine,
+            suspects=len(crashed) + progress.quarantined,
+            predicted_others=progress.count > progress.errors,
+            others_left=any(not other.is_suspect for other in queue),
         )
+        match next_step(failure):
+            case Step.GUARD | Step.RETRY as step:
+                progress = replace(progress, guarded=progress.guarded or step is Step.GUARD)
+                queue.appendleft(tried)
+            case Step.SPLIT:
+                crashed.append(tried.batch)
+                queue.extend(map(Attempt, tried.batch.halves(pending)))
+            case Step.POSTPONE:
+                crashed.append(tried.batch)
+                queue.append(tried)
+            case Step.QUARANTINE:
+                queue.appendleft(replace(tried, quarantined=True))
+            case Step.REFUSE:
+                times = f"{tried.crashes} times " if tried.crashes == TRIES else ""
+                message = f"{scoring.version.uri} cannot score: {times}{tried.error}"
+                raise RefusedError(message) from tried.error
 
-    def through(
-        self, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
-    ) -> tuple[Snapshot, bool]:
-        """Scores what is to be scored; whether that is the end, or another scorer came first."""
-        slots = self.spark.sparkContext.defaultParallelism
-        images = self.settings.batch_images or WAVE_IMAGES_A_SLOT * slots
-        found = waves(todo, images, WAVE_BYTES_A_SLOT * slots)
-        self.count, self.suspects = self.done + sum(wave.images for wave in found), []
-        for wave in found:
-            if stop():
-                return since, True
-            appended = self.append(wave, todo, since, stop)
-            if appended is None:
-                return spark_tables.snapshot(
-                    self.spark, self.lake, since.table, since.filler
-                ), False
-            since = appended
-        if self.suspects:  # the version has answered no image: this is no fault of one
-            raise self._refused(f"{TRIES} times a worker process died")
-        return since, True
 
-    def append(
-        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
-    ) -> Snapshot | None:
-        """Scores a wave in one commit, or several; None when another scorer came first."""
-        try:
-            appended = self._tried(wave, todo, since)
-        except workers.CrashedError as error:
-            self._require_isolation(error)
-            appended = self._halved(wave, todo, since, stop)
-        while self.suspects and appended is not None and self.done > self.errors:
-            appended = self._append(self.suspects.pop(), todo, appended, prediction_rows.failed())
-            self.blamed += 1
-        return appended
+def _tried(
+    scoring: _Scoring, progress: _Progress, item: Attempt, pending: DataFrame
+) -> _Progress | Attempt:
+    """Scores a micro-batch: the progress after its commit; or itself, with why it failed."""
+    if item.quarantined:
+        failed = prediction_rows.model_failed()
+        progress = _committed(scoring, progress, item.batch, pending, failed)
+        return replace(progress, quarantined=progress.quarantined + 1)
+    if item.is_suspect:
+        return item
+    returned = scoring.predict(progress.guarded)
+    try:
+        return _committed(scoring, progress, item.batch, pending, returned)
+    except workers.WorkerError as error:
+        return item.failed(error)
 
-    def _halved(
-        self, wave: Wave, todo: DataFrame, since: Snapshot, stop: Callable[[], bool]
-    ) -> Snapshot | None:
-        """Scores a wave that kills the workers in halves of halves; notes single images that do."""
-        left = wave.halves(todo)
-        while left:
-            killed: list[Wave] = []
-            for half in left:
-                if stop():
-                    return since
-                try:
-                    appended = self._tried(half, todo, since)
-                except workers.CrashedError as error:
-                    self._require_isolation(error, len(killed))
-                    killed.append(half)
-                    continue
-                if appended is None:
-                    return None
-                since = appended
-            self.suspects += [half for half in killed if half.images == 1]
-            left = [part for half in killed if half.images > 1 for part in half.halves(todo)]
-        return since
 
-    def _require_isolation(self, error: workers.CrashedError, killed: int = 0) -> None:
-        """Raises RefusedError where it is the version's fault that its workers die."""
-        hung = isinstance(error, workers.HungError)
-        known = killed + len(self.suspects) + self.blamed  # at least so many images do it
-        if hung or known == SUSPECTS or not self.settings.quarantine:
-            raise self._refused(f"{TRIES} times {error}") from error
-
-    def _tried(self, wave: Wave, todo: DataFrame, since: Snapshot) -> Snapshot | None:
-        crashes = 0
-        while True:
-            if self.answer is None:
-                self.answer = prediction_rows.answer(self.spark, self.version)
-            try:
-                return self._append(wave, todo, since, self.answer)
-            except workers.RaisedError as error:
-                if self.guarded:  # what raises now is not the answer to an image
-                    raise self._refused(str(error)) from error
-                self.guarded = True
-                self.answer = prediction_rows.guarded(self.spark, self.version, self.folder)
-            except workers.CrashedError:
-                crashes += 1
-                if crashes == TRIES:
-                    raise
-
-    def _append(
-        self, wave: Wave, todo: DataFrame, since: Snapshot, answer: Column
-    ) -> Snapshot | None:
-        with workers.watched(self.spark, self.settings.task_timeout):
-            table = self.images.read(self.spark)
-            chosen = F.broadcast(wave.of(todo).select("image_id", "path"))
-            rows = wave.of(table).join(chosen, ["image_id", "path"], "left_semi")
-            rows = image_contents(rows, table, self.counts)
-            rows = prediction_rows.of(rows, answer, self.version, self.settings.run_id)
-            read = F.lit(self.images.version).cast("long")
-            seen = prediction_rows.Counted(rows.withColumn("images_version", read))
-            appended = spark_tables.append(seen.frame.drop("size_bytes"), since)
-        if appended is not None:
-            self.done, self.errors = self.done + seen.rows, self.errors + seen.errors
-            self.size_bytes += seen.size_bytes
-            self.on_progress(self.done, self.count)
-        return appended
-
-    def _refused(self, why: str) -> RefusedError:
-        return RefusedError(f"{self.version.uri} cannot score: {why}")
-
-    def scored(self, since: Snapshot) -> ScoringResult:
-        """What it came to."""
-        return ScoringResult(
-            self.done,
-            self.errors,
-            self.size_bytes,
-            self.counts.value["unreadable"],
-            time.monotonic() - self.began,
-            self.images.version,
-            since.version,
+def _committed(
+    scoring: _Scoring,
+    progress: _Progress,
+    batch: MicroBatch,
+    pending: DataFrame,
+    returned: Column,
+) -> _Progress:
+    """The progress after the rows of a micro-batch were written by tasks and committed."""
+    version, settings = scoring.version, scoring.settings
+    with workers.supervised(scoring.spark, settings.task_timeout):
+        images = progress.images.read(scoring.spark)
+        chosen = F.broadcast(batch.rows(pending).select("image_id", "path"))
+        rows = batch.rows(images).join(chosen, ["image_id", "path"], "left_semi")
+        rows = prediction_rows.prediction_rows(
+            image_contents(rows, images, scoring.unreadable),
+            returned,
+            version,
+            run_id=settings.run_id,
+            images_version=progress.images.version,
         )
+        files = prediction_rows.write(rows, version, progress.predictions)
+    appended = commits.append_files([one.file for one in files], progress.predictions)
+    if appended is None:
+        raise _StaleError
+    return replace(
+        progress,
+        predictions=appended,
+        count=progress.count + sum(one.file.rows for one in files),
+        errors=progress.errors + sum(one.file.errors for one in files),
+        size_bytes=progress.size_bytes + sum(one.image_bytes for one in files),
+    )

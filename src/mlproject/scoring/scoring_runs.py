@@ -1,14 +1,116 @@
-"""What the MLflow run of a scoring records: the version, its environment, and how fast it was."""
+"""Scoring in an MLflow run, and what the run records: the version, its environment and speed."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlflow
 from mlflow import MlflowClient
 
-from mlproject.scoring.scorer import ScoringResult
-from mlproject.versions.registry import registered
+from mlproject.errors import UserError
+from mlproject.integrations import mlflow_tracking, spark_session
+from mlproject.lake import location
+from mlproject.scoring import coverage
+from mlproject.scoring.coverage import Coverage
+from mlproject.scoring.scorer import ScoringResult, Settings, score_pending
+from mlproject.versions import registry, version_files
 from mlproject.versions.version import Version
 from mlproject.versions.version_files import Files
 
 # Tags that must be equal for all rows of a run, or its predictions could not be replayed.
 REPLAYED = ("mlproject.digest", "mlproject.preprocessing", "mlproject.packages")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredVersion:
+    """What `score` did, with which version."""
+
+    version: Version
+    """The version behind the model URI when it was read."""
+    result: ScoringResult
+    """What the scoring did."""
+    coverage: Coverage
+    """How many of the images the version has predicted now."""
+
+
+def score(
+    model: str,
+    *,
+    lake: str = "lake",
+    batch_images: int = 0,
+    task_timeout: float = 600.0,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> ScoredVersion:
+    """Scores every image that a model version has not predicted yet.
+
+    Args:
+        model: Model URI: alias, stage or version.
+        lake: Folder or URI of the tables.
+        batch_images: Images a commit; 0 = 1000 for each task slot.
+        task_timeout: Seconds without the end of a task after which a version hangs.
+        stop: Asked before each micro-batch; once true, the scoring ends after the last commit.
+        on_progress: Called after each commit with the images done and the images to do.
+        on_message: Called with what a person should know, such as that packages differ.
+
+    Raises:
+        UserError: The version, the lake or an option is wrong or absent.
+        RefusedError: The version fails, or its files are not those that were promoted.
+        KeyboardInterrupt: `stop` was true; what was committed stands.
+    """
+    if not task_timeout > 0:
+        raise UserError(f"task_timeout={task_timeout} is not above 0")
+    parameters = {
+        "model": model,
+        "lake": lake,
+        "batch_images": batch_images,
+        "task_timeout": task_timeout,
+    }
+    client = mlflow_tracking.connect()
+    with mlflow_tracking.run("score", parameters) as run:
+        version, run_id = registry.resolve(client, model), run.info.run_id
+        located = location.locate_to_write(lake)
+        files = verified_files(client, version, on_message)
+        describe(client, run_id, version, files, spark_session.master_name())
+
+        with spark_session.session("mlproject score") as spark:
+            result = score_pending(
+                spark,
+                located,
+                version,
+                settings=Settings(run_id, batch_images, task_timeout=task_timeout),
+                stop=stop,
+                on_progress=on_progress,
+            )
+        log(client, run_id, result)
+        counted, _ = coverage.count(located, version, coverage.newest_images(located))
+        mlflow.log_metric("coverage", counted.share)
+        if stop():
+            raise KeyboardInterrupt
+    return ScoredVersion(version, result, counted)
+
+
+def verified_files(
+    client: MlflowClient,
+    version: Version,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> Files:
+    """A version's files, which are the same as when it was promoted.
+
+    Args:
+        client: The registry.
+        version: The version.
+        on_message: Called when the version was made with other packages than are here.
+
+    Raises:
+        UserError: They cannot be read now.
+        RefusedError: They are others.
+    """
+    files = version_files.read(version)
+    version_files.require_unchanged(client, version, files)
+    if files.unmet:
+        on_message(f"{version.uri} was made with other packages: {', '.join(files.unmet)}")
+    return files
 
 
 def describe(
@@ -26,7 +128,7 @@ def describe(
     Returns:
         Whether it was tagged; False = rows of this run were made with other files or packages.
     """
-    framework = registered(client, version).tags.get("framework", "")
+    framework = registry.registered(client, version).tags.get("framework", "")
     packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
     tags = {
         **version_tags(version),

@@ -1,5 +1,6 @@
-"""The Python worker processes of Spark: one set a version, and what goes wrong in them."""
+"""The Python worker processes of Spark: one set for each version, and faults in them."""
 
+import math
 import threading
 import time
 import uuid
@@ -12,8 +13,9 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from mlproject.errors import MlprojectError
-from mlproject.versions.registry import Version
+from mlproject.errors import MlprojectError, UserError
+from mlproject.scoring.decision import Fault
+from mlproject.versions.version import Version
 
 # What must be set before a worker process imports a framework. One compute thread a task slot:
 # two take twice as long for the whole.
@@ -29,25 +31,44 @@ ENVIRONMENT = {
 RAISES = "org.apache.spark.api.python.PythonException"
 # Source: Spark, PythonRunner.handlePythonException and PythonWorkerFactory
 CRASHES = ("Python worker exited unexpectedly", "Python worker failed to connect back")
-LOOK_S = 1.0  # between two looks at the jobs that may hang
+# Source: Spark, error conditions FAILED_READ_FILE and READ_FILE, and the JDK's class
+MISSING = ("FileNotFoundException", "FILE_NOT_EXIST")
+NOT_WRITTEN = "NotWrittenError: "  # as of `prediction_files`, in a worker's traceback
+POLL_S = 1.0  # between two requests for the progress of jobs that may hang
 
 _context_lock = threading.Lock()  # of the Spark context's environment, which all threads share
 
 
-class RaisedError(MlprojectError):
-    """The code of a version raised an exception in a worker, or answered with other rows."""
+class WorkerError(MlprojectError):
+    """A job failed by what a version did in its workers."""
+
+    fault: Fault
 
 
-class CrashedError(MlprojectError):
+class RaisedError(WorkerError):
+    """The code of a version raised an exception, or returned other rows than it was given."""
+
+    fault = "raised"
+
+
+class CrashedError(WorkerError):
     """A worker process died or was killed."""
 
+    fault = "crashed"
 
-class HungError(CrashedError):
-    """No task ended for too long."""
+
+class HungError(WorkerError):
+    """No task ended in the task timeout."""
+
+    fault = "hung"
+
+
+class MissingFilesError(UserError):
+    """Data files of the pinned version are gone: an erasure or maintenance has removed them."""
 
 
 @contextmanager
-def of(spark: SparkSession, version: Version) -> Iterator[None]:
+def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
     """Gives the functions built in the block worker processes that no other version shares.
 
     Spark pools its Python workers by executable and environment.
@@ -65,16 +86,18 @@ def of(spark: SparkSession, version: Version) -> Iterator[None]:
 
 
 @contextmanager
-def watched(spark: SparkSession, timeout_s: float) -> Iterator[None]:
-    """Tells faults of workers in the block's jobs apart, and ends jobs that hang.
+def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[None]:
+    """Raises faults of workers in the block's jobs as errors of their own; ends jobs that hang.
 
     Args:
         spark: The session whose jobs this thread starts in the block.
         timeout_s: Seconds in which some task of a running job must end.
 
     Raises:
-        RaisedError: Code in a worker raised; the message is the exception's last line.
-        CrashedError: A worker died; or, as HungError, no task ended in time.
+        WorkerError: A version's code raised (the message is the exception's last line), a worker
+            process died, or no task ended in time.
+        MissingFilesError: A data file that a job reads is gone.
+        UserError: A task could not write its data file.
     """
     context, hung, ended = spark.sparkContext, threading.Event(), threading.Event()
     group = f"mlproject-{uuid.uuid4()}"
@@ -85,18 +108,35 @@ def watched(spark: SparkSession, timeout_s: float) -> Iterator[None]:
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
-        words = str(error)
         if hung.is_set():
             raise HungError(f"no task ended in {timeout_s:g} s") from error
-        if any(crash in words for crash in CRASHES):
-            raise CrashedError("a worker process died") from error
-        if type(error).__name__ == "PythonException" or RAISES in words:
-            raise RaisedError(_last_line(words)) from error
-        raise
+        known = _known_fault(type(error).__name__, str(error))
+        if known is None:
+            raise
+        raise known from error
     finally:
         ended.set()
         watch.join()
         context.setLocalProperty("spark.jobGroup.id", before)
+
+
+def _known_fault(kind: str, message: str) -> MlprojectError | None:
+    """The fault that an error of Spark tells of; None for another."""
+    if any(crash in message for crash in CRASHES):
+        return CrashedError("a worker process died")
+    if NOT_WRITTEN in message:
+        reason = message.split(NOT_WRITTEN, 1)[1].splitlines()[0]
+        return UserError(
+            f"Predictions cannot be written ({reason}). "
+            "What was committed stands; run again when that is mended"
+        )
+    if kind == "PythonException" or RAISES in message:
+        return RaisedError(_last_line(message))
+    if any(missing in message for missing in MISSING):
+        return MissingFilesError(
+            "Data files of the images table are gone. Restore them, or run ingest into a new lake"
+        )
+    return None
 
 
 def _watch(
@@ -106,16 +146,16 @@ def _watch(
     hung: threading.Event,
     ended: threading.Event,
 ) -> None:
-    """Cancels the jobs of a group once their tasks have stood still for too long.
+    """Cancels the jobs of a group once no task has ended for too long.
 
     A cancelled task's worker process is destroyed. Source: Spark, PythonRunner.MonitorThread.
     """
     seen: list[tuple[int, int, int]] = []
     since = time.monotonic()
-    while not ended.wait(LOOK_S):
+    while not ended.wait(POLL_S):
         try:
             now = _progress(context, group)
-        except (Py4JError, OSError):  # the JVM has died, as the call at hand tells
+        except (Py4JError, OSError):  # the JVM has died: the job's own call says so
             return
         if not now or now != seen:
             seen, since = now, time.monotonic()
@@ -131,15 +171,15 @@ def _progress(context: SparkContext, group: str) -> list[tuple[int, int, int]]:
     for job in tracker.getJobIdsForGroup(group):
         info = tracker.getJobInfo(job)
         for stage in info.stageIds if info and info.status == "RUNNING" else ():
-            told = tracker.getStageInfo(stage)
-            if told and told.numActiveTasks:  # not one that waits for a free slot
-                found.append((job, stage, told.numCompletedTasks))
+            found_stage = tracker.getStageInfo(stage)
+            if found_stage and found_stage.numActiveTasks:  # not one that waits for a free slot
+                found.append((job, stage, found_stage.numCompletedTasks))
     return sorted(found)
 
 
-def _last_line(words: str) -> str:
+def _last_line(message: str) -> str:
     """The exception itself out of a worker's traceback."""
-    lines = [line for line in words.splitlines() if line.strip()]
+    lines = [line for line in message.splitlines() if line.strip()]
     start = next((i for i, line in enumerate(lines) if line.startswith("Traceback")), 0)
     own = [line for line in lines[start + 1 :] if not line.startswith((" ", "\t"))]
     return own[0] if own else lines[0]

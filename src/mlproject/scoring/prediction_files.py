@@ -1,0 +1,75 @@
+"""Tasks write prediction rows as data files, and describe them to the driver, which commits them.
+
+Spark's workers import this module: it needs no MLflow, no framework and no Spark SQL.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlproject.lake import data_files
+from mlproject.lake.data_files import DataFile
+from mlproject.lake.schemas import PARTITIONS, SCHEMAS, file_schema
+
+COLUMNS = file_schema(SCHEMAS["predictions"], PARTITIONS["predictions"])
+DESCRIPTION = "description string"  # what a task returns: a row for its file
+
+Batches = Iterator[pa.RecordBatch]
+
+
+class NotWrittenError(Exception):
+    """A task could not write its data file, as on a full disk: no fault of the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFile:
+    """A data file of `predictions` that a task has written, and no commit names yet."""
+
+    file: DataFile
+    """As the commit names it."""
+    image_bytes: int
+    """Bytes of the images of its rows."""
+
+
+def writer(path: str, version: int, partition_values: dict[str, str]) -> Callable[[Batches], Batches]:
+    """A function for `mapInArrow`: prediction rows in, the description of their data file out.
+
+    Each attempt of a task writes a file with a name of its own, and Spark returns the description
+    of the successful attempt only. So no file of a retried or speculative task is committed twice.
+
+    Args:
+        path: Folder or URI of the table.
+        version: The version of the table that pending images were found at.
+        partition_values: Value of each partition column, the same for all rows.
+    """
+
+    def write(batches: Batches) -> Batches:
+        image_bytes = 0
+
+        def counted() -> Batches:
+            nonlocal image_bytes
+            for batch in batches:
+                image_bytes += pc.sum(batch["size_bytes"]).as_py() or 0
+                yield batch.select(COLUMNS.names)
+
+        tables = data_files.row_groups(counted())
+        try:
+            file = data_files.write(
+                tables, COLUMNS, path, version, partition_values=partition_values
+            )
+        except OSError as error:
+            raise NotWrittenError(" ".join(str(error).split())) from error
+        if file is not None:
+            description = json.dumps({"file": asdict(file), "image_bytes": image_bytes})
+            yield pa.RecordBatch.from_pydict({"description": [description]})
+
+    return write
+
+
+def described(descriptions: Iterable[str]) -> list[PredictionFile]:
+    """The files that tasks have written, from their descriptions."""
+    found = map(json.loads, descriptions)
+    return [PredictionFile(DataFile(**one["file"]), one["image_bytes"]) for one in found]
