@@ -34,7 +34,9 @@ class PredictionFile:
     """Bytes of the images of its rows."""
 
 
-def writer(path: str, version: int, partition_values: dict[str, str]) -> Callable[[Batches], Batches]:
+def writer(
+    path: str, version: int, partition_values: dict[str, str]
+) -> Callable[[Batches], Batches]:
     """A function for `mapInArrow`: prediction rows in, the description of their data file out.
 
     Each attempt of a task writes a file with a name of its own, and Spark returns the description
