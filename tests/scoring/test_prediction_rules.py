@@ -1,7 +1,6 @@
 """The rules for valid predictions are the same in Spark as in Python."""
 
 import pytest
-from pyspark.sql import functions as F
 
 from mlproject.scoring import prediction_rows
 from tests.support.prediction_cases import CASES
