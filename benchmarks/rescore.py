@@ -1,16 +1,16 @@
-"""What a moved pointer costs, as images and versions grow.
+"""What a moved alias costs, as images and versions grow.
 
     python benchmarks/rescore.py --photos FOLDER --framework torch --weights FILE --labels FILE
 
-- nothing missing: a pointer goes back to a version that has answered every image, in tables of
+- nothing missing: an alias is moved back to a version that has predicted every image, in tables of
   metadata made up for it (no content), each number of images in a new process, after imports:
-  the look of `rescore` from the registry to the switch, and `plan`, against a bare count of the
-  ids that both must see, by `deltalake`.
+  `rescore` with its MLflow run, and `plan`, against a bare count of the ids that both must read,
+  by `deltalake`.
 - 1 % missing: bytes that Spark's JVM reads while it scores 1 % of the photos, which came last in
   an ingest of their own, and all of them, each less what it reads when nothing is missing.
-- watch: seconds from the move of an alias to the row of the ledger that lets readers see it, by
-  `watch` looking every second: back to a version that has answered all, and to one that has
-  answered nothing, with Spark let go and at work.
+- watch: seconds from the move of an alias to the row of `rollouts` that makes the version serve, by
+  `watch` reconciling every second: back to a version that has predicted all, and to one that has
+  predicted nothing, with Spark ended and running.
 """
 
 import argparse
@@ -130,13 +130,14 @@ def make_up(lake: str, size: int, versions: list) -> None:
     import deltalake
     import pyarrow as pa
 
-    from mlproject.lake import location, tables
+    from mlproject.lake import commits, snapshots
+    from mlproject.lake.schemas import SCHEMAS
 
     ids = pa.array([hashlib.sha256(str(number).encode()).hexdigest() for number in range(size)])
     now = datetime.now(UTC)
 
     def rows(table: str, **facts: object) -> pa.Table:
-        columns = location.SCHEMAS[table]
+        columns = SCHEMAS[table]
         facts["image_id"] = ids
         filled = [
             facts[field.name]
@@ -148,8 +149,8 @@ def make_up(lake: str, size: int, versions: list) -> None:
 
     paths = pa.array([f"/photos/{number // 1000}/{number}.jpg" for number in range(size)])
     images = rows("images", path=paths, size_bytes=110_000, ingested_at=now, modified_at=now)
-    tables.append(images, tables.snapshot(lake, "images", "ingest"))
-    tables.snapshot(lake, "predictions", "")
+    commits.append_rows(images, snapshots.to_append(lake, "images", "ingest"))
+    snapshots.to_append(lake, "predictions", "")
     for version in versions:
         answers = rows(
             "predictions",
@@ -250,7 +251,7 @@ def watched(folder: Path, count: int) -> list[str]:
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("photos", "champion", "1")
     rows = []
-    for idle, spark in (("0", "let go"), ("3600", "at work")):
+    for idle, spark in (("0", "ended"), ("3600", "running")):
         options = ("--pointers", POINTER, "--interval", "1", "--idle", idle)
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.watch", *options],
