@@ -3,8 +3,9 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -77,18 +78,8 @@ def rescore(
         UserError: An option, an alias, an image or a version's files are not usable.
         RefusedError: A version failed, now or before.
     """
+    parameters = run_parameters(locals())
     check_options(max_images, max_bytes, max_minutes, min_coverage, max_error_rate, task_timeout)
-    parameters = {
-        "pointers": ",".join(pointers),
-        "lake": lake,
-        "max_images": max_images,
-        "max_bytes": max_bytes,
-        "max_minutes": max_minutes,
-        "retry": str(retry).lower(),
-        "min_coverage": min_coverage,
-        "max_error_rate": max_error_rate,
-        "task_timeout": task_timeout,
-    }
     client = mlflow_tracking.connect()
     with (
         mlflow_tracking.run("rescore", parameters) as run,
@@ -152,6 +143,13 @@ def budget(max_images: int, max_bytes: int, max_minutes: float) -> Budget:
     """The budget of a run with these limits; 0 = no limit."""
     until = time.monotonic() + 60 * max_minutes if max_minutes else math.inf
     return Budget(max_images or math.inf, max_bytes or math.inf, until)
+
+
+def run_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a command as parameters of its MLflow run; callbacks are none."""
+    plain = {name: value for name, value in options.items() if not callable(value)}
+    flags = {name: str(value).lower() for name, value in plain.items() if isinstance(value, bool)}
+    return {**plain, **flags, "pointers": ",".join(options["pointers"])}
 
 
 def check_options(

@@ -89,22 +89,7 @@ def watch(
     Raises:
         UserError: An option is out of its range, or the webhook cannot be used.
     """
-    parameters = {
-        "pointers": ",".join(pointers),
-        "lake": lake,
-        "max_images": max_images,
-        "max_bytes": max_bytes,
-        "max_minutes": max_minutes,
-        "retry": str(retry).lower(),
-        "min_coverage": min_coverage,
-        "max_error_rate": max_error_rate,
-        "task_timeout": task_timeout,
-        "source": source,
-        "interval": interval,
-        "idle": idle,
-        "webhook": webhook,
-        "listen": listen,
-    }
+    parameters = rescoring.run_parameters(locals())
     limits = (max_images, max_bytes, max_minutes)
     rescoring.check_options(*limits, min_coverage, max_error_rate, task_timeout)
     for name, value, least in (("interval", interval, 0.1), ("idle", idle, 0)):
