@@ -8,10 +8,10 @@ import importlib
 import inspect
 import itertools
 import re
+import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import import_graph
 import yaml
@@ -118,7 +118,8 @@ def exit_codes() -> str:
 def public_api() -> str:
     """Directives of mkdocstrings for the public functions, then the records that they return."""
     functions = {name: getattr(mlproject, name) for name in getattr(mlproject, "__all__", ())}
-    kinds = [inspect.signature(function).return_annotation for function in functions.values()]
+    returned = [inspect.signature(function).return_annotation for function in functions.values()]
+    kinds = {kind for one in returned for kind in (one, *typing.get_args(one))}
     ours = {kind for kind in kinds if getattr(kind, "__module__", "").startswith("mlproject")}
     results = sorted(ours, key=lambda kind: kind.__name__)
     return "\n".join(
@@ -194,7 +195,7 @@ def _record(kind: type) -> str:
     return f"### {kind.__name__}\n\n{_first_line(kind)}\n\n{_table(columns, rows)}"
 
 
-def _click_command(name: str) -> Any:
+def _click_command(name: str) -> typing.Any:
     try:
         from mlproject import cli
     except ImportError:
@@ -218,7 +219,7 @@ def _command(name: str, given: dict[str, str | None]) -> str:
     )
 
 
-def _meaning(option: Any) -> str:
+def _meaning(option: typing.Any) -> str:
     """The help of an option, with the choices that it does not name."""
     choices = [one for one in getattr(option.type, "choices", ()) if one not in option.help]
     return f"{option.help} One of {_codes(choices)}." if choices else option.help
