@@ -75,9 +75,11 @@ def check_serving(spark, network, result, table: str) -> None:
     held_out = labelled_images.held_out({image_id: row.label for image_id, row in by_id.items()})
     assert result.held_out == len(held_out)
     chosen = [by_id[image_id] for image_id in sorted(held_out)]
-    said = network(result, [row.content for row in chosen]).argmax(axis=1)
-    right = [result.labels[place] == row.label for place, row in zip(said, chosen, strict=True)]
-    assert result.held_out_accuracy == pytest.approx(np.mean(right))
+    predicted = network(result, [row.content for row in chosen]).argmax(axis=1)
+    correct = [
+        result.labels[place] == row.label for place, row in zip(predicted, chosen, strict=True)
+    ]
+    assert result.held_out_accuracy == pytest.approx(np.mean(correct))
 
 
 def is_decoded(content: bytes, result) -> bool:
@@ -127,21 +129,21 @@ class TrainingTests:
         run, result = trained(spark, lake, folder / "scratch", version, self.framework, "none")
         return lake, version, run, result
 
-    def test_from_scratch_nine_of_ten_drawn_images_are_told_right(self, drawn):
+    def test_from_scratch_nine_of_ten_predictions_for_drawn_images_are_correct(self, drawn):
         _, _, _, result = drawn
         assert result.held_out_accuracy >= 0.9
         assert ("desert", "forest", "ocean", "sunset") == result.labels
         assert 1 == result.left_out  # the truncated file: only decoding finds it out
 
-    def test_the_run_holds_parameters_curves_figures_and_lineage(self, drawn):
+    def test_the_run_has_parameters_curves_figures_and_lineage(self, drawn):
         lake, version, run, result = drawn
         check_log(run, result, f"{lake}/images", version, epochs=classifier.SCRATCH.epochs)
 
-    def test_the_saved_weights_do_as_well_in_serving(self, spark, drawn):
+    def test_the_saved_weights_have_the_same_accuracy_in_scoring(self, spark, drawn):
         lake, _, _, result = drawn
         check_serving(spark, self.answers, result, f"{lake}/images")
 
-    def test_fine_tuning_changes_the_last_blocks_and_leaves_the_rest(self, spark, drawn, tmp_path):
+    def test_fine_tuning_changes_the_last_blocks_only(self, spark, drawn, tmp_path):
         lake, version, _, result = drawn
         run, tuned = trained(
             spark,
@@ -164,7 +166,9 @@ class TrainingTests:
         assert all(self.is_late(name) for name in changed), changed
         assert not any(self.is_statistic(name) for name in changed)
 
-    def test_the_head_alone_tells_real_flowers_apart(self, spark, store, shared, tmp_path):
+    def test_training_the_head_alone_is_accurate_on_real_flowers(
+        self, spark, store, shared, tmp_path
+    ):
         lake = str(tmp_path / "lake")
         version = fill(spark, lake, shared / "flowers5")
         weights = shared / "weights" / self.framework / self.real_weights

@@ -16,7 +16,7 @@ def test_about_a_fifth_is_held_out_of_a_large_label():
     assert 0.18 < len(labelled_images.held_out(labels)) / 5000 < 0.22
 
 
-def test_images_that_arrive_later_move_no_other():
+def test_new_images_do_not_change_the_split_of_others():
     before = {**dict.fromkeys(ids(60, "a"), "a"), **dict.fromkeys(ids(60, "b"), "b")}
     after = {**before, **dict.fromkeys(ids(500, "later"), "a"), **dict.fromkeys(ids(9, "c"), "c")}
     assert labelled_images.held_out(before) == labelled_images.held_out(after) & before.keys()
@@ -31,7 +31,7 @@ def test_the_order_of_images_does_not_matter():
 
 @pytest.mark.parametrize("word", ["a", "b", "c", "d", "e", "f", "g", "h"])
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_a_small_label_stands_on_both_sides(word, count):
+def test_a_small_label_is_on_both_sides_of_the_split(word, count):
     held_out = labelled_images.held_out(dict.fromkeys(ids(count, word), "small"))
     assert 1 <= len(held_out) < count
 
@@ -43,21 +43,21 @@ def test_the_split_does_not_follow_the_leading_digits_of_the_id():
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "message"),
     [
-        ([], "no labelled images"),
+        ([], "no labelled image"),
         (["rose", "rose"], "All images have the label 'rose'"),
-        (["rose", "rose", "tulip"], "Label 'tulip' has one photo"),
+        (["rose", "rose", "tulip"], "Label 'tulip' has one image"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_said_in_one_line_with_the_next_command(labels, words):
-    with pytest.raises(UserError, match=words) as raised:
+def test_too_few_labels_are_refused_in_one_line_with_the_next_command(labels, message):
+    with pytest.raises(UserError, match=message) as raised:
         labelled_images.require_classes(labels)
     assert "-e ingest" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_a_plan_shows_every_image_once_an_epoch_and_never_one_alone():
+def test_each_epoch_has_every_image_once_and_no_batch_of_one():
     rows = np.arange(33)
     plan = list(learning.plan(rows, (2, 5), 16, 1.0, np.random.default_rng(0)))
     assert [3, 4, 5] == [epoch for epoch, _ in plan]
@@ -70,7 +70,7 @@ def test_a_plan_shows_every_image_once_an_epoch_and_never_one_alone():
     assert rates[-1] < 0.2
 
 
-def test_the_head_learns_what_features_tell_and_starts_from_the_seed(tmp_path):
+def test_the_head_learns_from_the_features_and_depends_on_the_seed(tmp_path):
     rng = np.random.default_rng(0)
     targets = np.arange(300) % 3
     features = rng.normal(size=(300, 8)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_the_head_learns_what_features_tell_and_starts_from_the_seed(tmp_path):
     np.testing.assert_array_equal(heads[0][0], heads[1][0])
 
 
-def test_flips_turn_left_to_right_and_change_nothing_else():
+def test_flips_mirror_left_to_right_and_change_nothing_else():
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     many = np.repeat(pixels[:1], 100, axis=0)
     turned = learning.flipped(many, np.random.default_rng(0))
@@ -109,14 +109,14 @@ def test_a_confusion_figure_can_be_drawn_for_few_and_many_labels(classes, tmp_pa
     assert classes == counts.sum()
 
 
-def test_the_surest_mistakes_come_first_and_right_answers_never():
+def test_errors_with_the_highest_scores_come_first_and_correct_predictions_never():
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)
     truth = np.array([0, 0, 0, 1])
-    assert [2, 3, 1] == figures.surest_mistakes(probabilities, truth, 20).tolist()
-    assert [2] == figures.surest_mistakes(probabilities, truth, 1).tolist()
+    assert [2, 3, 1] == figures.worst_errors(probabilities, truth, 20).tolist()
+    assert [2] == figures.worst_errors(probabilities, truth, 1).tolist()
 
 
-def test_file_names_of_mistakes_hold_no_path():
+def test_file_names_of_errors_contain_no_path():
     assert "01_true---etc_said-b-b_0.50.png" == figures.file_name(1, "/.etc", "b b", 0.5).replace(
         "-.", "--"
     )

@@ -28,7 +28,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(tmp_path):
     assert contents(tmp_path / "one") != contents(tmp_path / "other")
 
 
-def test_a_whole_set_is_left_alone_and_a_cut_one_completed(tmp_path):
+def test_a_complete_set_is_kept_and_an_incomplete_one_completed(tmp_path):
     drawn_images.draw(tmp_path, images=8)
     whole = contents(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
@@ -40,7 +40,7 @@ def test_a_whole_set_is_left_alone_and_a_cut_one_completed(tmp_path):
     assert [times[path] for path in kept] == [path.stat().st_mtime_ns for path in kept]
 
 
-def test_four_labels_have_equally_many_pictures_of_several_formats_modes_and_sizes(drawn):
+def test_four_labels_have_equally_many_images_of_several_formats_modes_and_sizes(drawn):
     assert ["desert", "forest", "ocean", "sunset"] == sorted(path.name for path in drawn.iterdir())
     formats, modes, sizes, orientations = set(), set(), set(), set()
     for folder in drawn.iterdir():
@@ -58,7 +58,7 @@ def test_four_labels_have_equally_many_pictures_of_several_formats_modes_and_siz
     assert len(sizes) > 32
 
 
-def test_every_picture_decodes_upright_and_each_broken_file_has_a_code(drawn):
+def test_every_image_decodes_upright_and_each_broken_file_has_an_error_code(drawn):
     for path, content in contents(drawn).items():
         square, error = inference.decode(content, CONFIG)
         broken = Path(path).name in drawn_images.BROKEN

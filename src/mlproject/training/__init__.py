@@ -1,4 +1,4 @@
-"""Labelled images become trained weights, in Keras or PyTorch.
+"""Trains weights on the labelled images of a lake, in Keras or PyTorch.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """

@@ -1,4 +1,4 @@
-"""Trains a classifier on the labelled images of a lake and logs how it went to the MLflow run."""
+"""Trains a classifier on the labelled images of a lake and logs the results to MLflow."""
 
 import importlib
 from dataclasses import asdict, dataclass
@@ -21,11 +21,11 @@ from mlproject.training.learning import Examples, Floats, Scores, Settings
 from mlproject.training.learning import scores as scores_of
 from mlproject.versions import registration, weights
 
-NONE = "none"  # what a person writes to start from random weights
-MISTAKES = 20  # images of the surest mistakes that are logged
+NONE = "none"  # the value that stands for random weights
+MISTAKES = 20  # logged images: the incorrect predictions with the highest scores
 BLOCKS = 17  # inverted residuals of MobileNetV2. Source: arXiv 1801.04381, table 2
 
-# From scratch it is a demonstration on few, small, simple images; real photos want more epochs.
+# Training from scratch is a demonstration on few small images; photos need more epochs.
 SCRATCH = Settings(epochs=4, batch_size=16, learning_rate=2e-3, image_size=64)
 HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, image_size=224)
 
@@ -35,23 +35,23 @@ class Trained:
     """A trained network, ready to be registered."""
 
     weights: Path
-    """Its weights file, in the folder that `train` was given."""
+    """Its weights file, in the folder that `train` got."""
     labels: tuple[str, ...]
     """One for each output, in order."""
     config: dict[str, Any]
-    """What the version preprocesses and answers with."""
+    """The numbers of preprocessing and prediction, as `registration.config` gives them."""
     held_out_accuracy: float
-    """Share of the held-out images that the saved network tells right, 0..1."""
+    """Share of the held-out images with a correct prediction of the saved network, 0..1."""
     images: int
-    """Images learnt from or measured on."""
+    """Images for training and evaluation together."""
     held_out: int
-    """How many of them were only measured on."""
+    """Images among them that were only for evaluation."""
     left_out: int
-    """Labelled images not used: they cannot be decoded, or stand under two labels."""
+    """Labelled images not used: they cannot be decoded, or have two labels."""
 
 
 def defaults(start: str) -> Settings:
-    """Settings that fit where training starts: `none`, `imagenet`, or a weights file."""
+    """Settings that suit the start of training: `none`, `imagenet`, or a weights file."""
     return SCRATCH if start == NONE else HEAD
 
 
@@ -70,16 +70,16 @@ def train(
 
     Args:
         spark: A session with Delta.
-        images: The `images` table, at the version that the lineage names.
+        images: The snapshot of `images` that the lineage names.
         framework: `keras` or `torch`.
         start: `imagenet`, `none` (the whole network from scratch), or a weights file.
-        settings: How to train; `defaults(start)` when None.
-        call: Into the framework's process, see `frameworks.process`.
-        folder: Scratch, for pixels and weights; the caller removes it.
-        on_images: Told the images decoded and all there are. Epochs are told by `call`.
+        settings: Numbers of the training; None = `defaults(start)`.
+        call: Calls into the process of the framework, see `framework_process.process`.
+        folder: Temporary folder for pixels and weights; the caller removes it.
+        on_images: Called with the number of decoded images, and of all. `call` reports epochs.
 
     Raises:
-        UserError: Settings, weights or images do not do; nothing was trained.
+        UserError: Settings, weights or images cannot be used; nothing was trained.
     """
     settings = settings or defaults(start)
     check(framework, start, settings)
@@ -92,12 +92,12 @@ def train(
         framework, image_size=settings.image_size, width=file.width if file else 1.0
     )
     data = labelled_images.load(rows, chosen.labels, config, folder, on_images)
-    facts = {"framework": framework, "weights": start, "width": config["width"]}
-    facts |= {"classes": len(data.labels), "images_version": images.version}
-    # What was used, beside what was asked for: `mlflow run` logs its own epochs=0 and the like,
-    # and MLflow logs the version's config, with a batch_size of its own.
-    facts |= {f"train_{name}": value for name, value in asdict(settings).items()}
-    _log_params(facts)
+    params = {"framework": framework, "weights": start, "width": config["width"]}
+    params |= {"classes": len(data.labels), "images_version": images.version}
+    # The used values; `mlflow run` logs the given ones, such as epochs=0, and MLflow logs the
+    # config of the version, which has another batch_size.
+    params |= {f"train_{name}": value for name, value in asdict(settings).items()}
+    _log_params(params)
     _log_lineage(images)
     out = folder / f"trained{weights.CANONICAL_SUFFIX[framework]}"
     probabilities = call(_learn, framework, data, file, settings, config, out)
@@ -111,22 +111,18 @@ def train(
 
 
 def check(framework: str, start: str, settings: Settings) -> None:
-    """Raises UserError when nothing can be trained from there with these settings."""
+    """Raises UserError when this start and these settings cannot be used."""
     registration.config(framework, image_size=settings.image_size)
     if start != NONE:
         weights.check(framework, start)
     positive = ("epochs", "batch_size", "learning_rate", "fine_tune_epochs")
     for name in positive:
         if not getattr(settings, name) > 0:
-            raise UserError(f"{name} must be above 0, not {getattr(settings, name)!r}.")
+            raise UserError(f"{name}={getattr(settings, name)!r} is not above 0.")
     if not 0 <= settings.fine_tune_blocks <= BLOCKS:
-        raise UserError(
-            f"fine_tune_blocks must be from 0 to {BLOCKS}, not {settings.fine_tune_blocks!r}."
-        )
+        raise UserError(f"fine_tune_blocks={settings.fine_tune_blocks!r} is not in 0..{BLOCKS}.")
     if start == NONE and settings.fine_tune_blocks:
-        raise UserError(
-            f"With weights={NONE} the whole network is trained: leave fine_tune_blocks out."
-        )
+        raise UserError(f"weights={NONE!r} trains the whole network: leave out fine_tune_blocks.")
 
 
 def _learn(
@@ -137,7 +133,7 @@ def _learn(
     config: dict[str, Any],
     out: Path,
 ) -> Floats:
-    """Trains, in the framework's process; each epoch is logged and told of as it ends."""
+    """Trains in the process of the framework; logs and reports each epoch."""
 
     def on_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
         _log_epoch(epoch, training, held_out)
@@ -154,13 +150,13 @@ def _last_epoch(settings: Settings) -> int:
     return settings.epochs + (settings.fine_tune_epochs if settings.fine_tune_blocks else 0)
 
 
-def _log_params(facts: dict[str, Any]) -> None:
-    """Logs what is not there yet: `mlflow run` has logged some under the same names."""
+def _log_params(params: dict[str, Any]) -> None:
+    """Logs parameters that are not logged yet: `mlflow run` logs some under the same names."""
     run = mlflow.active_run()
     if run is None:
-        raise RuntimeError("train() logs to the active MLflow run, and there is none")
-    there = mlflow.get_run(run.info.run_id).data.params
-    mlflow.log_params({name: value for name, value in facts.items() if name not in there})
+        raise RuntimeError("train() needs an active MLflow run: call it inside mlflow.start_run()")
+    logged = mlflow.get_run(run.info.run_id).data.params
+    mlflow.log_params({name: value for name, value in params.items() if name not in logged})
 
 
 def _log_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
@@ -174,7 +170,7 @@ def _log_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
 
 
 class _PinnedDelta(DeltaDatasetSource):  # type: ignore[misc] # mlflow is not followed
-    """A Delta table at a version, 0 included: mlflow 3.17 leaves that one out of its JSON."""
+    """A Delta table at a version: mlflow 3.17 leaves version 0 out of its JSON."""
 
     def to_dict(self) -> dict[Any, Any]:
         return {**super().to_dict(), "delta_table_version": self.delta_table_version}
@@ -183,9 +179,9 @@ class _PinnedDelta(DeltaDatasetSource):  # type: ignore[misc] # mlflow is not fo
 def _log_lineage(images: Snapshot) -> None:
     """Logs the table and its version as the run's dataset.
 
-    Of `mlflow.data.load_delta` only the source is used: its dataset counts the rows by carrying
-    the whole table, all image bytes, through Python. Source: mlflow 3.17, SparkDataset.profile.
-    `mlflow.data.get_source(...).load()` gives the same rows all the same.
+    Only the source of `mlflow.data.load_delta` is used: its dataset counts rows by reading the
+    whole table, with all image bytes, in Python. Source: mlflow 3.17, SparkDataset.profile.
+    `mlflow.data.get_source(...).load()` gives the same rows.
     """
     schema = Schema(
         [ColSpec("string", "image_id"), ColSpec("binary", "content"), ColSpec("string", "label")]
@@ -196,25 +192,26 @@ def _log_lineage(images: Snapshot) -> None:
 
 
 def _log_result(data: Examples, probabilities: Floats, found: Scores, *, last: int) -> None:
-    """Logs how the finished network does on the held-out images, in numbers and pictures."""
-    truth, said = data.held_out_targets, probabilities.argmax(axis=1)
+    """Logs the metrics and figures of the finished network on the held-out images."""
+    truth, predicted = data.held_out_targets, probabilities.argmax(axis=1)
     mlflow.log_metrics(
         {"held_out_loss": found.loss, "held_out_accuracy": found.accuracy}, step=last
     )
-    counts = figures.confusion(truth, said, len(data.labels))
-    images, right = counts.sum(axis=1), np.diag(counts)
-    table = {"label": data.labels, "images": images, "right": right, "accuracy": right / images}
+    counts = figures.confusion(truth, predicted, len(data.labels))
+    images, correct = counts.sum(axis=1), np.diag(counts)
+    table = {"label": data.labels, "images": images, "right": correct}
+    table["accuracy"] = correct / images
     mlflow.log_table(pd.DataFrame(table), "accuracy_by_label.json")
     figure = figures.confusion_figure(counts, data.labels)
     mlflow.log_figure(figure, "confusion_matrix.png")
     pictures, captions = [], []
-    mistakes = figures.surest_mistakes(probabilities, truth, MISTAKES)
-    for place, mistake in enumerate(mistakes, start=1):
-        true, wrong = data.labels[truth[mistake]], data.labels[said[mistake]]
-        sureness = float(probabilities[mistake, said[mistake]])
+    mistakes = figures.worst_errors(probabilities, truth, MISTAKES)
+    for rank, mistake in enumerate(mistakes, start=1):
+        true, wrong = data.labels[truth[mistake]], data.labels[predicted[mistake]]
+        score = float(probabilities[mistake, predicted[mistake]])
         picture = np.asarray(data.pixels[data.held_out[mistake]])
-        name = figures.file_name(place, true, wrong, sureness)
+        name = figures.file_name(rank, true, wrong, score)
         mlflow.log_image(picture, artifact_file=f"worst_errors/{name}")
         pictures.append(picture)
-        captions.append(figures.caption(true, wrong, sureness))
+        captions.append(figures.caption(true, wrong, score))
     mlflow.log_figure(figures.sheet(pictures, captions), "worst_errors.png")

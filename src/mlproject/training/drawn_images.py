@@ -1,9 +1,9 @@
-"""A small labelled image set, drawn here, so that everything can be tried without any photos.
+"""Draws a small labelled image set, so that the project can be tried without photos.
 
 Four landscapes (the folder's name is the label) that differ mainly in colour: a small network
 trained from scratch for seconds tells colours apart well, and shapes hardly (under 0.5 of four
 classes). The files are as mixed as a folder of real photos: sizes, formats, palettes, alpha,
-CMYK, grey, turned by an EXIF tag, duplicates, and a few that are broken.
+CMYK, grey, rotated by an EXIF tag, duplicates, and a few that are broken.
 """
 
 import io
@@ -17,18 +17,18 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Colour = tuple[int, int, int]  # red, green, blue, each 0..255
 
-SIDES = (96, 320)  # px: shortest and longest side of a picture; more would only cost time
-DUPLICATES = 4  # files whose bytes another file has as well
+SIDES = (96, 320)  # pixels: shortest and longest side of an image; larger ones take longer
+DUPLICATES = 4  # files with the same bytes as another file
 BROKEN = ("truncated.jpg", "notes.jpg", "too_many_pixels.png", "empty.jpg")
 EXIF_ORIENTATION = 0x0112  # Source: EXIF 2.32, table 4
-# EXIF orientation -> how an upright picture is stored under it (the inverse of what viewers do).
+# EXIF orientation -> how an upright image is stored with it, the inverse of what viewers apply.
 STORED_AS = {
     3: Image.Transpose.ROTATE_180,
     6: Image.Transpose.ROTATE_90,
     8: Image.Transpose.ROTATE_270,
 }
 # The files of one class repeat this list: (suffix, mode, EXIF orientation).
-DRESSES = (
+FORMATS = (
     ("jpg", "RGB", 1),
     ("jpg", "RGB", 6),
     ("png", "RGB", 1),
@@ -46,50 +46,50 @@ DRESSES = (
     ("png", "P", 1),
     ("jpg", "RGB", 3),
 )
-GREY_NUMBER = 5  # this picture of every second class has no colour: rare, as in a real folder
+GREY_NUMBER = 5  # this image of every second class is grey: rare, as in a real folder
 
 
 def draw(folder: Path, *, images: int = 240, seed: int = 0) -> None:
-    """Fill a folder with the set, one sub-folder a class.
+    """Fills a folder with the set, one sub-folder for each class.
 
-    Every file is drawn from its own random numbers and appears whole or not at all, so a set that
-    was cut short is completed and a file that is already there, changed or not, is left alone.
+    Every file has its own random numbers and is written atomically: an incomplete set is completed,
+    and an existing file, changed or not, is kept.
 
     Args:
-        folder: where the class folders go; made when absent.
-        images: how many different pictures there are, the same number for each class;
-            `DUPLICATES` and `BROKEN` come on top.
-        seed: the same seed gives the same bytes (with the same Pillow).
+        folder: Folder for the class folders; created when absent.
+        images: Number of different images, the same for each class; `DUPLICATES` and `BROKEN`
+            are added.
+        seed: The same seed gives the same bytes (with the same Pillow).
     """
     per_class = -(-images // len(SCENES))
     for class_number, label in enumerate(SCENES):
         (folder / label).mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
-            suffix, mode, orientation = DRESSES[number % len(DRESSES)]
+            suffix, mode, orientation = FORMATS[number % len(FORMATS)]
             if number == GREY_NUMBER and class_number % 2:
                 suffix, mode = "png", "LA"
             path = folder / label / f"{label}_{number:04d}.{suffix}"
             if not path.exists():
                 rng = np.random.default_rng([seed, class_number, number])
-                _put(path, _encoded(_picture(label, rng), suffix, mode, orientation))
+                _write(path, _encoded(_picture(label, rng), suffix, mode, orientation))
     extras = [(f"copy_{number}.jpg", "") for number in range(DUPLICATES)]
     extras += [(name, name) for name in BROKEN]
     for number, (name, fault) in enumerate(extras):
         label = list(SCENES)[number % len(SCENES)]
         healthy, path = folder / label / f"{label}_0000.jpg", folder / label / name
         if not path.exists():
-            _put(path, _broken(fault, healthy) if fault else healthy.read_bytes())
+            _write(path, _broken(fault, healthy) if fault else healthy.read_bytes())
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half written."""
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file atomically."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
 
 
 def _picture(label: str, rng: np.random.Generator) -> Image.Image:
-    """One upright RGB picture of a class."""
+    """One upright RGB image of a class."""
     low, high = SIDES
     width, height = (int(side) for side in rng.integers(low, high + 1, size=2))
     picture = SCENES[label](rng, width, height)
@@ -101,7 +101,7 @@ def _picture(label: str, rng: np.random.Generator) -> Image.Image:
 
 
 def _encoded(picture: Image.Image, suffix: str, mode: str, orientation: int) -> bytes:
-    """A picture as the bytes of a file, in one of the forms that real folders hold."""
+    """An image as the bytes of a file, in one of the formats of real folders."""
     options: dict[str, object] = {}
     if orientation in STORED_AS:
         picture = picture.transpose(STORED_AS[orientation])
@@ -139,7 +139,7 @@ def _broken(name: str, healthy: Path) -> bytes:
 
 
 def _png_of(width: int, height: int) -> bytes:
-    """A tiny PNG whose header claims a size in px that no reader should make room for."""
+    """A tiny PNG whose header claims more pixels than a reader should allocate."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

@@ -1,4 +1,4 @@
-"""Figures of a training: the confusion matrix, and the mistakes a network is surest of."""
+"""Figures of a training: the confusion matrix and the errors with the highest scores."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,10 +12,10 @@ LONGEST = 20  # characters of a label in a figure
 COLUMNS = 5  # images side by side on the sheet
 
 
-def confusion(truth: Ints, said: Ints, classes: int) -> Ints:
+def confusion(truth: Ints, predicted: Ints, classes: int) -> Ints:
     """(K, K) counts: row = true class, column = predicted class."""
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (truth, said), 1)
+    np.add.at(counts, (truth, predicted), 1)
     return counts
 
 
@@ -29,7 +29,7 @@ def confusion_figure(counts: Ints, labels: tuple[str, ...]) -> Figure:
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, shrink=0.7, label="share of the true label")
     accuracy = np.trace(counts) / max(counts.sum(), 1)
-    axes.set_title(f"{counts.sum()} held-out images, {accuracy:.1%} right")
+    axes.set_title(f"{counts.sum()} held-out images, accuracy {accuracy:.1%}")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if classes <= NAMES:
@@ -43,16 +43,16 @@ def confusion_figure(counts: Ints, labels: tuple[str, ...]) -> Figure:
     return figure
 
 
-def surest_mistakes(probabilities: Floats, truth: Ints, most: int) -> Ints:
-    """Which images (their places, at most so many) are told wrong, the surest first."""
-    said = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(said != truth)
-    sureness = probabilities[wrong, said[wrong]]
-    return np.asarray(wrong[np.argsort(-sureness, kind="stable")][:most])
+def worst_errors(probabilities: Floats, truth: Ints, most: int) -> Ints:
+    """Indices of the incorrect predictions, the highest scores first, `most` at most."""
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    scores = probabilities[wrong, predicted[wrong]]
+    return np.asarray(wrong[np.argsort(-scores, kind="stable")][:most])
 
 
 def sheet(images: list[NDArray[np.uint8]], captions: list[str]) -> Figure:
-    """Images (H, W, 3) with a caption each, on one sheet; a sentence when there are none."""
+    """Images (H, W, 3) and their captions on one sheet; a sentence when there are none."""
     rows = max(1, -(-len(images) // COLUMNS))
     figure = Figure(figsize=(2.4 * COLUMNS, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
@@ -62,19 +62,21 @@ def sheet(images: list[NDArray[np.uint8]], captions: list[str]) -> Figure:
         axes.imshow(image)
         axes.set_title(caption, fontsize=8)
     if not images:
-        figure.text(0.5, 0.5, "Every held-out image was told right.", ha="center", fontsize=14)
+        figure.text(
+            0.5, 0.5, "All predictions for held-out images are correct.", ha="center", fontsize=14
+        )
     return figure
 
 
-def caption(true: str, said: str, sureness: float) -> str:
-    """Two lines under which a mistake is shown."""
-    return f"true: {_short(true)}\nsaid: {_short(said)} ({sureness:.2f})"
+def caption(true: str, predicted: str, score: float) -> str:
+    """The caption of an error, in two lines."""
+    return f"true: {_short(true)}\npredicted: {_short(predicted)} ({score:.2f})"
 
 
-def file_name(place: int, true: str, said: str, sureness: float) -> str:
-    """A file name that tells the mistake and holds no character that some file system refuses."""
-    words = f"{place:02d}_true-{_short(true)}_said-{_short(said)}_{sureness:.2f}"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in words) + ".png"
+def file_name(rank: int, true: str, predicted: str, score: float) -> str:
+    """The file name of an error, without characters that some file systems refuse."""
+    name = f"{rank:02d}_true-{_short(true)}_said-{_short(predicted)}_{score:.2f}"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png"
 
 
 def _short(label: str) -> str:

@@ -1,6 +1,6 @@
 """Trains Keras' MobileNetV2: a head on frozen features, the last blocks, or all of it.
 
-Never import this in a process that imports torch: the two kill each other.
+Never import this in a process that imports torch: see docs/decisions/0002.
 """
 
 from collections.abc import Callable
@@ -33,14 +33,14 @@ def train(
 
     Args:
         examples: Images, their classes, and which are held out.
-        start: Where to start from: the head is made anew, the rest kept. None: from scratch.
-        settings: How to train.
+        start: Weights to start from, with a new head; None = random weights.
+        settings: Numbers of the training.
         config: Preprocessing of the version: `mean`, `std`, `crop`, `width`.
         path: The `.weights.h5` file to write, for `keras.applications.MobileNetV2`.
-        on_epoch: Told the scores after each epoch.
+        on_epoch: Called with the scores after each epoch.
     """
     keras.utils.set_random_seed(settings.seed)
-    # Its rewriting of the training graph takes 4 s at the first step and makes no step faster.
+    # Rewriting the training graph takes 4 s at the first step and makes no step faster.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     network = _Network(len(examples.labels), config)
     if start is None:
@@ -66,13 +66,13 @@ class _Network:
         self.mean, self.std = np.float32(config["mean"]), np.float32(config["std"])
         side = config["crop"]
         self.images = tf.TensorSpec((None, side, side, 3), tf.uint8)
-        # A fixed signature with a free batch size: traced once, whatever the last batch holds.
+        # A fixed signature with a free batch size is traced once, for batches of every size.
         self.infer = tf.function(
             lambda images: self.model(self.inputs(images), training=False),
             input_signature=[self.images],
             autograph=False,
         )
-        # The same with the batch's own statistics, for what batch norm notes down of them.
+        # The same with the statistics of the batch, which batch norm records.
         self.observe = tf.function(
             lambda images: self.model(self.inputs(images), training=True),
             input_signature=[self.images],
@@ -89,12 +89,14 @@ class _Network:
         )
 
     def inputs(self, images: Any) -> Any:
-        """What the network sees: (N, H, W, 3) float32, normalised as in serving."""
+        """Inputs of the network: (N, H, W, 3) float32, normalised as in scoring."""
         return (tf.cast(images, tf.float32) / 255.0 - self.mean) / self.std
 
     def probabilities(self, examples: Examples, rows: Ints) -> Floats:
         """(rows, K) in inference mode."""
-        parts = [self.infer(examples.pixels[part]).numpy() for part in learning.in_turn(rows)]
+        parts = [
+            self.infer(examples.pixels[part]).numpy() for part in learning.batches_in_order(rows)
+        ]
         return np.concatenate(parts)
 
     def take_backbone(self, start: WeightsFile) -> None:
@@ -106,7 +108,7 @@ class _Network:
                 mine.set_weights(theirs.get_weights())
 
     def fit_head(self, examples: Examples, settings: Settings, on_epoch: OnEpoch) -> None:
-        """Gives the network a trained head; the features under it are computed once."""
+        """Trains the head; the features before it are computed once."""
         head = self.model.get_layer(HEAD)
         backbone = keras.Model(self.model.inputs, head.input)  # (N, H, W, 3) -> (N, 1280)
         forward = tf.function(
@@ -116,14 +118,14 @@ class _Network:
         )
         rows = np.arange(len(examples.targets))
         features = np.concatenate(
-            [forward(examples.pixels[part]).numpy() for part in learning.in_turn(rows)]
+            [forward(examples.pixels[part]).numpy() for part in learning.batches_in_order(rows)]
         )
         head.set_weights(learning.fit_head(features, examples, settings, on_epoch))
 
     def last_layers(self, blocks: int) -> list[Any]:
         """The layers of the last inverted residuals and what follows them, the head included."""
         names = [layer.name for layer in self.model.layers]
-        # The first block has no expansion and a name of its own.
+        # The first block has no expansion and another name.
         first = "expanded_conv_depthwise" if blocks >= BLOCKS else f"block_{BLOCKS - blocks}_expand"
         layers: list[Any] = self.model.layers[names.index(first) :]
         return layers
@@ -136,14 +138,14 @@ class _Network:
         epochs: tuple[int, int],
         on_epoch: OnEpoch,
     ) -> None:
-        """Trains some layers, with flips; all of them are trained with batch norm alive.
+        """Trains some layers on mirrored images; batch norm is trained only with all layers.
 
         Args:
             examples: Images and classes.
-            settings: How to train.
-            layers: What is trained; batch norm outside training all stays frozen.
-            epochs: Epochs done before and epochs done after.
-            on_epoch: Told the scores after each epoch.
+            settings: Numbers of the training.
+            layers: Layers that are trained.
+            epochs: Finished epochs before, and after.
+            on_epoch: Called with the scores after each epoch.
         """
         whole = len(layers) == len(self.model.layers)
         peak = settings.learning_rate if whole else learning.FINE_TUNE_RATE
@@ -165,9 +167,9 @@ class _Network:
             on_epoch(epoch, tally.scores(), learning.scores(held_out, examples.held_out_targets))
 
     def step(self, weights: list[Any], whole: bool) -> Step:
-        """A compiled training step: images, targets, rate -> mean loss, images told right."""
-        # TensorFlow's own fused Adam: Keras' is the same sum in ten operations a weight, whose
-        # graph takes 5 s longer to build (on one core).
+        """A compiled training step: images, targets, rate -> mean loss, correct predictions."""
+        # TensorFlow's fused Adam: that of Keras has ten operations for each weight, and its graph
+        # takes 5 s longer to build (on one core).
         values = [weight.value for weight in weights]
         means, squares = ([tf.Variable(tf.zeros_like(v)) for v in values] for _ in range(2))
         beta, gamma, epsilon = learning.ADAM
@@ -208,10 +210,10 @@ class _Network:
         return compiled
 
     def recalibrate(self, examples: Examples, norms: list[Any], *, last: bool) -> None:
-        """Computes batch-norm statistics anew, as plain averages over batches of these images.
+        """Recomputes batch-norm statistics as averages over batches of these images.
 
         Keras' running averages (momentum 0.999) need thousands of steps and lag behind weights
-        that still move fast. Source: arXiv 2105.07576, section 3 (PreciseBN).
+        that change fast. Source: arXiv 2105.07576, section 3 (PreciseBN).
         """
         moving = [value for norm in norms for value in (norm.moving_mean, norm.moving_variance)]
         batches = learning.sample(examples.training, last=last)

@@ -1,4 +1,4 @@
-"""Training examples out of the `images` table: which images, the split, and the decoded pixels."""
+"""Training examples from the `images` table: the images, the split and the decoded pixels."""
 
 import hashlib
 import os
@@ -20,23 +20,23 @@ from mlproject.images.image_bytes import image_contents
 from mlproject.integrations.framework_process import OnProgress
 from mlproject.training.learning import Examples
 
-HELD_OUT = 0.2  # share of the images that is only measured on, as is usual for small sets
-TOLD = 1000  # images between two words of progress
+HELD_OUT = 0.2  # share of the images that are only for evaluation, as usual for small sets
+REPORTED = 1000  # images between two reports of progress
 INGEST = "mlflow run . -e ingest -P source=FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The images of a table that can be learnt from."""
+    """The images of a table that can be used for training."""
 
     labels: dict[str, str]
     """Label by image_id."""
     ambiguous: int
-    """Images left out because the same bytes came under two labels at once."""
+    """Images left out because files with the same bytes have two labels."""
 
 
 def labelled(images: DataFrame) -> Labelled:
-    """Every image without error that has one label; the ids alone come to the driver.
+    """Every image without error that has one label; the driver receives only ids and labels.
 
     Args:
         images: The `images` table at one version.
@@ -45,7 +45,7 @@ def labelled(images: DataFrame) -> Labelled:
         UserError: There is no labelled image, only one label, or one image of a label.
     """
     usable = _usable(images).select("image_id", "label", "ingested_at")
-    # A photo that was moved to another folder has its newest label.
+    # An image that was moved to another folder has its newest label.
     newest = usable.groupBy("image_id").agg(F.max("ingested_at").alias("ingested_at"))
     labels_now = usable.join(newest, ["image_id", "ingested_at"]).select("image_id", "label")
     pairs = labels_now.distinct().collect()
@@ -60,35 +60,35 @@ def labelled(images: DataFrame) -> Labelled:
 
 
 def require_classes(labels: Iterable[str]) -> None:
-    """Raises UserError when images with these labels cannot be learnt from and measured on."""
+    """Raises UserError when images with these labels are too few for training and evaluation."""
     labels = list(labels)
     if not labels:
         raise UserError(
-            "There are no labelled images that can be read (the label is the name of an image's "
-            f"folder). Put photos in one folder a label and run: {INGEST}"
+            "There is no labelled image without an error (the label is the name of the folder). "
+            f"Put the photos of each label in one folder and run: {INGEST}"
         )
     counts = dict(sorted(Counter(labels).items()))
     if len(counts) == 1:
         raise UserError(
-            f"All images have the label {labels[0]!r}, and telling labels apart takes two. "
-            f"Add a folder of other photos and run: {INGEST}"
+            f"All images have the label {labels[0]!r}, and training needs two labels. "
+            f"Add a folder with other photos and run: {INGEST}"
         )
     single = next((label for label, count in counts.items() if count < 2), None)
     if single is not None:
         raise UserError(
-            f"Label {single!r} has one photo that can be read, and it takes two: one to learn "
-            f"from, one to measure on. Add photos to that folder and run: {INGEST}"
+            f"Label {single!r} has one image without an error, and needs two: one for training, "
+            f"one for evaluation. Add photos to that folder and run: {INGEST}"
         )
 
 
 def held_out(labels: Mapping[str, str]) -> frozenset[str]:
-    """The image_ids that are only measured on: about a fifth, some of each label but never all.
+    """The image_ids for evaluation only: about a fifth, some of each label but never all.
 
-    It depends on each image's own id, so that images which arrive later move no other, except
-    in a label that is so small that one had to be moved.
+    The choice depends on the id of each image, so that new images do not change it for others,
+    except in very small labels.
 
     Args:
-        labels: Label by image_id; at least two images a label.
+        labels: Label by image_id; at least two images for each label.
     """
     by_label: dict[str, list[str]] = {}
     for image_id in sorted(labels, key=_draw):
@@ -107,17 +107,17 @@ def load(
     folder: Path,
     on_images: OnProgress = lambda done, total: None,
 ) -> Examples:
-    """The images, decoded in Spark's tasks as serving decodes them.
+    """The images, decoded in Spark tasks as in scoring.
 
-    Encoded bytes never come to the driver, and decoded ones go straight to a file in `folder`,
-    which takes image_size x image_size x 3 bytes an image and must outlive what is returned.
+    The driver receives no encoded bytes and writes decoded ones directly to a file in `folder`,
+    which has image_size x image_size x 3 bytes for each image and must outlive the result.
 
     Args:
         images: The `images` table at one version.
-        labels: Label by image_id, of the images wanted.
-        config: What the version preprocesses with.
-        folder: Scratch.
-        on_images: Told the images decoded and all there are, now and then.
+        labels: Label by image_id, of the images to load.
+        config: The numbers of preprocessing.
+        folder: Temporary folder.
+        on_images: Called with the number of decoded images, and of all, at intervals.
 
     Raises:
         UserError: Too few images can be decoded.
@@ -128,7 +128,7 @@ def load(
     folder.mkdir(parents=True, exist_ok=True)
     file = _reserved(folder / "pixels", len(ids) * side * side * 3)
     pixels = np.memmap(file, np.uint8, "r+", shape=(len(ids), side, side, 3))
-    there = np.zeros(len(ids), bool)
+    loaded = np.zeros(len(ids), bool)
     decoded_so_far = 0
     counts = image_files.counts(images.sparkSession)
     squares = (
@@ -139,39 +139,39 @@ def load(
     # One partition is read while the next is decoded: memory is bounded by two partitions.
     for image_id, square in squares.toLocalIterator(prefetchPartitions=True):
         row = row_of.get(image_id)
-        if row is not None and not there[row]:
+        if row is not None and not loaded[row]:
             pixels[row] = np.frombuffer(square, np.uint8).reshape(side, side, 3)
-            there[row] = True
+            loaded[row] = True
             decoded_so_far += 1
-            if decoded_so_far % TOLD == 0:
+            if decoded_so_far % REPORTED == 0:
                 on_images(decoded_so_far, len(ids))
-    decoded = {image_id: labels[image_id] for image_id in ids if there[row_of[image_id]]}
+    decoded = {image_id: labels[image_id] for image_id in ids if loaded[row_of[image_id]]}
     require_classes(decoded.values())
     classes = sorted(set(decoded.values()))
     chosen = held_out(decoded)
-    rows = np.flatnonzero(there)
-    measured = np.asarray([ids[row] in chosen for row in rows])
-    place = {label: number for number, label in enumerate(classes)}
-    targets = [place.get(labels[image_id], 0) for image_id in ids]
+    rows = np.flatnonzero(loaded)
+    evaluated = np.asarray([ids[row] in chosen for row in rows])
+    class_of = {label: number for number, label in enumerate(classes)}
+    targets = [class_of.get(labels[image_id], 0) for image_id in ids]
     return Examples(
         pixels_file=file,
         side=side,
         targets=np.asarray(targets, np.int64),
         image_ids=tuple(ids),
         labels=tuple(classes),
-        training=rows[~measured],
-        held_out=rows[measured],
+        training=rows[~evaluated],
+        held_out=rows[evaluated],
     )
 
 
 def _reserved(file: Path, size: int) -> Path:
-    """A file that has its disk space: writing to the map of one that has not kills the process."""
+    """A file with reserved disk space: else writing to its memory map can kill the process."""
     try:
         with file.open("wb") as made:
             os.posix_fallocate(made.fileno(), 0, size)
     except OSError as error:
         raise UserError(
-            f"The decoded images take {size / 1e9:.1f} GB in {str(file.parent)!r} "
+            f"The decoded images need {size / 1e9:.1f} GB in {str(file.parent)!r} "
             f"({error.strerror}). Name a larger disk: export TMPDIR=FOLDER"
         ) from error
     return file
@@ -182,9 +182,9 @@ def _usable(images: DataFrame) -> DataFrame:
 
 
 def _draw(image_id: str) -> float:
-    """A number in 0..1 that an image keeps for ever.
+    """A number in 0..1 that depends only on the image.
 
-    Hashed anew under a word of its own: the id's leading digits may serve other splits.
+    It is hashed again with a prefix, because the leading digits of the id may define other splits.
     """
     digest = hashlib.sha256(f"held-out:{image_id}".encode()).digest()
     return float(int.from_bytes(digest[:8], "big") / 2**64)
@@ -193,7 +193,7 @@ def _draw(image_id: str) -> float:
 def _decoding(
     config: dict[str, Any],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function of Arrow batches for Spark's workers: (image_id, content) -> (id, pixels)."""
+    """A function for mapInArrow: (image_id, content) -> (image_id, pixels)."""
 
     def decoded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

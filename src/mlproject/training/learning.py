@@ -1,4 +1,4 @@
-"""What both trainers share: examples, settings, the plan of steps, scores, the softmax head."""
+"""The parts of training without a framework: examples, settings, steps, scores, softmax head."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-WARM_UP = 0.2  # share of the steps in which the rate rises, as in one-cycle schedules
+WARM_UP = 0.2  # share of the steps with a rising rate. Source: arXiv 1708.07120 (one cycle)
 WEIGHT_DECAY = 1e-2  # decoupled, a step, times the rate. Source: torch.optim.AdamW's default
 FINE_TUNE_RATE = 1e-4  # peak rate of unfrozen blocks: a tenth of Adam's default
-FORWARD = 64  # images a pass without gradients: about 0.5 GB of activations at 224 px
-SETTLED = 4096  # images: batch-norm statistics change no more with more of them
-GLANCE = 128  # images: enough statistics for a point of a curve
+FORWARD_IMAGES = 64  # images of a pass without gradients: about 0.5 GB of activations at 224 px
+FINAL_IMAGES = 4096  # for batch-norm statistics, which do not change with more images
+EPOCH_IMAGES = 128  # for batch-norm statistics of one point of a curve
 ADAM = (0.9, 0.999, 1e-7)  # decay of mean, of square, epsilon. Source: arXiv 1412.6980; Keras
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Labelled images, decoded as in serving, and their split."""
+    """Labelled images, decoded as in scoring, and their split."""
 
     pixels_file: Path
-    """The decoded images, one after the other; they are not pickled with the rest."""
+    """The decoded images, one after the other; they are not pickled with the record."""
     side: int
     """Width and height of each image, in px."""
     targets: Ints
@@ -58,27 +58,27 @@ class Settings:
     epochs: int
     """Passes over the training images: of the head, or of the whole network from scratch."""
     batch_size: int
-    """Images a step."""
+    """Images of a step."""
     learning_rate: float
     """Peak step size of Adam."""
     image_size: int
-    """Side of the square that the network sees, in px."""
+    """Side of the network's input, pixels."""
     fine_tune_blocks: int = 0
-    """How many of the last inverted-residual blocks are trained as well, 0..17."""
+    """Number of last inverted-residual blocks that are trained too, 0..17."""
     fine_tune_epochs: int = 4
     """Passes over the training images with these blocks unfrozen."""
     seed: int = 0
-    """Decides first weights, order and flips; the split does not depend on it."""
+    """Seed of the first weights, the order and the flips; the split does not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How well a network does on some images."""
+    """The scores of a network on some images."""
 
     loss: float
     """Mean cross-entropy, in nats."""
     accuracy: float
-    """Share of the images whose most likely label is theirs, 0..1."""
+    """Share of the images whose most likely label is correct, 0..1."""
 
 
 # Called after each epoch: its number from 1, the scores on training and on held-out images.
@@ -86,7 +86,7 @@ OnEpoch = Callable[[int, Scores, Scores], None]
 
 
 def scores(probabilities: Floats, targets: Ints) -> Scores:
-    """How well probabilities (N, K) tell the targets (N,)."""
+    """The scores of probabilities (N, K) for the targets (N,)."""
     likely = probabilities[np.arange(len(targets)), targets]
     loss = -np.log(np.maximum(likely, np.finfo(np.float32).tiny)).mean()
     return Scores(float(loss), float((probabilities.argmax(axis=1) == targets).mean()))
@@ -96,33 +96,33 @@ class Tally:
     """Adds up the scores of an epoch's batches."""
 
     def __init__(self) -> None:
-        self._loss, self._right, self._images = 0.0, 0, 0
+        self._loss, self._correct, self._images = 0.0, 0, 0
 
-    def add(self, loss: float, right: int, images: int) -> None:
-        """Counts a batch: its mean loss, how many images were told right, and of how many."""
+    def add(self, loss: float, correct: int, images: int) -> None:
+        """Adds a batch: its mean loss, its correct predictions and its images."""
         self._loss += loss * images
-        self._right += right
+        self._correct += correct
         self._images += images
 
     def scores(self) -> Scores:
         """The scores over all images so far."""
-        return Scores(self._loss / self._images, self._right / self._images)
+        return Scores(self._loss / self._images, self._correct / self._images)
 
 
 def plan(
     rows: Ints, epochs: tuple[int, int], size: int, peak: float, rng: np.random.Generator
 ) -> Iterator[tuple[int, list[tuple[Ints, float]]]]:
-    """The epochs to come: (its number from 1, its steps); a step: (rows of a batch, rate).
+    """The next epochs as (number from 1, steps); a step is (rows of a batch, learning rate).
 
-    An epoch's batches are of equal size, give or take one, so that none is a left-over of one
-    image, where batch norm has nothing to normalise by.
+    The batches of an epoch differ by one image at most, so that none has a single image, which
+    batch norm cannot normalise.
 
     Args:
-        rows: What to learn from, each once an epoch, in random order.
-        epochs: Epochs done before, and done after.
-        size: Images a batch, at most.
+        rows: The training images, each once in an epoch, in random order.
+        epochs: Finished epochs before, and after.
+        size: Images of a batch, at most.
         peak: Highest learning rate, see `rate`.
-        rng: Decides the order.
+        rng: Source of the random order.
     """
     done, last = epochs
     per_epoch = math.ceil(len(rows) / size)
@@ -133,32 +133,32 @@ def plan(
         yield epoch, [(batch, rate(first + i, steps, peak)) for i, batch in enumerate(batches)]
 
 
-def in_turn(rows: Ints) -> Iterator[Ints]:
-    """The rows in their order, `FORWARD` at a time."""
-    return (rows[start : start + FORWARD] for start in range(0, len(rows), FORWARD))
+def batches_in_order(rows: Ints) -> Iterator[Ints]:
+    """The rows in their order, `FORWARD_IMAGES` at a time."""
+    return (rows[start : start + FORWARD_IMAGES] for start in range(0, len(rows), FORWARD_IMAGES))
 
 
 def sample(rows: Ints, *, last: bool) -> list[Ints]:
-    """Batches to compute batch-norm statistics over: mixed, of equal size, give or take one.
+    """Random batches for batch-norm statistics, of equal size but for one image.
 
     Args:
         rows: The training images.
-        last: Whether it is for the finished network, and not for a point of a curve.
+        last: Whether the statistics are those of the finished network.
     """
-    chosen = np.random.default_rng(0).permutation(rows)[: SETTLED if last else GLANCE]
-    return np.array_split(chosen, math.ceil(len(chosen) / FORWARD))
+    chosen = np.random.default_rng(0).permutation(rows)[: FINAL_IMAGES if last else EPOCH_IMAGES]
+    return np.array_split(chosen, math.ceil(len(chosen) / FORWARD_IMAGES))
 
 
 def flipped(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Images (N, H, W, 3), each turned left to right with a probability of one half."""
-    turn = rng.random(len(pixels)) < 0.5
-    return np.where(turn[:, None, None, None], pixels[:, :, ::-1], pixels)
+    """Images (N, H, W, 3), each mirrored left to right with a probability of one half."""
+    mirrored = rng.random(len(pixels)) < 0.5
+    return np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
 
 
 def rate(step: int, steps: int, peak: float) -> float:
-    """The learning rate of a step (from 0): up in a line, then down along a cosine.
+    """The learning rate of a step (from 0): rises linearly, then falls along a cosine.
 
-    Source: arXiv 1708.07120 (one cycle); a network from scratch diverges without the rise.
+    Source: arXiv 1708.07120 (one cycle); training from scratch diverges without the rise.
     """
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
@@ -175,7 +175,7 @@ def fit_head(
         features: (N, F) float32, of all examples.
         examples: Their classes and split.
         settings: `epochs`, `batch_size`, `learning_rate`, `seed`.
-        on_epoch: Told the scores after each epoch.
+        on_epoch: Called with the scores after each epoch.
 
     Returns:
         Kernel (F, K) and bias (K,).

@@ -1,6 +1,6 @@
 """Trains torchvision's MobileNetV2: a head on frozen features, the last blocks, or all of it.
 
-Never import this in a process that imports TensorFlow: the two kill each other.
+Never import this in a process that imports TensorFlow: see docs/decisions/0002.
 """
 
 from pathlib import Path
@@ -33,11 +33,11 @@ def train(
 
     Args:
         examples: Images, their classes, and which are held out.
-        start: Where to start from: the head is made anew, the rest kept. None: from scratch.
-        settings: How to train.
+        start: Weights to start from, with a new head; None = random weights.
+        settings: Numbers of the training.
         config: Preprocessing of the version: `mean`, `std`, `width`.
         path: The `.safetensors` file to write, under torchvision's names.
-        on_epoch: Told the scores after each epoch.
+        on_epoch: Called with the scores after each epoch.
     """
     torch.manual_seed(settings.seed)
     network = _Network(start.classes if start else len(examples.labels), config)
@@ -78,7 +78,7 @@ class _Network:
         self.module.eval()
         parts = [
             self.module(self.inputs(examples.pixels[part])).softmax(dim=1).cpu().numpy()
-            for part in learning.in_turn(rows)
+            for part in learning.batches_in_order(rows)
         ]
         return np.concatenate(parts)
 
@@ -88,7 +88,7 @@ class _Network:
         self.module.eval()
         parts = [
             self.module.features(self.inputs(examples.pixels[part])).mean(dim=(2, 3)).cpu().numpy()
-            for part in learning.in_turn(np.arange(len(examples.targets)))
+            for part in learning.batches_in_order(np.arange(len(examples.targets)))
         ]
         return np.concatenate(parts)
 
@@ -114,10 +114,10 @@ class _Network:
 
         Args:
             examples: Images and classes.
-            settings: How to train.
+            settings: Numbers of the training.
             part: What is trained beside the head; batch norm outside training all stays frozen.
             epochs: Epochs done before and epochs done after.
-            on_epoch: Told the scores after each epoch.
+            on_epoch: Called with the scores after each epoch.
         """
         whole = part is self.module
         peak = settings.learning_rate if whole else learning.FINE_TUNE_RATE
@@ -151,16 +151,16 @@ class _Network:
 
     @torch.no_grad()
     def recalibrate(self, examples: Examples, *, last: bool) -> None:
-        """Computes batch-norm statistics anew, as plain averages over batches of these images.
+        """Recomputes batch-norm statistics as averages over batches of these images.
 
-        Running averages lag behind weights that still move fast, and inference fails on them.
+        Running averages lag behind weights that change fast, and inference fails with them.
         Source: arXiv 2105.07576, section 3 (PreciseBN).
         """
         norms = [layer for layer in self.module.modules() if isinstance(layer, nn.BatchNorm2d)]
         momentum = norms[0].momentum
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # torch's word for a plain average
+            norm.momentum = None  # None = average over all batches
         self.module.train()
         for part in learning.sample(examples.training, last=last):
             self.module.features(self.inputs(examples.pixels[part]))

@@ -1,4 +1,4 @@
-"""The labelled images of a lake become a trained, registered model version."""
+"""Trains on the labelled images of a lake and registers the result as a model version."""
 
 import tempfile
 from collections.abc import Callable
@@ -26,11 +26,11 @@ class TrainedVersion:
     labels: tuple[str, ...]
     """One for each output of the network, in order."""
     training_images: int
-    """Images it was trained on."""
+    """Images that it was trained on."""
     held_out_images: int
-    """Labelled images that it was only measured on."""
+    """Labelled images that it was only evaluated on."""
     held_out_accuracy: float
-    """Share of the held-out images with the right label, 0..1."""
+    """Share of the held-out images with a correct prediction, 0..1."""
 
 
 def train(
@@ -53,17 +53,16 @@ def train(
         weights: Where training starts: imagenet, none (random weights), or a weights file.
         lake: Folder or URI of the tables.
         name: Name of the registered model.
-        epochs: Passes over the training images; 0 = a number that fits the weights.
-        image_size: Side of the square that the network sees, in pixels; 0 = a size that fits the
-            weights.
+        epochs: Passes over the training images; 0 = a number that suits the weights.
+        image_size: Side of the network's input, in pixels; 0 = a size that suits the weights.
         fine_tune_blocks: Last blocks of the network, 0 to 17, that are trained after its head.
         seed: Seed of the first weights, the order of the images and their flips.
-        on_image: Called with the images decoded so far, and all.
-        on_epoch: Called with the epochs trained so far, and all.
+        on_image: Called with the number of decoded images, and of all.
+        on_epoch: Called with the number of finished epochs, and of all.
 
     Raises:
         UserError: The weights, the name or the images cannot be used; nothing was registered.
-        RefusedError: The trained version does not predict as it must; nothing was registered.
+        RefusedError: The version fails on the reference images; nothing was registered.
     """
     mlflow_tracking.connect()
     registration.check_name(name)
