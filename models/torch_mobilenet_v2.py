@@ -1,8 +1,8 @@
 """A model version: MobileNetV2 in PyTorch, from image bytes to label, score, top labels and error.
 
-MLflow runs this file when the version is logged ("models from code") and each time it is loaded.
-What it needs beside the framework travels in the version: artifacts `weights` (safetensors),
-`labels` (text, one a line) and `inference` (a folder of code), and the model config.
+MLflow executes this file when the version is logged ("models from code") and each time it is
+loaded. What it needs besides the framework travels in the version: the model config and the
+artifacts `weights` (safetensors), `labels` (text, one per line) and `inference` (a folder of code).
 """
 
 import hashlib
@@ -18,22 +18,22 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 
-# One for all versions of a process: MLflow runs this file anew, as another module, at each load.
+# One lock for all versions of a process: MLflow executes this file as a new module at each load.
 _loading = sys.modules.setdefault("mlproject_loading", threading.Lock())
 
 
 class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
-    """Answers for encoded images; the network is loaded once per process and device."""
+    """Predictions for encoded images; the network is loaded once per process and device."""
 
     def load_context(self, context):
-        """Reads what travels in the version and loads the network, unless this process has it."""
+        """Reads the artifacts of the version and loads the network, unless this process has it."""
         self.config = dict(context.model_config)
         self.weights = Path(context.artifacts["weights"])
         self.labels = Path(context.artifacts["labels"]).read_text(encoding="utf-8").splitlines()
         self.inference = load_inference_code(Path(context.artifacts["inference"]))
         identity = json.dumps([self.config, self.labels], sort_keys=True)
         self.key = (self.inference.file_sha256(self.weights), identity)
-        # What Pillow warns of, an error code says, image by image.
+        # Each image has an error code for what Pillow warns about.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         self.network()
 
@@ -53,12 +53,12 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
         return pd.DataFrame(columns, dtype=object).astype({"score": "float64"})
 
     def network(self):
-        """This process's (forward, decoding threads) on the device of the running task."""
+        """(forward, number of decoding threads) for the device of the running task."""
         import torch
 
         index = self.inference.task_device_index(torch.cuda.device_count())
         device = "cpu" if index is None else f"cuda:{index}"
-        # A CPU task has one core; beside an accelerator the cores decode.
+        # A CPU task has one core; with an accelerator all cores decode.
         threads = 1 if index is None else min(8, os.cpu_count() or 1)
         key = (*self.key, device)
         return self.inference.cached(key, lambda: self.load_network(device)), threads
@@ -69,7 +69,7 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
         import torchvision
         from safetensors.torch import load_file
 
-        if "OMP_NUM_THREADS" in os.environ:  # torch may have started before it was set
+        if "OMP_NUM_THREADS" in os.environ:  # torch may be loaded before it was set
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         network = torchvision.models.mobilenet_v2(
             num_classes=len(self.labels), width_mult=self.config["width"]
@@ -105,15 +105,15 @@ def fused(network):
 
 
 def as_bytes(content):
-    """Bytes of whatever Spark, pandas or REST gave for one image; None where there is none."""
+    """The bytes of one image from Spark, pandas or REST; None = there are none."""
     return bytes(content) if isinstance(content, bytes | bytearray | memoryview) else None
 
 
 def load_inference_code(folder):
-    """The package in `folder`, loaded under a name that holds the hash of all its files.
+    """The package in `folder`, loaded under a name that contains the hash of all its files.
 
-    Equal code is shared by all versions in a process, different code never is: a version cannot
-    run another's code, as it can with `code_paths`. Source: mlflow issues 4061, 12377, 15941.
+    Versions in one process share equal code and never different code: a version cannot run the code
+    of another, as it can with `code_paths`. Source: mlflow issues 4061, 12377, 15941.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
@@ -127,7 +127,7 @@ def load_inference_code(folder):
             sys.modules[name] = importlib.util.module_from_spec(spec)
             try:
                 spec.loader.exec_module(sys.modules[name])
-            except BaseException:  # a stop too must not leave half a module to the next version
+            except BaseException:  # also after a stop no half-loaded module may remain
                 for loaded in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
                     del sys.modules[loaded]
                 raise

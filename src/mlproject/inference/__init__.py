@@ -1,11 +1,11 @@
-"""What travels inside every model version: decoding, answers, and one network per process.
+"""The code that travels inside every model version: decoding, predictions, cached networks.
 
-This folder is logged as an artifact of each version and loaded by the version itself, privately,
-under a name that holds the hash of these files. So: functions only, relative imports only, and
-nothing but the standard library, numpy and Pillow.
+This folder is logged as an artifact of each version, and the version loads it under a name that
+contains the hash of these files. So it has relative imports only, and imports nothing but the
+standard library, numpy and Pillow.
 """
 
-from .answers import COLUMNS, answers, predictions
+from .columns import COLUMNS, prediction_columns, predictions
 from .decode import DEFAULTS, Header, decode, decode_all, header, header_of
 from .errors import ERRORS
 from .process import cached, device_index, file_sha256, loads, task_device_index
@@ -15,7 +15,6 @@ __all__ = [
     "DEFAULTS",
     "ERRORS",
     "Header",
-    "answers",
     "cached",
     "decode",
     "decode_all",
@@ -24,6 +23,7 @@ __all__ = [
     "header",
     "header_of",
     "loads",
+    "prediction_columns",
     "predictions",
     "task_device_index",
 ]

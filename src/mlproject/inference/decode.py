@@ -1,7 +1,7 @@
-"""Image bytes to a square of RGB pixels, within bounds of time and memory; bad bytes to a code.
+"""Decodes image bytes to a square of RGB pixels within limits; invalid bytes give an error code.
 
-The square is what "resize the short side, then crop the centre" gives, computed in one step from
-the part of the image that is needed. Nothing global is changed: it may run in many threads.
+The square equals "resize the short side, then crop the centre", computed in one step from the part
+of the image that is needed. No global state is changed: the functions can run in many threads.
 """
 
 import io
@@ -15,19 +15,19 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from .errors import EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, UNDECODABLE, UNSUPPORTED_FORMAT
 from .square import square
 
-# The limits a version takes when its config names no others.
+# The limits of a version whose config names no others.
 DEFAULTS: dict[str, Any] = {
-    # What cameras and the web make. JPEG holds MPO (several JPEGs in one file: the first is read).
-    # Left out, with reasons: AVIF (decodes in a thread per core) and JPEG 2000 (19 bytes a pixel),
-    # both absent from some builds of Pillow; TGA, which no leading bytes tell from other files;
-    # ICO, PSD, XBM, FITS and the like, which are no photos.
+    # The formats of cameras and the web. JPEG includes MPO (several JPEGs in one file: the first is
+    # read). Left out: AVIF (decodes in a thread for each core) and JPEG 2000 (19 bytes per pixel),
+    # both absent from some builds of Pillow; TGA, which has no signature; ICO, PSD, XBM, FITS and
+    # the like, which are not photos.
     "formats": ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"],
     "max_bytes": 100_000_000,  # bytes; a 50 megapixel photo is 10 to 30 MB, as PNG up to 100 MB
-    "max_pixels": 50_000_000,  # pixels; above the 48 megapixels of telephones
-    "max_decode_bytes": 256_000_000,  # bytes; with the working copies below 300 MB an image
+    "max_pixels": 50_000_000,  # pixels; phones have up to 48 megapixels
+    "max_decode_bytes": 256_000_000,  # bytes; with temporary copies below 300 MB per image
 }
 
-# Memory that decoding takes, bytes a pixel, where the format alone tells it.
+# Memory of decoding, bytes per pixel, where it depends on the format alone.
 # Source: peak resident memory of Pillow 13 on 9 megapixel files: WebP 16.1 to 16.9, the others 4.
 _BYTES_PER_PIXEL = {"WEBP": 17.0}
 _PIXEL_BYTES = 4  # Source: Pillow stores every colour mode in four bytes a pixel
@@ -40,13 +40,13 @@ _UNCOMPRESSED = 1
 
 
 class Header(NamedTuple):
-    """What the first bytes of a file tell, no pixel decoded.
+    """The header of an image file, read without decoding a pixel.
 
     Attributes:
         format: Pillow's name of the format ("JPEG", "MPO", "PNG" ...); "" when unknown.
         width: Pixels as stored, before EXIF orientation; 0 when unknown.
         height: Pixels as stored, before EXIF orientation; 0 when unknown.
-        error: "" or a code of `ERRORS`. "" does not promise that the pixels can be decoded.
+        error: "" or a code of `ERRORS`. With "" the pixels can still be undecodable.
     """
 
     format: str
@@ -56,7 +56,7 @@ class Header(NamedTuple):
 
 
 def header(content: bytes | None, limits: Mapping[str, Any] = DEFAULTS) -> Header:
-    """Format and stored size of an image file, and the error that its header already shows.
+    """Format and stored size of an image file, and the error that its header shows.
 
     Args:
         content: The encoded image.
@@ -66,17 +66,17 @@ def header(content: bytes | None, limits: Mapping[str, Any] = DEFAULTS) -> Heade
 
 
 def header_of(file: BinaryIO, limits: Mapping[str, Any] = DEFAULTS) -> Header:
-    """As `header`, of a file of any size of which only what Pillow asks for is read.
+    """As `header`, of a file of any size; reads only the bytes that Pillow needs.
 
     Args:
         file: Readable and seekable, at its start.
-        limits: As `header`; `max_bytes` is not looked at.
+        limits: As `header`; `max_bytes` is ignored.
     """
     return _header(*_open_file(file, limits))
 
 
 def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
-    """A square of RGB pixels, or the code that says why there is none; never an exception.
+    """A square of RGB pixels, or the error code; never raises.
 
     Args:
         content: The encoded image.
@@ -95,19 +95,19 @@ def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray
         try:
             image.load()
             return np.asarray(square(image, config["resize"], config["crop"])), ""
-        except Exception:  # noqa: BLE001 - broken pixels raise whatever Pillow's decoders stumble on
+        except Exception:  # noqa: BLE001 - Pillow raises any exception for broken pixels
             return None, UNDECODABLE
 
 
 def decode_all(
     contents: Sequence[bytes | None], config: Mapping[str, Any], *, threads: int = 1
 ) -> tuple[np.ndarray, list[str]]:
-    """The squares of those images that can be decoded, and one error ("" for these) per image.
+    """The squares of the images that can be decoded, and one error ("" = none) for each image.
 
     Args:
         contents: N encoded images.
         config: See `decode`.
-        threads: Images decoded at a time. Pillow lets go of the interpreter while it decodes.
+        threads: Threads that decode. Pillow releases the interpreter lock while it decodes.
 
     Returns:
         uint8 array (M, crop, crop, 3), M <= N in the order of the contents, and N errors.
@@ -124,7 +124,7 @@ def decode_all(
 
 
 def _open(content: bytes | None, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
-    """The opened image (its header read) with "" or a limit's code, or None with a code."""
+    """The opened image (its header read) with "" or the code of a limit, or None with a code."""
     if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
         return None, EMPTY
     if len(content) > limits["max_bytes"]:
@@ -139,7 +139,7 @@ def _open_file(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image |
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None, TOO_MANY_PIXELS
     except UnidentifiedImageError:
-        return None, UNDECODABLE if _begins(file, limits["formats"]) else UNSUPPORTED_FORMAT
+        return None, UNDECODABLE if _has_signature(file, limits["formats"]) else UNSUPPORTED_FORMAT
     except Exception:  # noqa: BLE001 - a broken header raises OSError, ValueError, KeyError, ...
         return None, UNDECODABLE
 
@@ -152,8 +152,8 @@ def _header(image: Image.Image | None, error: str) -> Header:
         return Header(image.format or "", width, height, error)
 
 
-def _begins(file: BinaryIO, formats: Sequence[str]) -> bool:
-    """Whether the file begins as one of these formats does."""
+def _has_signature(file: BinaryIO, formats: Sequence[str]) -> bool:
+    """Whether the file has the signature of one of these formats."""
     file.seek(0)
     start = file.read(16)
     accepts = [Image.OPEN[name][1] for name in formats]
@@ -161,14 +161,14 @@ def _begins(file: BinaryIO, formats: Sequence[str]) -> bool:
 
 
 def _fits(image: Image.Image, limits: Mapping[str, Any]) -> bool:
-    """Whether an opened image keeps to the limits of pixels and of memory to decode them."""
+    """Whether an opened image is within the limits of pixels and of memory for decoding."""
     pixels = image.width * image.height
     decoded = pixels * _decode_bytes(image)
     return bool(pixels <= limits["max_pixels"] and decoded <= limits["max_decode_bytes"])
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) as in the file; Pillow swaps those of a TIFF by its orientation."""
+    """(width, height) as in the file; Pillow swaps those of a rotated TIFF."""
     tags = getattr(image, "tag_v2", None)
     if image.format != "TIFF" or tags is None:
         return image.size
@@ -176,10 +176,10 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _decode_bytes(image: Any) -> float:
-    """Memory that decoding will take at its peak, bytes a pixel, from the header alone."""
+    """Peak memory of decoding, bytes per pixel, computed from the header."""
     if image.format in ("JPEG", "MPO") and _several_scans(image):
-        # The coefficients of all components are kept until the last scan. A component's share
-        # of the pixels is its sampling against the largest. Source: ITU-T T.81, A.1.1.
+        # The coefficients of all components are in memory until the last scan. The share of a
+        # component in the pixels is its sampling divided by the largest. Source: ITU-T T.81, A.1.1.
         samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
         return float(_PIXEL_BYTES + _COEFFICIENT_BYTES * sum(samplings) / max(samplings))
     if image.format == "TIFF":
@@ -188,24 +188,24 @@ def _decode_bytes(image: Any) -> float:
 
 
 def _tiff_bytes(image: Any) -> float:
-    """`_decode_bytes` of a TIFF: the image, one strip or tile of it, and a turned copy."""
+    """`_decode_bytes` of a TIFF: the image, one strip or tile of it, and a rotated copy."""
     tags, (width, height) = image.tag_v2, _stored_size(image)
-    turned = _PIXEL_BYTES if tags.get(ExifTags.Base.Orientation, 1) != 1 else 0
+    rotated = _PIXEL_BYTES if tags.get(ExifTags.Base.Orientation, 1) != 1 else 0
     if tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
-        return _PIXEL_BYTES + turned  # read in place, without libtiff
+        return _PIXEL_BYTES + rotated  # read in place, without libtiff
     if _TILE_WIDTH in tags:
         chunk = tags[_TILE_WIDTH] * tags[_TILE_LENGTH]
     else:
         chunk = width * min(height, tags.get(_ROWS_PER_STRIP, height))
     chunk_bytes = chunk * sum(tags.get(_BITS_PER_SAMPLE, (1,))) / 8
-    return _PIXEL_BYTES + turned + float(chunk_bytes) / (width * height)
+    return _PIXEL_BYTES + rotated + float(chunk_bytes) / (width * height)
 
 
 def _several_scans(image: Any) -> bool:
-    """Whether a JPEG's pixels come in several scans: progressive, or one component at a time."""
+    """Whether a JPEG has several scans: progressive, or one for each component."""
     if image.info.get("progressive"):
         return True
-    # Pillow stops behind the start-of-scan segment; a scan of all components has this length.
+    # Pillow stops after the start-of-scan segment; a scan of all components has this length.
     # Source: ITU-T T.81, B.2.3.
     end, length = image.fp.tell(), 6 + 2 * int(image.layers)
     image.fp.seek(end - length)

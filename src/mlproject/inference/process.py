@@ -1,4 +1,4 @@
-"""What a worker process keeps and where it computes: loaded networks, and the device of a task."""
+"""The loaded networks of a worker process, and the device of a task."""
 
 import hashlib
 import sys
@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 Loaded = TypeVar("Loaded")
 
-# Networks kept at a time: a reused Python worker is given one of several devices from task to
-# task, and a driver may hold the versions before and after a switch.
-_KEPT = 2
+# Networks in memory: a reused Python worker gets different devices from task to task, and a driver
+# may use two versions.
+_MAX_NETWORKS = 2
 
 _lock = threading.Lock()
 _networks: OrderedDict[Hashable, Any] = OrderedDict()
@@ -20,28 +20,28 @@ _loads: list[Hashable] = []
 
 
 def cached(key: Hashable, load: Callable[[], Loaded]) -> Loaded:
-    """What `load` gave for this key in this process; loaded once while the key is in use.
+    """The result of `load` for this key in this process, loaded once while it is in use.
 
-    The least recently used is let go beyond two. Threads that ask for the same key wait for one
-    load. A load that raises leaves nothing behind.
+    Two results are kept, the most recently used. Threads with the same key wait for one load. A
+    load that raises leaves nothing in the cache.
 
     Args:
-        key: All that decides the network: hashes of weights and config, and the device.
-        load: Makes the network.
+        key: Identifies the network: hashes of weights and config, and the device.
+        load: Loads the network.
     """
     with _lock:
         if key not in _networks:
             _networks[key] = load()
             _loads.append(key)
         _networks.move_to_end(key)
-        while len(_networks) > _KEPT:
+        while len(_networks) > _MAX_NETWORKS:
             _networks.popitem(last=False)
         network: Loaded = _networks[key]
         return network
 
 
 def loads() -> tuple[Hashable, ...]:
-    """The keys of all loads of this process so far, in order: a key twice was loaded twice."""
+    """The keys of all loads in this process so far, in order, with repetitions."""
     with _lock:
         return tuple(_loads)
 
@@ -53,13 +53,14 @@ def file_sha256(path: str | Path) -> str:
 
 
 def device_index(addresses: Sequence[str], count: int, partition: int | None) -> int | None:
-    """The accelerator to compute on, as the framework counts them, or None for the CPU.
+    """The index of the accelerator to compute on, as the framework counts them; None = CPU.
 
     Args:
-        addresses: What the cluster gave this task ("0", "1", ... or opaque names); may be empty.
-        count: Accelerators that the framework sees. Fewer than the machine has when the cluster
-            narrowed them by an environment variable: they are counted anew from 0 then.
-        partition: The Spark partition, which spreads tasks that were given none; None outside.
+        addresses: The addresses that the cluster assigned to this task ("0", "1", ... or opaque
+            names); may be empty.
+        count: Accelerators that the framework sees. Where the cluster restricts them by an
+            environment variable, they are fewer than on the machine and counted from 0.
+        partition: The Spark partition, which distributes tasks without an address; None = no task.
     """
     if count < 1:
         return None
@@ -69,17 +70,17 @@ def device_index(addresses: Sequence[str], count: int, partition: int | None) ->
 
 
 def task_device_index(count: int) -> int | None:
-    """`device_index` of the Spark task that this thread runs, or of no task.
+    """`device_index` of the Spark task of this thread, or outside of a task.
 
-    Asked anew for each batch: a reused Python worker serves tasks of different devices.
+    To be called for each batch: a reused Python worker runs tasks with different devices.
 
     Args:
         count: Accelerators that the framework sees.
     """
-    # Looked up, not imported: outside Spark a version runs without pyspark.
+    # Not imported: outside Spark a version runs without pyspark.
     pyspark = sys.modules.get("pyspark")
     task = pyspark.TaskContext.get() if pyspark is not None else None
     if task is None:
         return device_index([], count, None)
-    given = task.resources().get("gpu")
-    return device_index(given.addresses if given else [], count, task.partitionId())
+    assigned = task.resources().get("gpu")
+    return device_index(assigned.addresses if assigned else [], count, task.partitionId())

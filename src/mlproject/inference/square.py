@@ -1,4 +1,4 @@
-"""The centre square of a decoded image: upright, RGB, resized, with little memory of its own."""
+"""The centre square of a decoded image: upright, RGB, resized, in little additional memory."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.Image import Resampling, Transpose
 
-_STRIP_PIXELS = 1_000_000  # pixels turned to RGB at a time: 4 MB a copy
+_STRIP_PIXELS = 1_000_000  # pixels converted to RGB at a time: 4 MB for each copy
 
 # EXIF orientation -> the transposition that undoes it, and whether the upright image runs
 # against the stored x axis and y axis. Source: EXIF 2.32, tag 0x0112.
@@ -22,16 +22,16 @@ _ORIENTATIONS: dict[int, tuple[Transpose | None, bool, bool]] = {
     8: (Transpose.ROTATE_90, True, False),
 }
 
-# Modes that hold transparency themselves; others may carry it in `info`.
+# Modes with an alpha channel; others can have transparency in `info`.
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def square(image: Image.Image, resize: int, crop: int) -> Image.Image:
     """The centre square (crop, crop) in RGB of the upright image, its short side made `resize`.
 
-    Equal to turning upright, resizing (bilinear) and cropping, but only the part that is kept is
-    resized, and only a strip at a time is turned to RGB: a 1 x 10,000 image costs nothing, and a
-    large one no second copy of itself.
+    Equals rotating upright, resizing (bilinear) and cropping, but only the needed part is resized,
+    and converted to RGB strip by strip: a 1 x 10,000 image costs nothing, and a large one no second
+    copy.
 
     Args:
         image: A loaded image of any mode.
@@ -44,7 +44,7 @@ def square(image: Image.Image, resize: int, crop: int) -> Image.Image:
     long_side = int(resize * max(width, height) / min(width, height))
     wide, high = (resize, long_side) if width <= height else (long_side, resize)
     left, top = round((wide - crop) / 2), round((high - crop) / 2)
-    # It is the upright image's corner that is rounded: found from the other side where it flips.
+    # The corner of the upright image is rounded: measured from the other side where it is flipped.
     left = wide - crop - left if against_x else left
     top = high - crop - top if against_y else top
     box = (
@@ -65,7 +65,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in _ORIENTATIONS else 1
-    except Exception:  # noqa: BLE001 - broken EXIF raises anything and must not cost the image
+    except Exception:  # noqa: BLE001 - broken EXIF raises any exception; the image is kept
         return 1
 
 
@@ -74,11 +74,11 @@ def _by_strips(
 ) -> Image.Image:
     """`convert("RGB").resize((crop, crop), box=box)` with a strip of the image at a time.
 
-    Pillow resizes in two passes, first along x: here each strip takes the first pass, and their
-    stack the second. The result is the same to the bit.
+    Pillow resizes in two passes, first along x: here the first pass is done for each strip, and the
+    second for all. The result is bit-identical.
     """
     x0, y0, x1, y1 = box
-    # The bilinear filter reaches one output pixel's width beyond the box, and one pixel at least.
+    # The bilinear filter reaches one output pixel beyond the box, and one input pixel at least.
     # Source: Pillow's Resample.c, precompute_coeffs.
     reach_x, reach_y = max(1.0, (x1 - x0) / crop) + 1, max(1.0, (y1 - y0) / crop) + 1
     first_x, last_x = max(0, math.floor(x0 - reach_x)), min(image.width, math.ceil(x1 + reach_x))
@@ -102,28 +102,28 @@ def _rgb(image: Image.Image, white: float) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _grey(np.asarray(image), white, image.info.get("transparency"))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        # Premultiplied grey has no way to RGBA of its own.
-        upright = image.convert("LA") if image.mode == "La" else image
+        # Pillow cannot convert premultiplied grey to RGBA directly.
+        convertible = image.convert("LA") if image.mode == "La" else image
         ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, upright.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(ground, convertible.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
 def _grey(levels: np.ndarray, white: float, transparent: Any) -> Image.Image:
     """Levels (H, W) of any number type in RGB: 0 is black, `white` is white."""
-    with np.errstate(all="ignore"):  # levels of a float image may be infinite or no numbers
+    with np.errstate(all="ignore"):  # levels of a float image may be infinite or NaN
         scaled = np.nan_to_num(levels.astype(np.float32) * (255 / white), posinf=255, neginf=0)
     grey = (np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
-    if isinstance(transparent, int):  # a PNG's one transparent grey level
+    if isinstance(transparent, int):  # the transparent grey level of a PNG
         grey[levels == transparent] = 255
     return Image.fromarray(grey, "L").convert("RGB")
 
 
 def _white(image: Image.Image) -> float:
-    """The level that is white: 65535 in 16 bits; else the least full range that holds the image.
+    """The level of white: 65535 for 16 bits; else the smallest usual range that contains the image.
 
-    32-bit and float images do not tell their range: 1 (floats), 255, 65535, 2**31 - 1, or, for
-    floats beyond these, their maximum.
+    32-bit and float images do not state their range: 1 (floats), 255, 65535, 2**31 - 1, or, for
+    larger floats, their maximum.
     """
     if image.mode.startswith("I;16"):
         return 65535.0

@@ -20,8 +20,8 @@ def encoded(image):
     return buffer.getvalue()
 
 
-def test_answers_order_ties_by_the_place_of_the_label():
-    columns = inference.answers(np.array([[0.2, 0.4, 0.4]]), [""], ["a", "b", "c"], 2)
+def test_of_equal_probabilities_the_first_label_wins():
+    columns = inference.prediction_columns(np.array([[0.2, 0.4, 0.4]]), [""], ["a", "b", "c"], 2)
     assert columns == {
         "label": ["b"],
         "score": [0.4],
@@ -31,15 +31,15 @@ def test_answers_order_ties_by_the_place_of_the_label():
     }
 
 
-def test_answers_give_no_more_labels_than_there_are():
-    columns = inference.answers(np.array([[0.25, 0.75]]), [""], ["a", "b"], 5)
+def test_there_are_never_more_top_labels_than_labels():
+    columns = inference.prediction_columns(np.array([[0.25, 0.75]]), [""], ["a", "b"], 5)
     assert columns["top_labels"] == [["b", "a"]]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_probabilities_that_are_not_finite_are_an_error_of_that_row_alone(value):
     rows = np.array([[value, 0.5], [0.9, 0.1]])
-    columns = inference.answers(rows, ["", "undecodable", ""], ["a", "b"], 5)
+    columns = inference.prediction_columns(rows, ["", "undecodable", ""], ["a", "b"], 5)
     assert columns["error"] == ["not_finite", "undecodable", ""]
     assert columns["label"] == ["", "", "a"]
     assert columns["top_scores"] == [[], [], [0.9, 0.1]]
@@ -62,7 +62,7 @@ def test_predictions_keep_the_order_in_any_batch_size():
     assert empty == {name: [] for name in inference.COLUMNS}
 
 
-def test_a_network_is_loaded_once_by_many_threads_and_the_oldest_is_let_go():
+def test_a_network_is_loaded_once_by_many_threads_and_the_oldest_is_removed():
     key = object()
     networks = []
     threads = [
@@ -74,13 +74,13 @@ def test_a_network_is_loaded_once_by_many_threads_and_the_oldest_is_let_go():
     for thread in threads:
         thread.join()
     assert (len(set(map(id, networks))), inference.loads().count(key)) == (1, 1)
-    for other in range(process._KEPT):
+    for other in range(process._MAX_NETWORKS):
         inference.cached((key, other), object)
     inference.cached(key, object)
     assert inference.loads().count(key) == 2
 
 
-def test_a_load_that_fails_leaves_nothing_behind():
+def test_a_failed_load_leaves_nothing_in_the_cache():
     key = object()
 
     def fails():
@@ -104,9 +104,9 @@ def test_a_load_that_fails_leaves_nothing_behind():
         (["GPU-6a1e"], 2, 5, 1),
     ],
 )
-def test_a_task_computes_on_the_device_it_was_given(addresses, count, partition, expected):
+def test_a_task_computes_on_its_assigned_device(addresses, count, partition, expected):
     assert inference.device_index(addresses, count, partition) == expected
 
 
-def test_outside_spark_the_first_device_is_taken():
+def test_outside_spark_the_first_device_is_used():
     assert (inference.task_device_index(0), inference.task_device_index(2)) == (None, 0)

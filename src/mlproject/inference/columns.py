@@ -1,4 +1,4 @@
-"""Probabilities to the columns that a version answers with: one row an image, never a null."""
+"""The columns that a version returns, from probabilities: one row for each image, no nulls."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +9,9 @@ import numpy as np
 from .decode import decode_all
 from .errors import NOT_FINITE
 
-# What a version answers, in this order. An error's row: "", nan, [], [] and a code of `ERRORS`;
-# else the error is "". Never None: MLflow's struct results turn nulls into the text "nan".
+# The columns that a version returns, in this order. A row with an error has "", nan, [], [] and a
+# code of `ERRORS`; other rows have the error "". Never None: MLflow turns nulls in struct results
+# into the text "nan".
 COLUMNS = ("label", "score", "top_labels", "top_scores", "error")
 
 
@@ -22,60 +23,62 @@ def predictions(
     *,
     threads: int = 1,
 ) -> dict[str, list[Any]]:
-    """The answers for N encoded images, `COLUMNS` of N values each, in the images' order.
+    """The predictions for N encoded images: `COLUMNS` of N values each, in the order of the images.
 
     Args:
-        contents: N encoded images; None where there is none.
+        contents: N encoded images; None = no bytes.
         forward: uint8 images (M, crop, crop, 3) -> probabilities (M, K). Never called with M = 0.
         labels: K labels.
-        config: What `decode` takes, `batch_size` (images held decoded at a time) and `top_k`.
-        threads: Images decoded at a time.
+        config: The config of `decode`, `batch_size` (decoded images in memory) and `top_k`.
+        threads: Threads that decode.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for batch in _batches(contents, config["batch_size"]):
         images, errors = decode_all(batch, config, threads=threads)
         probabilities = forward(images) if len(images) else np.empty((0, len(labels)))
-        for name, values in answers(probabilities, errors, labels, config["top_k"]).items():
+        for name, values in prediction_columns(
+            probabilities, errors, labels, config["top_k"]
+        ).items():
             columns[name] += values
     return columns
 
 
-def answers(
+def prediction_columns(
     probabilities: np.ndarray, errors: Sequence[str], labels: Sequence[str], top_k: int
 ) -> dict[str, list[Any]]:
-    """`COLUMNS` of N values each.
+    """The predictions of N images, from probabilities: `COLUMNS` of N values each.
 
     Args:
-        probabilities: float array (M, K): a row for each "" in `errors`, in order. A row that is
-            not finite gives the error `not_finite`.
-        errors: N codes, "" for an image that has probabilities.
-        labels: K labels. Of equal probabilities the one that stands first wins.
-        top_k: Labels in `top_labels`, fewer when K is less.
+        probabilities: float array (M, K), 0..1: one row for each "" in `errors`, in order. A row
+            that is not finite gives the error `not_finite`.
+        errors: N codes; "" = the image has probabilities.
+        labels: K labels. Of equal probabilities the first label wins.
+        top_k: Length of `top_labels`; K when K is less.
     """
-    # Softmax in float32 may end a rounding above 1.
+    # Softmax in float32 can exceed 1 by a rounding error.
     bounded = np.clip(np.asarray(probabilities, np.float64), 0.0, 1.0)
     finite = np.isfinite(probabilities).all(axis=1)
     order = np.argsort(-bounded, axis=1, kind="stable")[:, :top_k]  # (M, K) -> (M, top_k)
     rows = iter(zip(bounded, finite, order, strict=True))
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for error in errors:
-        row = _bad(error) if error else _good(*next(rows), labels)
+        row = _error_row(error) if error else _row(*next(rows), labels)
         for name, value in zip(COLUMNS, row, strict=True):
             columns[name].append(value)
     return columns
 
 
-def _good(
+def _row(
     probabilities: np.ndarray, finite: bool, order: np.ndarray, labels: Sequence[str]
 ) -> tuple[str, float, list[str], list[float], str]:
     if not finite:
-        return _bad(NOT_FINITE)
+        return _error_row(NOT_FINITE)
     top_labels = [labels[index] for index in order]
     top_scores = [float(probabilities[index]) for index in order]
     return top_labels[0], top_scores[0], top_labels, top_scores, ""
 
 
-def _bad(error: str) -> tuple[str, float, list[str], list[float], str]:
+def _error_row(error: str) -> tuple[str, float, list[str], list[float], str]:
     return "", math.nan, [], [], error
 
 
