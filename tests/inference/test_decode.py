@@ -86,7 +86,9 @@ def test_16_bit_grey_is_scaled_and_not_clipped_to_white(level, expected, mode):
         (np.full((20, 20), math.inf, np.float32), 255),
     ],
 )
-def test_float_and_32_bit_grey_are_scaled_by_the_least_range_that_holds_them(levels, expected):
+def test_float_and_32_bit_grey_are_scaled_by_the_smallest_range_that_contains_them(
+    levels, expected
+):
     pixels = decoded(encoded(Image.fromarray(levels), "TIFF"))
     assert np.unique(pixels).tolist() == [expected]
 
@@ -97,7 +99,7 @@ def test_a_transparent_level_of_16_bit_grey_is_white():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_parts_lie_on_white(mode):
+def test_transparent_parts_are_white(mode):
     image = Image.new("RGBA", (60, 60), (0, 0, 0, 128)).convert(mode)
     assert np.unique(decoded(encoded(image))).tolist() == [127]
 
@@ -118,7 +120,7 @@ def test_a_transparent_colour_of_an_rgb_png_is_white():
 @pytest.mark.parametrize(
     ("mode", "kind"), [("CMYK", "JPEG"), ("CMYK", "TIFF"), ("1", "PNG"), ("P", "GIF"), ("P", "PNG")]
 )
-def test_other_colour_modes_become_the_rgb_that_pillow_makes_of_them(mode, kind):
+def test_other_colour_modes_are_converted_to_rgb_as_by_pillow(mode, kind):
     content = encoded(drawing(320, 200).convert(mode), kind)
     expected = plain(Image.open(io.BytesIO(content)))
     assert largest_difference(decoded(content), expected) <= 1
@@ -159,13 +161,13 @@ def test_tiny_and_extreme_images_give_a_square(size):
         (encoded(Image.new("1", (1001, 1000))), "too_many_pixels"),
     ],
 )
-def test_what_cannot_be_answered_has_a_code(content, error):
+def test_an_image_that_cannot_be_decoded_has_an_error_code(content, error):
     config = {**CONFIG, "max_bytes": 60_000, "max_pixels": 1_000_000}
     assert inference.decode(content, config) == (None, error)
     assert error in inference.ERRORS
 
 
-def test_a_header_tells_format_and_size_as_stored():
+def test_a_header_has_the_format_and_the_size_as_stored():
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
@@ -173,18 +175,18 @@ def test_a_header_tells_format_and_size_as_stored():
         assert inference.header(content) == (kind, 30, 20, "")
 
 
-def test_a_header_tells_the_size_of_what_is_too_large():
+def test_a_header_has_the_size_of_an_image_that_is_too_large():
     limits = {**inference.DEFAULTS, "max_pixels": 10}
     header = inference.header(encoded(drawing(30, 20)), limits)
     assert header == ("PNG", 30, 20, "too_many_pixels")
 
 
-def test_a_header_of_no_image_is_empty_but_for_its_code():
+def test_the_header_of_another_file_has_only_an_error_code():
     assert inference.header(b"hello") == ("", 0, 0, "unsupported_format")
     assert inference.header(None) == ("", 0, 0, "empty")
 
 
-def test_decoding_in_threads_gives_the_same_in_the_same_order():
+def test_decoding_in_threads_gives_the_same_result_in_the_same_order():
     contents = [encoded(drawing(50, 40, seed)) for seed in range(9)] + [b"", None]
     alone, errors = inference.decode_all(contents, CONFIG)
     threaded, threaded_errors = inference.decode_all(contents, CONFIG, threads=4)

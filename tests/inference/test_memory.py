@@ -52,7 +52,7 @@ def measured(paths):
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
-def test_each_hostile_file_gives_an_answer_or_a_code_within_300_mb(shared):
+def test_each_hostile_file_gives_an_image_or_an_error_code_within_300_mb(shared):
     hostile = shared / "hostile"
     with (hostile / "MANIFEST.csv").open(encoding="utf-8") as manifest:
         paths = [hostile / row["file"] for row in csv.DictReader(manifest)]

@@ -1,7 +1,7 @@
-"""A tiny real version for tests of scoring: its answer is the strongest of red, green and blue.
+"""A tiny real version for tests of scoring: it predicts the strongest of red, green and blue.
 
-Models-from-code like those in models/, without a framework; what it answers depends on its config.
-`reverse` turns the colours round, and `fault` is what it does wrong where blue is strongest.
+Models-from-code like those in models/, without a framework. In its config, `reverse` reverses the
+labels, and `fault` is its fault where blue is strongest.
 """
 
 import ctypes
@@ -31,12 +31,12 @@ class ColourModel(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         if self.fault == "always":
             raise ValueError("no photos, please")
-        answers = pd.DataFrame([self._answer(content) for content in model_input["content"]])
+        rows = pd.DataFrame([self._row(content) for content in model_input["content"]])
         if self.fault == "rows":
-            return answers.iloc[:-1]
-        return answers.drop(columns="score") if self.fault == "columns" else answers
+            return rows.iloc[:-1]
+        return rows.drop(columns="score") if self.fault == "columns" else rows
 
-    def _answer(self, content):
+    def _row(self, content):
         try:
             pixel = Image.open(io.BytesIO(content)).convert("RGB").resize((1, 1)).getpixel((0, 0))
         except OSError:
@@ -74,7 +74,7 @@ class ColourModel(mlflow.pyfunc.PythonModel):
 
 
 def _exhaust_memory():
-    """Takes all that a process with a limit may have."""
+    """Allocates all memory of a process with a limit."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))

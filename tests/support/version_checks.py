@@ -10,11 +10,11 @@ import pytest
 from mlproject.errors import RefusedError, UserError
 from mlproject.versions import registration, weights
 from tests.conftest import SHARED
-from tests.support import asking
+from tests.support import predicting
 
 
 def copy_with_other_code(uri, folder):
-    """The version in a folder of its own, where an image without bytes has another code."""
+    """The version in a folder of its own, where an image without bytes has another error code."""
     copied = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     [errors] = copied.rglob("inference/errors.py")
     errors.write_text(errors.read_text().replace('EMPTY = "empty"', 'EMPTY = "nothing_there"'))
@@ -22,7 +22,7 @@ def copy_with_other_code(uri, folder):
 
 
 def registry():
-    """What the store holds: the names of registered models and the ids of logged ones."""
+    """The names of registered models and the ids of logged ones in the store."""
     client = mlflow.MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     names = {model.name for model in client.search_registered_models()}
@@ -30,7 +30,7 @@ def registry():
 
 
 class VersionTests:
-    """The tests of one framework's versions; a module of its own inherits them."""
+    """The tests of the versions of one framework, which inherits them in its module."""
 
     framework: str
     requirements: tuple[str, ...]
@@ -38,7 +38,7 @@ class VersionTests:
 
     @staticmethod
     def small(folder, name="", classes=4, bias=None):
-        """The path of narrow weights in a new file; without `bias` they tell images apart."""
+        """The path of narrow weights in a new file; without `bias`, labels differ."""
         raise NotImplementedError
 
     def registered(self, path, labels, name="photos", **config):
@@ -64,10 +64,10 @@ class VersionTests:
 
     @pytest.fixture(scope="class")
     def expected(self, version):
-        """What the version answers in this process."""
-        return mlflow.pyfunc.load_model(version.uri).predict(asking.frame(asking.images()))
+        """The predictions of the version in this process."""
+        return mlflow.pyfunc.load_model(version.uri).predict(predicting.frame(predicting.images()))
 
-    def test_a_version_says_where_it_came_from_and_what_it_needs(self, version):
+    def test_a_version_has_its_source_signature_and_requirements(self, version):
         found = mlflow.MlflowClient().get_model_version("photos", str(version.version))
         assert version.uri == f"models:/photos/{version.version}"
         assert (found.source, found.tags["framework"], found.tags["of"]) == (
@@ -86,22 +86,24 @@ class VersionTests:
         }
         assert all("==" in line and "+" not in line for line in lines)
 
-    def test_a_version_answers_where_our_package_cannot_be_imported(
+    def test_a_version_predicts_where_our_package_cannot_be_imported(
         self, version, expected, tmp_path
     ):
-        answers = asking.through_isolated_process(version.uri, asking.images(), tmp_path)
-        assert asking.unlike(answers, expected) == []
+        predictions = predicting.through_isolated_process(
+            version.uri, predicting.images(), tmp_path
+        )
+        assert predicting.unlike(predictions, expected) == []
 
-    def test_a_version_answers_the_same_over_rest(self, version, expected, tmp_path):
-        answers = asking.through_rest(version.uri, asking.images(), tmp_path)
-        assert asking.unlike(answers, expected) == []
+    def test_a_version_predicts_the_same_over_rest(self, version, expected, tmp_path):
+        predictions = predicting.through_rest(version.uri, predicting.images(), tmp_path)
+        assert predicting.unlike(predictions, expected) == []
 
     @pytest.mark.spark
-    def test_a_version_answers_the_same_in_spark_and_is_loaded_once_a_worker(
+    def test_a_version_predicts_the_same_in_spark_and_is_loaded_once_per_worker(
         self, version, expected, spark
     ):
-        answers, loads = asking.through_spark(spark, version.uri, asking.images())
-        assert asking.unlike(answers, expected) == []
+        predictions, loads = predicting.through_spark(spark, version.uri, predicting.images())
+        assert predicting.unlike(predictions, expected) == []
         assert 1 <= sum(loads.values()) < 6, loads
         assert set(loads.values()) <= {0, 1}, loads
 
@@ -115,28 +117,28 @@ class VersionTests:
         first = mlflow.pyfunc.load_model(version.uri)
         other = mlflow.pyfunc.load_model(copy_with_other_code(version.uri, tmp_path))
         again = mlflow.pyfunc.load_model(version.uri)
-        nothing = asking.frame([b""])
+        nothing = predicting.frame([b""])
         errors = [model.predict(nothing)["error"].tolist() for model in (first, other, again)]
         assert errors == [["empty"], ["nothing_there"], ["empty"]]
 
-    def test_each_row_has_an_answer_whatever_the_index_and_the_kind_of_bytes(self, version):
+    def test_each_row_has_a_prediction_for_any_index_and_type_of_bytes(self, version):
         model = mlflow.pyfunc.load_model(version.uri)
-        photo = asking.images()[0]
-        rows = asking.frame([photo, None, bytearray(photo), memoryview(photo), b"no image"])
+        photo = predicting.images()[0]
+        rows = predicting.frame([photo, None, bytearray(photo), memoryview(photo), b"no image"])
         rows.index = [7, 7, 7, 7, 7]
-        answers = model.unwrap_python_model().predict(None, rows)
-        assert answers["error"].tolist() == ["", "empty", "", "", "unsupported_format"]
-        assert answers["label"].nunique() == 2
-        none = [math.isnan(score) for score in answers["score"]]
+        predictions = model.unwrap_python_model().predict(None, rows)
+        assert predictions["error"].tolist() == ["", "empty", "", "", "unsupported_format"]
+        assert predictions["label"].nunique() == 2
+        none = [math.isnan(score) for score in predictions["score"]]
         assert none == [False, True, False, False, True]
 
     def test_no_rows_give_no_rows_of_the_same_types(self, version):
         model = mlflow.pyfunc.load_model(version.uri).unwrap_python_model()
-        some = model.predict(None, asking.frame([asking.images()[0]]))
-        none = model.predict(None, asking.frame([]))
+        some = model.predict(None, predicting.frame([predicting.images()[0]]))
+        none = model.predict(None, predicting.frame([]))
         assert (len(none), none.dtypes.to_dict()) == (0, some.dtypes.to_dict())
 
-    def test_weights_that_give_no_numbers_are_refused_and_not_registered(self, store, tmp_path):
+    def test_weights_that_give_nan_are_refused_and_not_registered(self, store, tmp_path):
         path = self.small(tmp_path, bias=np.full(4, np.nan, np.float32))
         before = registry()
         with pytest.raises(RefusedError, match="not_finite"):
@@ -155,7 +157,7 @@ class VersionTests:
             (["a", "b", "c", "d"], "", 0.35),
         ],
     )
-    def test_what_does_not_fit_is_refused_before_anything_is_logged(
+    def test_weights_labels_and_names_that_do_not_fit_are_refused_before_anything_is_logged(
         self, labels, name, width, store, small_weights
     ):
         before = registry()

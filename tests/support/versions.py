@@ -1,4 +1,4 @@
-"""Registers versions of the colour model: real, and light enough for every test of scoring."""
+"""Registers versions of the colour model: real, and small enough for every test of scoring."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.versions import weights
-from tests.support import asking
+from tests.support import predicting
 from tests.support import version_checks as checks
 
 pytestmark = pytest.mark.keras
@@ -40,7 +40,7 @@ class TestKerasVersions(checks.VersionTests):
         labels = (shared / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
         folder = shared / "imagenet-sample" / "images"
         contents = [(folder / row["file"]).read_bytes() for row in rows]
-        found = mlflow.pyfunc.load_model(version.uri).predict(asking.frame(contents))
+        found = mlflow.pyfunc.load_model(version.uri).predict(predicting.frame(contents))
         same = [
             label == labels[int(row["keras_top1"])]
             for label, row in zip(found["label"], rows, strict=True)

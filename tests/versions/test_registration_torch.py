@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlproject.errors import UserError
 from mlproject.versions import weights
-from tests.support import asking
+from tests.support import predicting
 from tests.support import version_checks as checks
 
 pytestmark = pytest.mark.torch
@@ -53,12 +53,12 @@ class TestTorchVersions(checks.VersionTests):
             ]
         )
         labels = (shared / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
-        paths = asking.photos()[::5]
+        paths = predicting.photos()[::5]
         squares = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
         with torch.inference_mode():
             expected = torch.softmax(network(squares), dim=1).max(dim=1)
         found = mlflow.pyfunc.load_model(version.uri).predict(
-            asking.frame([path.read_bytes() for path in paths])
+            predicting.frame([path.read_bytes() for path in paths])
         )
         assert found["label"].tolist() == [labels[index] for index in expected.indices]
         # One level of 255 in a few pixels: Pillow rounds once more when it resizes before it crops.

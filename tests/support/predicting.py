@@ -1,4 +1,4 @@
-"""Images to ask a version of, the ways to ask it, and how two answers differ."""
+"""Images for the tests of versions, the ways to get predictions, and their differences."""
 
 import base64
 import csv
@@ -19,16 +19,16 @@ import pandas as pd
 from mlproject.versions import reference_images
 from tests.conftest import SHARED
 
-# A version answers in seconds; importing its framework on a busy machine takes a minute.
+# Seconds. A version predicts in seconds; importing its framework on a busy machine takes a minute.
 START_S = 240
 
-# Asks a version in a process that could not import mlproject if it tried.
+# Gets the predictions of a version in a process that cannot import mlproject.
 ISOLATED = """
 import importlib.abc, json, os, sys
 class NoMlproject(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "mlproject":
-            raise ImportError("mlproject is not to be had here")
+            raise ImportError("mlproject cannot be imported here")
 sys.meta_path.insert(0, NoMlproject())
 import base64, mlflow, pandas as pd
 contents = [base64.b64decode(text) for text in json.load(open(sys.argv[2]))]
@@ -40,7 +40,7 @@ json.dump(rows, open(sys.argv[3], "w"))
 
 
 def images():
-    """Photos and hostile files where there are any, golden images always: a list of bytes."""
+    """The reference images, and photos and hostile files where they exist: a list of bytes."""
     contents = [image.content for image in reference_images.reference_images()]
     if SHARED.is_dir():
         contents += [path.read_bytes() for path in photos()[:10]]
@@ -59,37 +59,39 @@ def frame(contents):
     return pd.DataFrame({"content": contents})
 
 
-def unlike(answers, expected):
-    """The rows of two answers (frames, COLUMNS) that differ: by label, error, or 1e-5 of score."""
-    answers, expected = answers.reset_index(drop=True), expected.reset_index(drop=True)
-    assert len(answers) == len(expected)
-    scores = answers["score"].astype("float64")
+def unlike(predictions, expected):
+    """The rows of two frames of predictions that differ in label, error, or by 1e-5 in score."""
+    predictions, expected = predictions.reset_index(drop=True), expected.reset_index(drop=True)
+    assert len(predictions) == len(expected)
+    scores = predictions["score"].astype("float64")
     near = (scores - expected["score"]).abs() <= 1e-5
     same = near | (scores.isna() & expected["score"].isna())
     for column in ("label", "error"):
-        same &= answers[column] == expected[column]
+        same &= predictions[column] == expected[column]
     for column in ("top_labels", "top_scores"):
-        same &= answers[column].map(len) == expected[column].map(len)
-    return answers.join(expected, rsuffix="_expected")[~same].to_dict("records")
+        same &= predictions[column].map(len) == expected[column].map(len)
+    return predictions.join(expected, rsuffix="_expected")[~same].to_dict("records")
 
 
 def through_isolated_process(uri, contents, folder):
-    """What the version answers in a process of its own, elsewhere, without our package."""
-    asked, answered = folder / "asked.json", folder / "answered.json"
-    asked.write_text(json.dumps([base64.b64encode(content).decode() for content in contents]))
+    """The predictions of a version in a process of its own, without our package."""
+    contents_file, rows_file = folder / "contents.json", folder / "rows.json"
+    contents_file.write_text(
+        json.dumps([base64.b64encode(content).decode() for content in contents])
+    )
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(
-        [sys.executable, "-I", "-c", ISOLATED, uri, str(asked), str(answered)],
+        [sys.executable, "-I", "-c", ISOLATED, uri, str(contents_file), str(rows_file)],
         cwd=folder,
         env={**clean, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
         check=True,
         timeout=START_S,
     )
-    return pd.DataFrame(json.loads(answered.read_text()))
+    return pd.DataFrame(json.loads(rows_file.read_text()))
 
 
 def through_rest(uri, contents, folder):
-    """What `mlflow models serve` answers over REST, the contents in base64."""
+    """The predictions of `mlflow models serve` over REST, with the contents in base64."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,9 +135,9 @@ def _wait_for_ping(server, port, log):
 
 
 def through_spark(spark, uri, contents, tasks=6):
-    """What `spark_udf` answers in several tasks, and the loads of networks by worker process.
+    """The predictions of `spark_udf` in several tasks, and the loads of networks by worker process.
 
-    Spark pools workers by environment: those of these tasks run nothing else before.
+    Spark pools workers by environment: the workers of these tasks are new.
     """
 
     def loads_of(batches):
@@ -155,12 +157,12 @@ def through_spark(spark, uri, contents, tasks=6):
     try:
         udf = mlflow.pyfunc.spark_udf(spark, uri, env_manager="local")
         table = spark.createDataFrame(frame(contents).reset_index()).repartition(tasks)
-        answered = table.select("index", udf("content").alias("answer"))
-        answers = answered.select("index", "answer.*").toPandas().sort_values("index")
-        # Each task takes long enough that no worker is idle for two of them.
+        returned = table.select("index", udf("content").alias("row"))
+        predictions = returned.select("index", "row.*").toPandas().sort_values("index")
+        # Each task takes so long that every worker gets one.
         counted = spark.range(0, tasks, 1, tasks).mapInPandas(loads_of, "process long, loads long")
         loads = {row["process"]: row["loads"] for row in counted.collect()}
     finally:
         environment.clear()
         environment.update(before)
-    return answers, loads
+    return predictions, loads
