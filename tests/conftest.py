@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 pytest.register_assert_rewrite(
-    "tests.support.asking",
+    "tests.support.predicting",
     "tests.support.commands",
     "tests.support.rollouts",
     "tests.support.version_checks",
