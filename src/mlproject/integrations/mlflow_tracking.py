@@ -69,13 +69,13 @@ def connect() -> MlflowClient:
 
 
 @contextmanager
-def run(verb: str, parameters: Mapping[str, object], *, own: bool = False) -> Iterator[Run]:
+def run(command: str, parameters: Mapping[str, object], *, own: bool = False) -> Iterator[Run]:
     """The MLflow run of one command: the run of `mlflow run` if that started it, else a new one.
 
     Inside another run, such as that of `main`, it is a child of that run.
 
     Args:
-        verb: Name of the run and value of the tag `mlproject.verb`.
+        command: Name of the run and value of the tag `mlproject.verb`.
         parameters: Logged as `mlflow run` writes them, except for functions and for those that are
             logged already.
         own: Whether to use a child of the run of `mlflow run`, which keeps the status KILLED: in
@@ -83,13 +83,13 @@ def run(verb: str, parameters: Mapping[str, object], *, own: bool = False) -> It
             mlflow.projects._maybe_set_run_terminated, which compares the status with numbers.
     """
     if own and os.environ.get("MLFLOW_RUN_ID"):
-        with run(verb, {}), run(verb, parameters) as child:
+        with run(command, {}), run(command, parameters) as child:
             yield child
         return
     with mlflow.start_run(nested=mlflow.active_run() is not None) as opened:
-        mlflow.set_tag("mlproject.verb", verb)
+        mlflow.set_tag("mlproject.verb", command)
         if GENERATED_NAME.fullmatch(opened.info.run_name or ""):
-            mlflow.set_tag("mlflow.runName", verb)
+            mlflow.set_tag("mlflow.runName", command)
         known = opened.data.params
         logged = {key: value for key, value in parameters.items() if not callable(value)}
         mlflow.log_params({key: _text(v) for key, v in logged.items() if key not in known})
