@@ -187,7 +187,7 @@ def make_up(count: int) -> None:
     import pyarrow as pa
 
     from mlproject.ingestion import source_listing
-    from mlproject.lake import location, tables
+    from mlproject.lake import commits, location, schemas, snapshots
 
     folder = Path(f"files-{count}")
     folder.mkdir()
@@ -200,10 +200,10 @@ def make_up(count: int) -> None:
     rows = {name: listed.files[name] for name in listed.files.column_names}
     rows["image_id"] = pa.array([found.hexdigest() for found in hashes])
     rows["ingested_at"] = pa.array([datetime.now(UTC)] * count)
-    columns = location.SCHEMAS["images"]
+    columns = schemas.SCHEMAS["images"]
     whole = [rows.get(field.name, pa.nulls(count, field.type)) for field in columns]
-    since = tables.snapshot(location.locate_to_write(f"lake-{count}"), "images", "benchmark")
-    tables.append(pa.table(whole, names=columns.names).cast(columns), since)
+    since = snapshots.to_append(location.locate_to_write(f"lake-{count}"), "images", "benchmark")
+    commits.append_rows(pa.table(whole, names=columns.names).cast(columns), since)
     print(count)
 
 

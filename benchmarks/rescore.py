@@ -210,14 +210,16 @@ def measure_parts() -> None:
     from mlflow import MlflowClient
 
     from mlproject.integrations import spark_session
-    from mlproject.lake import location, tables
+    from mlproject.lake import location, queries, snapshots
     from mlproject.scoring import scorer
     from mlproject.versions import registry
 
     client, lake = MlflowClient(), location.locate("lake")
     first, second = (registry.resolve(client, f"models:/photos/{number}") for number in (1, 2))
-    sizes = tables.file_sizes(f"{lake}/images")
-    old = tables.query(
+    sizes = [
+        file.size_bytes for file in snapshots.active_files(snapshots.open_table(f"{lake}/images"))
+    ]
+    old = queries.query(
         lake,
         "SELECT image_id FROM images WHERE ingested_at < (SELECT max(ingested_at) FROM images)",
         ["images"],

@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from mlproject.lake import tables
+from mlproject.lake import queries
 from tests.conftest import photo, photos, verb
 from tests.support.commands import run_command
 
@@ -32,7 +32,7 @@ def ingested(source, lake, *more):
 
 
 def paths(lake):
-    return tables.query(lake, "SELECT path FROM images", ["images"])["path"].to_pylist()
+    return queries.query(lake, "SELECT path FROM images", ["images"])["path"].to_pylist()
 
 
 def test_a_plan_and_an_ingest_log_the_same_numbers_and_a_plan_writes_nothing(

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from mlproject.images import image_bytes, image_files
 from mlproject.ingestion import new_images, source_listing
 from mlproject.ingestion.new_images import RowSettings
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
 from tests.support.s3_servers import KEYS, EmptyBucket
@@ -28,7 +28,7 @@ def ingest(spark, lake, source, **settings):
 
 
 def found(spark, lake):
-    images = spark_tables.read(spark, lake, "images")
+    images = snapshots.required(lake, "images").read(spark)
     counts = image_files.counts(spark)
     rows = {
         row.image_id: row for row in image_bytes.image_contents(images, images, counts).collect()
@@ -52,7 +52,8 @@ def test_reference_rows_have_all_but_the_bytes_and_get_the_predictions_of_inline
     assert 6 == scorer.score_pending(spark, str(tmp_path / "inline"), version).images
     answers = ["image_id", "label", "score", "error"]
     both = [
-        spark_tables.read(spark, where, "predictions")
+        snapshots.required(where, "predictions")
+        .read(spark)
         .select(*answers)
         .orderBy("image_id")
         .collect()
@@ -69,7 +70,9 @@ def test_a_reference_whose_file_is_gone_or_changed_is_an_error_row(spark, lake, 
     (source / "red/001.jpg").write_bytes(photo((9, 9, 9), 77))
     done = scorer.score_pending(spark, lake, version)
     assert (6, 2, 0) == (done.images, done.errors, done.unreadable)
-    answers = spark_tables.read(spark, lake, "predictions").where("error is not null").collect()
+    answers = (
+        snapshots.required(lake, "predictions").read(spark).where("error is not null").collect()
+    )
     assert ["changed", "gone"] == sorted(row.error for row in answers)
     assert {None} == {row.label for row in answers}
 
@@ -99,7 +102,7 @@ def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, s
 
 def test_references_to_a_missing_bucket_stay_pending(spark, lake, source, monkeypatch):
     ingest(spark, lake, source, content="reference")
-    images = spark_tables.read(spark, lake, "images")
+    images = snapshots.required(lake, "images").read(spark)
     with EmptyBucket("there").running() as url:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
             monkeypatch.setitem(spark.sparkContext.environment, name, value)
@@ -120,7 +123,7 @@ def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, s
     ingest(spark, lake, copies)
     for folder in (source, copies):
         shutil.rmtree(folder)
-    images = spark_tables.read(spark, lake, "images")
+    images = snapshots.required(lake, "images").read(spark)
     asked = image_bytes.references(images)
     fetched = image_bytes.image_contents(asked, images, image_files.counts(spark)).collect()
     assert [content] == [row.content for row in fetched if row.error is None]
@@ -130,7 +133,7 @@ def test_a_reference_whose_bytes_are_in_another_row_needs_no_file(spark, lake, s
 def test_auto_stores_the_bytes_of_small_files_and_refers_to_large_ones(spark, lake, source):
     (source / "large.png").write_bytes(photo((1, 2, 3)) + bytes(50_000))
     ingest(spark, lake, source, content="auto", max_inline_bytes=20_000)
-    images = spark_tables.read(spark, lake, "images")
+    images = snapshots.required(lake, "images").read(spark)
     assert ["large.png"] == [
         row.path.rsplit("/", 1)[1] for row in image_bytes.references(images).collect()
     ]
@@ -144,7 +147,7 @@ def test_auto_refers_to_all_files_when_they_are_large_on_average(spark, lake, so
         file.write(photo((1, 2, 3)))
         file.truncate(800_000_000)
     ingest(spark, lake, source, content="auto")
-    images = spark_tables.read(spark, lake, "images")
+    images = snapshots.required(lake, "images").read(spark)
     assert 7 == image_bytes.references(images).count()
     rows, _ = found(spark, lake)
     assert (None, "too_many_bytes") == (rows["huge.jpg"].content, rows["huge.jpg"].error)
@@ -152,12 +155,12 @@ def test_auto_refers_to_all_files_when_they_are_large_on_average(spark, lake, so
 
 def test_files_of_inline_rows_are_not_read_to_find_references(spark, lake, source):
     ingest(spark, lake, source)
-    assert [] == image_bytes.references(spark_tables.read(spark, lake, "images")).inputFiles()
+    assert [] == image_bytes.references(snapshots.required(lake, "images").read(spark)).inputFiles()
 
 
 def test_thumbnails_are_made_in_the_same_pass(spark, lake, source):
     (source / "no.jpg").write_bytes(b"no image")
     ingest(spark, lake, source, thumbnail_px=32)
-    rows = spark_tables.read(spark, lake, "images").orderBy(F.desc("path")).collect()
+    rows = snapshots.required(lake, "images").read(spark).orderBy(F.desc("path")).collect()
     assert all(row.thumbnail.startswith(b"\xff\xd8") for row in rows if row.error is None)
     assert [None] == [row.thumbnail for row in rows if row.error]

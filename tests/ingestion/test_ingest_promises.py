@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlproject.ingestion import known_files, new_images, source_listing
-from mlproject.lake import location, tables
+from mlproject.lake import location, queries, snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos, verb
 from tests.support.versions import register_colours
@@ -36,7 +36,7 @@ def ingest(spark, lake, source, *, settle=0.0):
 
 def rows(lake):
     """(path, image_id) of all rows, a row that stands twice twice."""
-    found = tables.query(lake, "SELECT path, image_id FROM images", ["images"])
+    found = queries.query(lake, "SELECT path, image_id FROM images", ["images"])
     return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
@@ -265,9 +265,9 @@ def test_any_life_of_a_folder_ends_as_a_model_of_the_file_system_predicts(
     found = rows(lake)
     assert len(found) == len(set(found))
     assert life.expected <= set(found) <= life.expected | life.perhaps
-    version = tables.snapshot(lake, "images", "ingest").version
+    version = snapshots.to_append(lake, "images", "ingest").version
     assert (0, {}) == ((done := ingest(spark, lake, life.source)).rows, without_empty(done.left))
-    assert version == tables.snapshot(lake, "images", "ingest").version
+    assert version == snapshots.to_append(lake, "images", "ingest").version
 
 
 def without_empty(left: dict[str, int]) -> dict[str, int]:

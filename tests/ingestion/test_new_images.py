@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from mlproject.ingestion import known_files, new_images, source_listing
 from mlproject.ingestion.new_images import RowSettings
-from mlproject.lake import spark_tables, tables
+from mlproject.lake import queries, snapshots
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
@@ -24,7 +24,7 @@ def ingest(spark, lake, folder, settings=RowSettings(), **options):  # noqa: B00
 
 
 def rows(lake):
-    found = tables.query(lake, "SELECT * FROM images", ["images"])
+    found = queries.query(lake, "SELECT * FROM images", ["images"])
     ordered = found.sort_by([("path", "ascending"), ("ingested_at", "ascending")])
     return [SimpleNamespace(**row) for row in ordered.to_pylist()]
 
@@ -32,7 +32,7 @@ def rows(lake):
 def test_each_file_is_a_row_with_its_bytes_hash_size_and_label(spark, lake, tmp_path):
     photos(tmp_path / "source", 3, "red")
     done = ingest(spark, lake, tmp_path / "source")
-    first = spark_tables.read(spark, lake, "images").orderBy("path").first()
+    first = snapshots.required(lake, "images").read(spark).orderBy("path").first()
     content = (tmp_path / "source/red/000.jpg").read_bytes()
     assert (3, 3, 0) == (done.listed, done.rows, done.errors)
     assert str(tmp_path / "source/red/000.jpg") == first.path
@@ -69,7 +69,7 @@ def test_a_file_touched_but_not_changed_is_no_second_row_and_no_commit(spark, la
     # Nor is it read again: a third look finds nothing to look at.
     third = ingest(spark, lake, tmp_path / "source")
     assert {} == third.left
-    [noted] = spark_tables.read(spark, lake, "files").collect()
+    [noted] = snapshots.required(lake, "files").read(spark).collect()
     assert ("unchanged", rows(lake)[0].image_id) == (noted.state, noted.image_id)
 
 
@@ -97,7 +97,7 @@ def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
         listed = source_listing.listing(str(tmp_path / "source"), include="jpg,none")
         new_images.ingest_pending(spark, lake, listed)
         marked = new_images.mark_missing(lake, listed)
-        whole = (spark_tables.read(spark, lake, name) for name in ("images", "files"))
+        whole = (snapshots.rows(spark, lake, name) for name in ("images", "files"))
         return marked, known_files.present(*whole).count()
 
     file.rename(aside)
@@ -123,7 +123,7 @@ def test_a_file_that_goes_back_to_an_earlier_listing_is_what_lies_there_now(spar
     backup.rename(file)
     assert {"unchanged": 1} == ingest(spark, lake, source).left
     assert {} == ingest(spark, lake, source).left
-    whole = (spark_tables.read(spark, lake, name) for name in ("images", "files"))
+    whole = (snapshots.rows(spark, lake, name) for name in ("images", "files"))
     [now] = known_files.present(*whole).where(F.col("path") == str(file)).collect()
     assert file.read_bytes() == bytes(now.content)
 
@@ -166,11 +166,11 @@ def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_pat
     changed = photo((9, 9, 9), 5)
     (tmp_path / "source/red/001.jpg").write_bytes(changed)
     (tmp_path / "source/red/new.jpg").write_bytes(changed)
-    version = tables.snapshot(lake, "images", "ingest").version
+    version = snapshots.to_append(lake, "images", "ingest").version
     planned = plan()
     assert (4, 1, 1) == (planned.listed, planned.new, planned.changed)
     assert 2 * len(changed) == planned.size_bytes
-    assert version == tables.snapshot(lake, "images", "ingest").version
+    assert version == snapshots.to_append(lake, "images", "ingest").version
 
 
 def test_a_copy_under_another_name_is_a_row_of_the_same_image(spark, lake, tmp_path):

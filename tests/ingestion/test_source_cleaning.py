@@ -6,7 +6,7 @@ import pytest
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_cleaning, source_listing
 from mlproject.ingestion.new_images import RowSettings
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from tests.conftest import photo, photos
 
 
@@ -105,5 +105,5 @@ def test_a_note_of_a_file_whose_bytes_are_in_the_table_no_more_is_no_reason(spar
     os.utime(source / "red/001.jpg", (1, 1))
     ingest(spark, lake, source)
     shutil.rmtree(f"{lake}/images")
-    spark_tables.snapshot(spark, lake, "images", "ingest")
+    snapshots.to_append(lake, "images", "ingest")
     assert 0 == clean(spark, lake, source)

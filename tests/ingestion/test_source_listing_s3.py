@@ -10,7 +10,7 @@ import pytest
 from mlproject.images import image_files
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import object_storage, s3
-from mlproject.lake import spark_tables, tables
+from mlproject.lake import queries, snapshots
 from tests.conftest import photo, verb
 from tests.conftest import photos as local_photos
 from tests.support import s3_servers
@@ -161,7 +161,7 @@ def test_a_bucket_becomes_rows_of_canonical_paths_and_a_second_ingest_commits_no
     source = f"s3://{bucket}?endpoint_override={server}"
     first = new_images.ingest_pending(workers, lake, source_listing.listing(source))
     second = new_images.ingest_pending(workers, lake, source_listing.listing(source))
-    rows = spark_tables.read(workers, lake, "images").orderBy("path").collect()
+    rows = snapshots.required(lake, "images").read(workers).orderBy("path").collect()
     listed = source_listing.listing(source).files["path"].to_pylist()
     assert (6, 0, first.table_version) == (first.rows, second.rows, second.table_version)
     assert listed == [row.path for row in rows]
@@ -200,7 +200,7 @@ def test_a_connection_that_breaks_is_made_again_and_given_up_after_some_tries(
             done = new_images.ingest_pending(workers, lake, source_listing.listing(source))
         assert (rows, left) == (done.rows, done.left)
         assert proxy.changed >= s3.ATTEMPTS - 1
-    content = [row.content for row in spark_tables.read(workers, lake, "images").collect()]
+    content = [row.content for row in snapshots.required(lake, "images").read(workers).collect()]
     assert {photo((200, 30, 30), n) for n in range(3)} == {bytes(one) for one in content}
 
 
@@ -221,7 +221,7 @@ def test_an_object_overwritten_while_it_is_read_is_no_mixture_of_both(
     assert (0, {"changing": 1}) == (done.rows, done.left)
     source = source.replace(proxy.url, server)
     assert 1 == new_images.ingest_pending(workers, lake, source_listing.listing(source)).rows
-    [row] = spark_tables.read(workers, lake, "images").collect()
+    [row] = snapshots.required(lake, "images").read(workers).collect()
     assert new == bytes(row.content)
 
 
@@ -295,6 +295,6 @@ def test_a_lake_in_s3_takes_two_ingests_at_once_and_doubles_nothing(
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(new_images.ingest_pending, *work) for _ in range(2)]
     assert 6 == sum(one.result().rows for one in both)
-    found = tables.query(lake, "SELECT path, content FROM images", ["images"])
+    found = queries.query(lake, "SELECT path, content FROM images", ["images"])
     assert listed.files["path"].to_pylist() == sorted(found["path"].to_pylist())
     assert photo((200, 30, 30), 5) in found["content"].to_pylist()

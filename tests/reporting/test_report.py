@@ -8,14 +8,16 @@ import mlflow
 import pytest
 from PIL import Image
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from mlproject.errors import UserError
-from mlproject.lake import location, spark_tables
+from mlproject.lake import location, schemas
 from mlproject.reporting import lake_report
 from mlproject.versions.registry import Version
 from tests.conftest import photo
 from tests.support.commands import run_command
+from tests.support.lakes import add_frame
 
 pytestmark = pytest.mark.spark
 
@@ -49,7 +51,7 @@ def ingest(spark, lake, *files):
     for column, kind in (field.split() for field in unknown.split(", ")):
         added = added.withColumn(column, F.lit(None).cast(kind))
     added = added.withColumn("ingested_at", F.current_timestamp())
-    spark_tables.append(added, spark_tables.snapshot(spark, lake, "images", "ingest"))
+    add_frame(lake, "images", added)
     return [row[1] for row in rows]
 
 
@@ -69,15 +71,17 @@ def add_predictions(spark, lake, version, predictions, at="2026-01-02 03:04:05")
         .withColumn("images_version", F.lit(1).cast("long"))
         .withColumn("scored_at", F.lit(at).cast("timestamp"))
     )
-    spark_tables.append(added, spark_tables.snapshot(spark, lake, "predictions", version.model_id))
+    add_frame(lake, "predictions", added)
 
 
 def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
     counts = (1.0, 5, 5, 0, "", "", 1)  # coverage, images, answered, errors, reason, run, version
     row = (pointer, version.name, version.version, version.model_id, "serving", *counts)
-    columns = StructType(spark_tables.schema("rollouts").fields[:-1])  # `at` is below
+    columns = StructType(
+        from_arrow_schema(schemas.SCHEMAS["rollouts"]).fields[:-1]
+    )  # `at` is below
     added = spark.createDataFrame([row], columns).withColumn("at", F.lit(at).cast("timestamp"))
-    spark_tables.append(added, spark_tables.snapshot(spark, lake, "rollouts", pointer))
+    add_frame(lake, "rollouts", added)
 
 
 @pytest.fixture(scope="module")

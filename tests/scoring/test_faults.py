@@ -6,7 +6,7 @@ import pytest
 from mlproject.errors import RefusedError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import spark_session
-from mlproject.lake import location, spark_tables
+from mlproject.lake import location, snapshots
 from mlproject.scoring import scorer
 from mlproject.scoring.scorer import Settings
 from tests.conftest import photo, photos
@@ -31,7 +31,7 @@ def score(spark, lake, version, **settings):
 
 
 def said(spark, lake, version):
-    rows = scorer.version_predictions(spark_tables.read(spark, lake, "predictions"), version)
+    rows = scorer.version_predictions(snapshots.required(lake, "predictions").read(spark), version)
     return sorted((row.label or "", row.error or "") for row in rows.collect())
 
 
@@ -110,7 +110,7 @@ def test_nulls_are_right_however_the_rows_are_batched(spark, filled, store):
         ):
             score(spark, filled, version)
         answered = scorer.version_predictions(
-            spark_tables.read(spark, filled, "predictions"), version
+            snapshots.required(filled, "predictions").read(spark), version
         )
         answers.append(answered.orderBy("image_id").drop("scored_at").collect())
         forget(filled, version)

@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from mlproject.ingestion import new_images, source_listing
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 
 pytestmark = [pytest.mark.spark, pytest.mark.keras]
@@ -27,8 +27,8 @@ def test_keras_on_imagenet_photos_says_what_was_expected_of_it(
     folder = shared / "imagenet-sample" / "images"
     new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)))
     assert 125 == scorer.score_pending(spark, lake, version).images
-    paths = spark_tables.read(spark, lake, "images").select("image_id", "path")
-    said = spark_tables.read(spark, lake, "predictions").join(paths, "image_id").collect()
+    paths = snapshots.required(lake, "images").read(spark).select("image_id", "path")
+    said = snapshots.required(lake, "predictions").read(spark).join(paths, "image_id").collect()
     answers = {row.path.rsplit("/", 1)[1]: row.label for row in said}
     with (shared / "imagenet-sample" / "expected_keras_top1.csv").open(encoding="utf-8") as lines:
         expected = {row["file"]: int(row["keras_top1"]) for row in csv.DictReader(lines)}

@@ -8,12 +8,13 @@ from pyspark.sql import functions as F
 
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from mlproject.scoring import scorer, workers
 from mlproject.scoring.micro_batches import divide
 from mlproject.scoring.scorer import Settings
 from mlproject.versions import version_files
 from tests.conftest import photo, photos
+from tests.support.lakes import add_frame
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -39,7 +40,7 @@ def ingest(spark, lake, folder):
 
 
 def answers(spark, lake):
-    return spark_tables.read(spark, lake, "predictions")
+    return snapshots.required(lake, "predictions").read(spark)
 
 
 def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
@@ -50,7 +51,7 @@ def test_every_image_is_answered_once_and_names_its_version(spark, lake, source,
     named = said.select("model_name", "model_version", "model_id", "run_id").distinct().collect()
     assert [("colours", version.version, version.model_id, "run")] == [tuple(row) for row in named]
     joined = said.join(
-        spark_tables.read(spark, lake, "images").select("image_id", "path"), "image_id"
+        snapshots.required(lake, "images").read(spark).select("image_id", "path"), "image_id"
     )
     wrong = joined.where(~F.col("path").contains(F.concat(F.lit("/"), "label", F.lit("/"))))
     assert 0 == wrong.count()
@@ -156,11 +157,10 @@ def test_two_scorers_of_one_version_at_once_make_no_duplicate(spark, lake, sourc
 
 
 def test_an_image_without_content_gets_the_error_of_its_row(spark, lake, source, version):
-    since = spark_tables.snapshot(spark, lake, "images", "ingest")
-    row = spark_tables.read(spark, lake, "images").limit(1)
+    row = snapshots.required(lake, "images").read(spark).limit(1)
     row = row.withColumn("image_id", F.lit("big")).withColumn("path", F.lit("big.jpg"))
     row = row.withColumn("content", F.lit(None).cast("binary"))
-    spark_tables.append(row.withColumn("error", F.lit("too_many_bytes")), since)
+    add_frame(lake, "images", row.withColumn("error", F.lit("too_many_bytes")))
     scorer.score_pending(spark, lake, version)
     assert "too_many_bytes" == answers(spark, lake).where("image_id = 'big'").first().error
 

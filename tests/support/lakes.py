@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import deltalake
 import pyarrow as pa
 from mlflow import MlflowClient
+from pyspark.sql import DataFrame
 
-from mlproject.lake import schemas, snapshots, tables
+from mlproject.lake import queries, schemas, snapshots
 from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions.registry import Version, resolve
 
@@ -45,6 +46,11 @@ def add(lake: str, table: str, *rows: dict[str, object]) -> None:
     if rows:
         data = pa.Table.from_pylist(list(rows), schema=schemas.SCHEMAS[table])
         deltalake.write_deltalake(f"{lake}/{table}", data, mode="append")
+
+
+def add_frame(lake: str, table: str, frame: DataFrame) -> None:
+    """Rows of a DataFrame, in one commit."""
+    add(lake, table, *frame.toArrow().to_pylist())
 
 
 def add_images(lake: str, numbers: Iterable[int], **facts: object) -> list[str]:
@@ -98,17 +104,17 @@ def tell(
 def said_by(lake: str, who: Version) -> set[str]:
     """The image_ids that a version has answered."""
     sql = f"SELECT image_id FROM predictions WHERE model_id = '{who.model_id}'"
-    return set(tables.query(lake, sql, ["predictions"])["image_id"].to_pylist())
+    return set(queries.query(lake, sql, ["predictions"])["image_id"].to_pylist())
 
 
 def pending(lake: str, who: Version) -> list[str]:
     """The image_ids that a version has not answered, in their order."""
-    every = tables.query(lake, "SELECT image_id FROM images", ["images"])
+    every = queries.query(lake, "SELECT image_id FROM images", ["images"])
     return sorted(set(every["image_id"].to_pylist()) - said_by(lake, who))
 
 
 def scored(lake: str, images: int) -> ScoringResult:
-    newest = tables.newest(lake, "images").version
+    newest = snapshots.newest(lake, "images").version
     return ScoringResult(images, 0, images * 1000, 0, 1.0, newest, 0)
 
 

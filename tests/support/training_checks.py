@@ -11,7 +11,7 @@ import pytest
 from mlproject import inference
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import framework_process
-from mlproject.lake import spark_tables
+from mlproject.lake import snapshots
 from mlproject.training import classifier, drawn_images, labelled_images, learning
 
 
@@ -22,7 +22,7 @@ def fill(spark, lake: str, folder: Path) -> int:
 
 def trained(spark, lake: str, folder: Path, version: int, framework: str, start: str, **more):
     """(the run as it ended, what `train` gave)."""
-    table = replace(spark_tables.snapshot(spark, lake, "images"), version=version)
+    table = replace(snapshots.required(lake, "images"), version=version)
     settings = learning.Settings(**{**fields(classifier.defaults(start)), **more})
     with mlflow.start_run() as run, framework_process.process(framework) as call:
         mlflow.log_params({"framework": framework, "weights": start})  # as `mlflow run` does

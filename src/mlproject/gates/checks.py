@@ -23,7 +23,7 @@ from mlproject.gates.verdicts import (
     Verdict,
     verdicts,
 )
-from mlproject.lake import tables
+from mlproject.lake import snapshots
 from mlproject.scoring import coverage
 from mlproject.versions import version_files
 from mlproject.versions.registry import Version, registered
@@ -123,7 +123,7 @@ def _compare(
     lake: str, candidate: Version, serving: Version | None, runner: VersionRunner, sample: int
 ) -> Comparison:
     """The predictions of both versions for the same images; missing ones are scored."""
-    snapshot = tables.newest(lake, "images")
+    snapshot = snapshots.newest(lake, "images")
     images = comparison.sample_images(lake, sample, snapshot) if snapshot else ()
     if serving is None:
         images = tuple(image for image in images if image.label)

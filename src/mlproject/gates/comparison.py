@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlproject.lake import tables
+from mlproject.ingestion.labels import CURRENT
+from mlproject.lake.queries import query
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import coverage
 from mlproject.versions.registry import Version
 
 # Each image that ingest could read, once. Files with the same bytes under different labels have no
 # label.
-READABLE_IMAGES = """
+READABLE_IMAGES = f"""
 SELECT image_id, CASE WHEN min(label) = max(label) THEN min(label) END AS label
-FROM images GROUP BY image_id HAVING count(error) = 0
+FROM ({CURRENT}) AS current GROUP BY image_id HAVING count(error) = 0
 """
 # Source: with 30,000 ids in one query DataFusion overflows its stack (deltalake 1.6.6).
 IDS_PER_QUERY = 1000
@@ -149,7 +150,7 @@ def sample_images(lake: str, count: int, images: Snapshot) -> tuple[Image, ...]:
         ORDER BY image_id LIMIT {count})"""
     sql = f"""SELECT image_id, label, bool_or(sampled) AS sampled
         FROM ({sample} UNION ALL {labelled}) AS chosen GROUP BY image_id, label ORDER BY image_id"""
-    rows = tables.query(lake, sql, ["images"], images).to_pylist()
+    rows = query(lake, sql, ["images", "labels"], images).to_pylist()
     return tuple(Image(**row) for row in rows)
 
 
@@ -236,7 +237,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     for start in range(0, len(image_ids), IDS_PER_QUERY):
         ids = ", ".join(f"'{image_id}'" for image_id in image_ids[start : start + IDS_PER_QUERY])
-        yield from tables.query(lake, f"{sql} image_id IN ({ids})", [table], at).to_pylist()
+        yield from query(lake, f"{sql} image_id IN ({ids})", [table], at).to_pylist()
 
 
 def _comparable(

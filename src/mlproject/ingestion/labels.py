@@ -27,8 +27,8 @@ KEYS = ("path", "image_id")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # In the SQL that Spark and DataFusion share.
-NEWEST = """SELECT path, image_id, label FROM (
-  SELECT path, image_id, label,
+NEWEST = """SELECT path, image_id, label, at FROM (
+  SELECT path, image_id, label, at,
     row_number() OVER (PARTITION BY path, image_id ORDER BY at DESC) AS place
     FROM {labels}
 ) AS ranked WHERE place = 1"""
@@ -198,19 +198,20 @@ def append_labels(lake: str, given: pa.Table, source: str) -> int:
 
 
 def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
-    """The rows of `images` with their newest label in the column `label`.
+    """The rows of `images` with their newest label, and `labelled_at`, since when it is theirs.
 
     Args:
         images: Rows without content, which a join may shuffle.
         labels: The table `labels`.
     """
-    newest = images.sparkSession.sql(NEWEST, labels=labels).withColumn("is_given", F.lit(True))
-    given = newest.withColumnRenamed("label", "given")
-    label = F.when(F.col("is_given"), F.col("given")).otherwise(F.col("label"))
+    newest = images.sparkSession.sql(NEWEST, labels=labels)
+    given = newest.withColumnsRenamed({"label": "given", "at": "labelled_at"})
+    label = F.when(F.col("labelled_at").isNotNull(), F.col("given")).otherwise(F.col("label"))
     return (
         images.join(given, ["path", "image_id"], "left")
         .withColumn("label", label)
-        .select(*images.columns)
+        .withColumn("labelled_at", F.coalesce("labelled_at", "ingested_at"))
+        .select(*images.columns, "labelled_at")
     )
 
 

@@ -49,6 +49,11 @@ class Snapshot:
     erasures: int
     """The version that the last erasure committed; -1 = there was none."""
 
+    @property
+    def lake(self) -> str:
+        """The folder or URI of the lake."""
+        return self.path.removesuffix(f"/{self.table}")
+
     def read(self, spark: "SparkSession") -> "DataFrame":
         """The rows of this very version."""
         reader = spark.read.format("delta").option("versionAsOf", self.version)
@@ -123,15 +128,15 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     return _pinned(found, table, path, filler)
 
 
-def rows(spark: "SparkSession", lake: str, table: str) -> "DataFrame":
-    """A table's rows at its newest version, none when there is no table yet.
+def rows(spark: "SparkSession", lake: str, table: str, at: Snapshot | None = None) -> "DataFrame":
+    """A table's rows at its newest version or at the one given, none when there is no table yet.
 
     Raises:
         UserError: As `newest`.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    found = newest(lake, table)
+    found = at or newest(lake, table)
     if found is None:
         return spark.createDataFrame([], from_arrow_schema(SCHEMAS[table]))
     return found.read(spark)

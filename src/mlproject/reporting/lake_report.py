@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.inference import ERRORS
-from mlproject.lake import location, spark_tables
+from mlproject.ingestion import labels
+from mlproject.lake import location, snapshots
 from mlproject.reporting import html, report_queries
 from mlproject.reporting.report_queries import (
     Difference,
@@ -142,21 +142,23 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
     # In this order: the tables that are pinned later hold every version that `rollouts` names.
     page = ledger.read(lake)
     predictions, predictions_version = _read(spark, lake, "predictions")
-    pinned = spark_tables.snapshot(spark, lake, "images")
+    pinned = snapshots.required(lake, "images")
     with ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
             stack.callback(frame.unpersist)
             return frame.persist()
 
-        images = keep(pinned.read(spark).select(*READ))
+        rows = pinned.read(spark).select(*READ)
+        newest = labels.with_newest(rows, snapshots.rows(spark, lake, "labels"))
+        images = keep(newest.select(*READ))
         predictions = keep(report_queries.predictions_with_images(images, predictions))
         versions = report_queries.count_predictions(predictions)
         serving = tuple(_serving_version(page, name, versions) for name in page.known())
         heads = _heads(versions, [found.serving for found in serving if found.serving])
         columns = _columns(versions, heads)
         counts = report_queries.count_images(images)
-        labels = _labels(images, [found for found in versions if found.version in columns])
+        label_counts = _labels(images, [found for found in versions if found.version in columns])
         certainties = tuple(
             Certainty(head, *report_queries.most_and_least_certain(predictions, head))
             for head in heads[:SHOWN]
@@ -183,7 +185,7 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
         serving,
         versions,
         columns,
-        labels,
+        label_counts,
         certainties,
         differences,
         errors,
@@ -198,10 +200,8 @@ def render(report: ReportData) -> str:
 
 def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | None]:
     """A table's rows and Delta version; no rows and None where there is no such table yet."""
-    if not DeltaTable.isDeltaTable(spark, f"{lake}/{table}"):
-        return spark.createDataFrame([], spark_tables.schema(table)), None
-    pinned = spark_tables.snapshot(spark, lake, table)
-    return pinned.read(spark), pinned.version
+    pinned = snapshots.newest(lake, table)
+    return snapshots.rows(spark, lake, table, pinned), pinned.version if pinned else None
 
 
 def _serving_version(

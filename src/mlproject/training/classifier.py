@@ -14,7 +14,9 @@ from mlflow.types.schema import ColSpec, Schema
 from pyspark.sql import SparkSession
 
 from mlproject.errors import UserError
+from mlproject.ingestion import labels
 from mlproject.integrations.framework_process import Call, OnProgress, report_progress
+from mlproject.lake import snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.training import figures, labelled_images
 from mlproject.training.learning import Examples, Floats, Scores, Settings
@@ -84,7 +86,9 @@ def train(
     settings = settings or defaults(start)
     check(framework, start, settings)
     rows = images.read(spark)
-    chosen = labelled_images.labelled(rows)
+    given = snapshots.rows(spark, images.lake, "labels")
+    newest = labels.with_newest(rows.drop("content", "thumbnail"), given)
+    chosen = labelled_images.labelled(newest)
     file = None
     if start != NONE:
         file = call(weights.canonical, framework, start, folder / "start")

@@ -18,6 +18,7 @@ from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.images.image_bytes import image_contents
 from mlproject.integrations.framework_process import OnProgress
+from mlproject.integrations.spark_session import from_arrow
 from mlproject.training.learning import Examples
 
 HELD_OUT = 0.2  # share of the images that are only for evaluation, as usual for small sets
@@ -39,15 +40,16 @@ def labelled(images: DataFrame) -> Labelled:
     """Every image without error that has one label; the driver receives only ids and labels.
 
     Args:
-        images: The `images` table at one version.
+        images: Rows of `images` without content, as `labels.with_newest` gives them.
 
     Raises:
         UserError: There is no labelled image, only one label, or one image of a label.
     """
-    usable = _usable(images).select("image_id", "label", "ingested_at")
+    usable = images.where("label is not null and label != '' and error is null")
+    usable = usable.select("image_id", "label", "labelled_at")
     # An image that was moved to another folder has its newest label.
-    newest = usable.groupBy("image_id").agg(F.max("ingested_at").alias("ingested_at"))
-    labels_now = usable.join(newest, ["image_id", "ingested_at"]).select("image_id", "label")
+    newest = usable.groupBy("image_id").agg(F.max("labelled_at").alias("labelled_at"))
+    labels_now = usable.join(newest, ["image_id", "labelled_at"]).select("image_id", "label")
     pairs = labels_now.distinct().collect()
     labels: dict[str, str] = {}
     ambiguous: set[str] = set()
@@ -131,8 +133,10 @@ def load(
     loaded = np.zeros(len(ids), bool)
     decoded_so_far = 0
     counts = image_files.counts(images.sparkSession)
+    chosen_ids = from_arrow(images.sparkSession, pa.table({"image_id": ids}))
+    wanted = images.where("error is null").join(F.broadcast(chosen_ids), "image_id", "left_semi")
     squares = (
-        image_contents(_usable(images), images, counts)
+        image_contents(wanted, images, counts)
         .select("image_id", "content")
         .mapInArrow(_decoding(dict(config)), "image_id string, pixels binary")
     )
@@ -175,10 +179,6 @@ def _reserved(file: Path, size: int) -> Path:
             f"({error.strerror}). Name a larger disk: export TMPDIR=FOLDER"
         ) from error
     return file
-
-
-def _usable(images: DataFrame) -> DataFrame:
-    return images.where("label is not null and label != '' and error is null")
 
 
 def _draw(image_id: str) -> float:

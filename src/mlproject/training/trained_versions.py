@@ -11,7 +11,7 @@ import mlflow
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import process
 from mlproject.integrations.spark_session import session
-from mlproject.lake import location, spark_tables
+from mlproject.lake import location, snapshots
 from mlproject.training import classifier
 from mlproject.versions import registration
 from mlproject.versions.registry import Version
@@ -82,7 +82,7 @@ def train(
         process(framework, on_epoch) as call,
     ):
         with session("mlproject train") as spark:
-            images = spark_tables.snapshot(spark, tables, "images")
+            images = snapshots.required(tables, "images")
             trained = classifier.train(
                 spark,
                 images,
