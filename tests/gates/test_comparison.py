@@ -3,7 +3,7 @@ import pytest
 from mlproject.gates import comparison
 from mlproject.scoring import coverage
 from mlproject.versions.registry import Version
-from tests.support.lakes import add, add_images, say
+from tests.support.lakes import add, add_images, day, say
 
 OLD = Version("photos", 1, "m-old", None)
 NEW = Version("photos", 2, "m-new", None)
@@ -51,6 +51,15 @@ def test_files_with_the_same_bytes_and_different_labels_have_no_label(lake):
     add_images(lake, [0], label="green", path="/p")
     (found,) = choose(lake, 5)
     assert found.label is None
+
+
+def test_the_newest_label_is_the_label(lake):
+    [key] = add_images(lake, [1], label="daisy")
+    given = {"image_id": key, "path": "/photos/001.jpg"}
+    for number, label in enumerate(("rose", "tulip"), start=1):
+        add(lake, "labels", {**given, "label": label, "at": day(number)})
+    [image] = choose(lake, 9)
+    assert "tulip" == image.label
 
 
 def test_accuracy_is_measured_on_the_images_with_predictions_of_both_versions(lake):

@@ -1,8 +1,11 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mlproject import inference
 from mlproject.errors import UserError
+from mlproject.ingestion import labels
+from mlproject.lake import snapshots
 from mlproject.training import labelled_images
 from mlproject.versions import registration
 from tests.support import training_checks as checks
@@ -46,7 +49,8 @@ def test_images_with_two_labels_or_an_error_are_left_out_and_counted(spark, tmp_
     lake = str(tmp_path / "lake")
     checks.fill(spark, lake, folder)
     table = spark.read.format("delta").load(f"{lake}/images")
-    found = labelled_images.labelled(table)
+    newest = labels.with_newest(table.drop("content"), snapshots.rows(spark, lake, "labels"))
+    found = labelled_images.labelled(newest)
     assert found.ambiguous == 1
     config = registration.config("torch", image_size=32)
     data = labelled_images.load(table, found.labels, config, tmp_path / "scratch")
@@ -68,3 +72,14 @@ def test_wrong_settings_and_unlabelled_tables_are_refused_before_training(spark,
         checks.trained(spark, lake, tmp_path, version, "torch", "none", fine_tune_blocks=18)
     with pytest.raises(UserError, match="no framework 'jax'"):
         checks.trained(spark, lake, tmp_path, version, "jax", "none")
+
+
+def test_labels_given_later_are_what_is_learnt(spark, tmp_path):
+    lake = str(tmp_path / "lake")
+    checks.fill(spark, lake, checks.draw(tmp_path / "images", images=16))
+    rows = spark.read.format("delta").load(f"{lake}/images").drop("content")
+    row = rows.where("label = 'desert' and error is null").orderBy("path").first()
+    given = pa.table({"path": [row.path], "label": ["forest"]})
+    assert 1 == labels.append_labels(lake, given, "test")
+    newest = labels.with_newest(rows, snapshots.rows(spark, lake, "labels"))
+    assert "forest" == labelled_images.labelled(newest).labels[row.image_id]
