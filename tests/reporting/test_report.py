@@ -2,22 +2,21 @@ import base64
 import hashlib
 import io
 import re
+from datetime import datetime
 from html.parser import HTMLParser
 
 import mlflow
 import pytest
 from PIL import Image
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import StructType
 
 from mlproject.errors import UserError
-from mlproject.lake import location, schemas
+from mlproject.lake import location
 from mlproject.reporting import lake_report
 from mlproject.versions.registry import Version
 from tests.conftest import photo
 from tests.support.commands import run_command
-from tests.support.lakes import add_frame
+from tests.support.lakes import add_frame, tell
 
 pytestmark = pytest.mark.spark
 
@@ -75,13 +74,8 @@ def add_predictions(spark, lake, version, predictions, at="2026-01-02 03:04:05")
 
 
 def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
-    counts = (1.0, 5, 5, 0, "", "", 1)  # coverage, images, answered, errors, reason, run, version
-    row = (pointer, version.name, version.version, version.model_id, "serving", *counts)
-    columns = StructType(
-        from_arrow_schema(schemas.SCHEMAS["rollouts"]).fields[:-1]
-    )  # `at` is below
-    added = spark.createDataFrame([row], columns).withColumn("at", F.lit(at).cast("timestamp"))
-    add_frame(lake, "rollouts", added)
+    when = datetime.fromisoformat(f"{at}+00:00")
+    tell(lake, pointer, version, "serving", when, errors=0, images_version=1)
 
 
 @pytest.fixture(scope="module")

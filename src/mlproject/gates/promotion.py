@@ -193,18 +193,15 @@ def _score(gating: _Gating, version: Version, image_ids: Sequence[str]) -> None:
         scoring_runs.describe(client, run_id, version, files, spark_session.master_name())
     else:  # the digest of a version that may be refused is not recorded
         version_files.require_unchanged(client, version, files)
-    lake = location.locate_to_write(gating.lake)
-    title = f"promote {version.uri}"
-    with location.writing(lake, title, on_wait=gating.on_message, stop=gating.stop):
-        scored = scorer.score_pending(
-            gating.spark(),
-            lake,
-            version,
-            settings=scorer.Settings(run_id=run_id),
-            only=image_ids,
-            stop=gating.stop,
-            on_progress=gating.on_progress,
-        )
+    scored = scorer.score_pending(
+        gating.spark(),
+        location.locate_to_write(gating.lake),
+        version,
+        settings=scorer.Settings(run_id=run_id),
+        only=image_ids,
+        stop=gating.stop,
+        on_progress=gating.on_progress,
+    )
     if gating.stop():
         raise KeyboardInterrupt
     if is_candidate:

@@ -13,7 +13,5 @@ __all__ = [
     "rewrites",
     "schemas",
     "snapshots",
-    "spark_tables",
-    "tables",
     "vacuum",
 ]

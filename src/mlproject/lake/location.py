@@ -1,8 +1,6 @@
 """Where a lake lies: one folder or URI, with its tables as `LAKE/images` and so on."""
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlproject.errors import UserError
@@ -46,15 +44,3 @@ def is_local(lake: str) -> bool:
     """Whether a lake lies in a folder of this machine: a path, or a URI of the scheme `file`."""
     scheme = re.match(r"([a-zA-Z][\w+.-]+):", lake)  # one letter is a drive
     return scheme is None or scheme[1] == "file"
-
-
-@contextlib.contextmanager
-def writing(
-    lake: str,
-    verb: str,
-    *,
-    on_wait: Callable[[str], None] = lambda holder: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[None]:
-    """Does nothing any more: several commands may write a lake at once."""
-    yield
