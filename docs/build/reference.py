@@ -4,6 +4,7 @@ A page names a part as `{{ tables }}`, and the hook puts the text of `PARTS["tab
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import itertools
@@ -117,11 +118,8 @@ def exit_codes() -> str:
 
 def public_api() -> str:
     """Directives of mkdocstrings for the public functions, then the records that they return."""
-    functions = {name: getattr(mlproject, name) for name in getattr(mlproject, "__all__", ())}
-    returned = [inspect.signature(function).return_annotation for function in functions.values()]
-    kinds = {kind for one in returned for kind in (one, *typing.get_args(one))}
-    ours = {kind for kind in kinds if getattr(kind, "__module__", "").startswith("mlproject")}
-    results = sorted(ours, key=lambda kind: kind.__name__)
+    functions = {name: getattr(mlproject, name) for name in mlproject.__all__}
+    records = public_records()
     return "\n".join(
         [
             *(
@@ -129,9 +127,17 @@ def public_api() -> str:
                 for name, found in functions.items()
             ),
             "## Results\n",
-            *(_record(found) for found in results),
+            *(_record(records[name]) for name in sorted(records)),
         ]
     )
+
+
+def public_records() -> dict[str, type]:
+    """The records that public functions return, and those in their fields, by name."""
+    found: dict[str, type] = {}
+    for name in mlproject.__all__:
+        _add_records(inspect.signature(getattr(mlproject, name)).return_annotation, found)
+    return found
 
 
 def decisions() -> str:
@@ -181,6 +187,16 @@ def with_parts(markdown: str) -> str:
         KeyError: It names a part that there is not.
     """
     return re.sub(r"^\{\{ (\w+) \}\}$", lambda found: PARTS[found[1]](), markdown, flags=re.M)
+
+
+def _add_records(annotation: typing.Any, found: dict[str, type]) -> None:
+    """Adds the records that an annotation names, and those that their fields name."""
+    for one in typing.get_args(annotation):
+        _add_records(one, found)
+    if dataclasses.is_dataclass(annotation) and annotation.__name__ not in found:
+        found[annotation.__name__] = annotation
+        for field in dataclasses.fields(annotation):
+            _add_records(field.type, found)
 
 
 def _record(kind: type) -> str:

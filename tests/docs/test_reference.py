@@ -1,5 +1,6 @@
 """Generated parts of the docs hold all that the code has, and README agrees with them."""
 
+import dataclasses
 import re
 
 import import_graph
@@ -40,6 +41,13 @@ def test_every_error_code_is_listed():
 def test_every_column_has_a_meaning():
     for name, columns in reference.COLUMNS.items():
         assert [] == [column for column, (_, meaning) in columns.items() if not meaning], name
+
+
+def test_every_field_of_a_public_record_has_a_meaning():
+    for record in reference.public_records().values():
+        section = reference._record(record)
+        fields = [field.name for field in dataclasses.fields(record)]
+        assert fields == first_cells(section)[1:], record
 
 
 def test_every_exit_code_of_an_exception_has_a_meaning():
