@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlproject.images import image_files
-from mlproject.ingestion import new_images, source_listing
+from mlproject.ingestion import file_tasks, new_images, source_listing
 from mlproject.integrations import object_storage, s3
 from mlproject.lake import queries, snapshots
 from tests.conftest import photo, verb
@@ -265,7 +265,7 @@ def test_a_server_that_breaks_every_connection_is_given_up_after_a_few_files(
         listed = source_listing.listing(f"s3://{bucket}?endpoint_override={proxy.url}")
         done = new_images.ingest_pending(workers, lake, listed)
     assert (0, {"unreadable": 60}) == (done.rows, done.left)
-    files = workers.sparkContext.defaultParallelism * image_files.BROKEN_AT_MOST
+    files = workers.sparkContext.defaultParallelism * file_tasks.BROKEN_AT_MOST
     assert 0 < proxy.changed <= files * s3.ATTEMPTS
     assert "cannot be reached" in refusal(object_storage.require, listed.source)
 
@@ -277,7 +277,7 @@ def test_ingest_tells_in_one_line_of_a_bucket_that_is_not_there(server, tmp_path
     said, _ = asked.communicate(timeout=300)
     told = [line for line in said.splitlines() if line.startswith("mlproject")]
     assert (2, 1) == (asked.returncode, len(told)), said
-    assert "There is no such bucket there" in told[0]
+    assert "There is no such bucket" in told[0]
     assert "Traceback" not in said
 
 
