@@ -6,6 +6,7 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
+from mlproject.erasure import removal, selection
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.lake import snapshots
@@ -203,3 +204,22 @@ def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_st
 def test_a_lake_without_images_is_told(spark, lake, version):
     with pytest.raises(UserError, match="-e ingest"):
         scorer.score_pending(spark, lake, version)
+
+
+def test_an_image_that_is_erased_while_others_are_scored_gets_no_row(spark, lake, source, version):
+    """The files that the scoring has pinned are removed, and its next commit is refused."""
+    ids = sorted(row.image_id for row in spark_tables.read(spark, lake, "images").collect())
+    erased = []
+
+    def erase(done, to_do):
+        if not erased:
+            left = set(ids) - {row.image_id for row in answers(spark, lake).collect()}
+            erased.append(min(left))
+            chosen = selection.Selection(image_ids=tuple(erased))
+            removal.erase_images(lake, chosen, lambda: spark)
+
+    settings = Settings(batch_images=4)
+    scored = scorer.score_pending(spark, lake, version, settings=settings, on_progress=erase)
+    rows = sorted(row.image_id for row in answers(spark, lake).collect())
+    assert [one for one in ids if one not in erased] == rows
+    assert 10 == scored.images
