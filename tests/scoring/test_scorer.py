@@ -208,14 +208,14 @@ def test_a_lake_without_images_is_told(spark, lake, version):
 
 def test_an_image_that_is_erased_while_others_are_scored_gets_no_row(spark, lake, source, version):
     """The files that the scoring has pinned are removed, and its next commit is refused."""
-    ids = sorted(row.image_id for row in spark_tables.read(spark, lake, "images").collect())
+    ids = sorted(row.image_id for row in snapshots.required(lake, "images").read(spark).collect())
     erased = []
 
     def erase(done, to_do):
         if not erased:
             left = set(ids) - {row.image_id for row in answers(spark, lake).collect()}
             erased.append(min(left))
-            chosen = selection.Selection(image_ids=tuple(erased))
+            chosen = selection.Selection(image_ids=frozenset(erased))
             removal.erase_images(lake, chosen, lambda: spark)
 
     settings = Settings(batch_images=4)
