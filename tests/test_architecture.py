@@ -1,6 +1,5 @@
 """The architecture, executed."""
 
-import argparse
 import ast
 import importlib
 import re
@@ -167,9 +166,7 @@ def launchers() -> list[str]:
 
 def test_entry_points_are_the_commands_and_each_has_a_launcher():
     assert launchers() == sorted(entry_points())
-    assert sorted(map(command_of, entry_points())) == sorted(
-        {*cli.COMMANDS, *map(command_of, verbs())}
-    )
+    assert sorted(map(command_of, entry_points())) == sorted(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
@@ -212,27 +209,6 @@ def test_the_help_of_a_command_is_one_line_and_an_example_to_paste(name):
 
 def test_every_command_but_the_demo_is_a_public_function():
     assert set() == {*cli.COMMANDS} - {"demo"} - {*mlproject.__all__}
-
-
-def verbs() -> list[str]:
-    return sorted(name for name in launchers() if command_of(name) not in cli.COMMANDS)
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_parameters_are_the_parsers_options_with_the_same_defaults(verb):
-    parser = importlib.import_module(f"pipelines.{verb}").parser()
-    options = {
-        action.option_strings[0].removeprefix("--"): None
-        if action.required
-        else str(action.default)
-        for action in parser._actions
-        if not isinstance(action, argparse._HelpAction)
-    }
-    parameters = {
-        name: None if "default" not in given else str(given["default"])
-        for name, given in entry_points()[verb].get("parameters", {}).items()
-    }
-    assert options == parameters
 
 
 def test_conda_yaml_and_requirements_pin_the_same():

@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from mlproject.gates.promotion import promote as promote
     from mlproject.ingestion.ingest import ingest as ingest
     from mlproject.lake.maintenance import maintain as maintain
+    from mlproject.replays.replaying import replay as replay
     from mlproject.reporting.report import report as report
+    from mlproject.rollout.history import history as history
+    from mlproject.rollout.planning import plan as plan
+    from mlproject.rollout.rescoring import rescore as rescore
     from mlproject.rollout.serving import current as current
+    from mlproject.scoring.scoring_runs import score as score
+    from mlproject.service.watching import watch as watch
     from mlproject.training.trained_versions import train as train
     from mlproject.versions.ready_weights import register as register
 
@@ -23,23 +29,35 @@ _MODULES = {
     "train": "mlproject.training.trained_versions",
     "register": "mlproject.versions.ready_weights",
     "promote": "mlproject.gates.promotion",
+    "score": "mlproject.scoring.scoring_runs",
+    "plan": "mlproject.rollout.planning",
+    "rescore": "mlproject.rollout.rescoring",
+    "watch": "mlproject.service.watching",
+    "history": "mlproject.rollout.history",
+    "replay": "mlproject.replays.replaying",
+    "current": "mlproject.rollout.serving",
     "report": "mlproject.reporting.report",
     "erase": "mlproject.erasure.requests",
     "plan_erasure": "mlproject.erasure.requests",
     "maintain": "mlproject.lake.maintenance",
-    "current": "mlproject.rollout.serving",
 }
 
 __all__ = [
     "current",
     "erase",
+    "history",
     "ingest",
     "maintain",
+    "plan",
     "plan_erasure",
     "promote",
     "register",
+    "replay",
     "report",
+    "rescore",
+    "score",
     "train",
+    "watch",
 ]
 
 

@@ -11,15 +11,11 @@ import click
 import mlproject
 from mlproject.commands import console, parameters
 
+# In the order of their use.
 COMMANDS = (
-    "ingest",
-    "train",
-    "register",
-    "promote",
-    "report",
-    "erase",
-    "maintain",
-)  # in the order of their use
+    *("demo", "ingest", "train", "register", "promote", "score", "plan", "rescore", "watch"),
+    *("history", "replay", "report", "erase", "maintain"),
+)
 
 
 class Command(click.Command):

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from mlproject.errors import UserError
 from mlproject.lake import location
-from pipelines import history
+from tests.support.commands import run_command
 from tests.support.lakes import day, hold, say, tell, version
 
 POINTER = "models:/photos@champion"
@@ -32,10 +31,9 @@ def filled(tmp_path_factory):
     return lake
 
 
-def run(lake, capsys, **options):
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    history.main(history.parser().parse_args(["--lake", lake, *arguments]))
-    return capsys.readouterr().out
+def history(lake, **options):
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return run_command("history", "--lake", lake, *words).stdout
 
 
 @pytest.mark.parametrize(
@@ -48,22 +46,22 @@ def run(lake, capsys, **options):
         {"image": "/1.jpg", "at": "2026-01-09"},
     ],
 )
-def test_tables_have_at_most_100_columns_also_with_long_aliases(filled, capsys, options):
-    said = run(filled, capsys, **options)
+def test_tables_have_at_most_100_columns_also_with_long_aliases(filled, options):
+    said = history(filled, **options)
     assert 100 >= max(map(len, said.splitlines()))
     assert "a-long-alias" in said
 
 
-def test_it_prints_which_version_served_when_and_why_and_which_failed(filled, capsys):
-    said = run(filled, capsys, pointers=POINTER)
+def test_it_prints_which_version_served_when_and_why_and_which_failed(filled):
+    said = history(filled, pointers=POINTER)
     words = " ".join(said.split())
     for told in ("2026-01-02", "now", "2.0 d", "the first version", "failed", "80.0%", "errors on"):
         assert told in words
     assert "a-long-alias" not in said
 
 
-def test_json_has_the_same(filled, capsys):
-    told = json.loads(run(filled, capsys, json="true"))
+def test_json_has_the_same(filled):
+    told = json.loads(history(filled, json="true"))
     assert sorted([POINTER, LONG]) == sorted(one["pointer"] for one in told)
     [one] = [one for one in told if one["pointer"] == POINTER]
     first, second = one["served"]
@@ -87,24 +85,24 @@ def test_json_has_the_same(filled, capsys):
     assert ("failed", REASON, 4) == (attempt["state"], attempt["why"], attempt["answered"])
 
 
-def test_of_a_day_it_counts_the_predictions_of_the_serving_version(filled, capsys):
-    said = run(filled, capsys, at="2026-01-03", pointers=POINTER)
+def test_of_a_day_it_counts_the_predictions_of_the_serving_version(filled):
+    said = history(filled, at="2026-01-03", pointers=POINTER)
     assert "red-0 1" in said
     assert "blue" not in said
-    [told] = json.loads(run(filled, capsys, at="2026-01-04", pointers=POINTER, json="true"))
+    [told] = json.loads(history(filled, at="2026-01-04", pointers=POINTER, json="true"))
     assert ({"blue": 1}, {"empty": 1}, 2) == (told["labels"], told["errors"], told["answers"])
     assert (B.uri, "2026-01-04T23:59:59.999999+00:00") == (told["version"], told["at"])
 
 
-def test_before_a_version_served_there_are_no_predictions(filled, capsys):
-    assert "none" in run(filled, capsys, at="2026-01-01", pointers=POINTER)
-    [told] = json.loads(run(filled, capsys, at="2026-01-01", pointers=POINTER, json="true"))
+def test_before_a_version_served_there_are_no_predictions(filled):
+    assert "none" in history(filled, at="2026-01-01", pointers=POINTER)
+    [told] = json.loads(history(filled, at="2026-01-01", pointers=POINTER, json="true"))
     assert (None, 0, {}) == (told["version"], told["answers"], told["labels"])
 
 
-def test_of_an_image_it_prints_the_prediction_and_its_version(filled, capsys):
+def test_of_an_image_it_prints_the_prediction_and_its_version(filled):
     then, now = (
-        json.loads(run(filled, capsys, image="/0.jpg", pointers=POINTER, json="true", **at))[0]
+        json.loads(history(filled, image="/0.jpg", pointers=POINTER, json="true", **at))[0]
         for at in ({"at": "2026-01-03"}, {})
     )
     assert (A.uri, "red-0", 0.75, "run-a") == tuple(
@@ -114,26 +112,26 @@ def test_of_an_image_it_prints_the_prediction_and_its_version(filled, capsys):
     assert (B.uri, "blue", 0.5) == (now["version"], now["label"], now["score"])
 
 
-def test_an_image_without_a_prediction_is_shown_as_such(filled, capsys):
-    assert "no prediction" in run(filled, capsys, image="/2.jpg", pointers=POINTER)
-    assert "empty" in run(filled, capsys, image="/1.jpg", pointers=POINTER)
-    [told] = json.loads(run(filled, capsys, image="/2.jpg", pointers=POINTER, json="true"))
+def test_an_image_without_a_prediction_is_shown_as_such(filled):
+    assert "no prediction" in history(filled, image="/2.jpg", pointers=POINTER)
+    assert "empty" in history(filled, image="/1.jpg", pointers=POINTER)
+    [told] = json.loads(history(filled, image="/2.jpg", pointers=POINTER, json="true"))
     assert (B.uri, None, None) == (told["version"], told["label"], told["scored_at"])
 
 
-def test_many_labels_are_cut_in_the_table_and_whole_in_json(lake, capsys):
+def test_many_labels_are_cut_in_the_table_and_whole_in_json(lake):
     for number in range(7):
         say(lake, A, [f"{number:064}"], day(1), label=f"label-{number}")
     tell(lake, POINTER, A, "serving", day(2))
-    assert "and 2 more" in run(lake, capsys, at="2026-01-05")
-    assert 7 == len(json.loads(run(lake, capsys, at="2026-01-05", json="true"))[0]["labels"])
+    assert "and 2 more" in history(lake, at="2026-01-05")
+    assert 7 == len(json.loads(history(lake, at="2026-01-05", json="true"))[0]["labels"])
 
 
-def test_rows_of_the_first_release_have_no_counts(lake, capsys):
+def test_rows_of_the_first_release_have_no_counts(lake):
     nothing = {"answered": 5, "images": 5, "errors": None, "run_id": None}
     tell(lake, POINTER, A, "serving", day(2), **nothing)
-    assert "100.0%" in run(lake, capsys)
-    assert json.loads(run(lake, capsys, json="true"))[0]["served"][0]["images"] is None
+    assert "100.0%" in history(lake)
+    assert json.loads(history(lake, json="true"))[0]["served"][0]["images"] is None
 
 
 @pytest.mark.parametrize(
@@ -144,15 +142,16 @@ def test_rows_of_the_first_release_have_no_counts(lake, capsys):
         ({"image": "/nowhere.jpg"}, "have no image '/nowhere.jpg'"),
     ],
 )
-def test_an_error_is_one_line(filled, capsys, options, told):
-    with pytest.raises(UserError, match=told) as error:
-        run(filled, capsys, **options)
-    assert 1 == len(str(error.value).splitlines())
+def test_an_error_is_one_line(filled, options, told):
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    errors = run_command("history", "--lake", filled, *words, code=2).stderr
+    assert told in errors
+    assert 1 == len(errors.splitlines())
 
 
-def test_a_lake_without_rollouts_is_an_error(lake, capsys):
-    with pytest.raises(UserError, match="No alias is rolled out"):
-        run(lake, capsys)
+def test_a_lake_without_rollouts_is_an_error(lake):
+    result = run_command("history", "--lake", lake, code=2)
+    assert "No alias is rolled out" in result.stderr
 
 
 def test_it_needs_no_tracking_server_and_leaves_none_behind(filled, tmp_path):
@@ -164,3 +163,17 @@ def test_it_needs_no_tracking_server_and_leaves_none_behind(filled, tmp_path):
     assert (0, "") == (done.returncode, done.stderr)
     assert 2 == len(json.loads(done.stdout))
     assert [] == list(tmp_path.iterdir())
+
+
+WITHOUT = """
+import sys
+from mlproject import cli
+cli.main(["history", "--lake", sys.argv[1]], standalone_mode=False)
+print(sorted({"mlflow", "pyspark", "torch", "tensorflow"} & set(sys.modules)))
+"""
+
+
+def test_it_imports_neither_mlflow_nor_spark(filled):
+    command = [sys.executable, "-c", WITHOUT, filled]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "[]" == done.stdout.splitlines()[-1]

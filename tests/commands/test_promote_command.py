@@ -10,7 +10,6 @@ from mlproject.gates import approvals
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry, version_files
-from pipelines import rescore
 from tests.conftest import photos, verb
 from tests.support.commands import run_command
 from tests.support.lakes import add_images, say, tell
@@ -120,8 +119,8 @@ def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_re
     assert "warned" == last_run().data.tags["mlproject.gate"]
     moved = f"{pointer(first)}: {first.uri} -> {second.uri}"
     assert moved == result.stdout.splitlines()[-1]
-    rescore.main(rescore.parser().parse_args(["--lake", served]))
-    assert f": {IMAGES - SAMPLE} images scored" in capfd.readouterr().out
+    output = run_command("rescore", "--lake", served).stdout
+    assert f": {IMAGES - SAMPLE} images scored" in output
     assert IMAGES == answers(served, second).image_id.nunique() == len(answers(served, second))
     rolled_out = ledger.read(served).serving(pointer(second)).run_id
     assert ["gates.html"] == [file.path for file in client.list_artifacts(rolled_out)]

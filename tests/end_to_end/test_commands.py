@@ -1,13 +1,11 @@
 """Whole verbs, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
 
-import importlib
 from pathlib import Path
 
 import deltalake
 import mlflow
 import pytest
 
-from mlproject import cli
 from tests.conftest import photo, photos, verb
 from tests.support.commands import run_command
 from tests.support.versions import register_colours
@@ -46,16 +44,12 @@ def names_and_versions() -> list[tuple[str, str]]:
 
 
 def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
-    spark, version, source, tmp_path, monkeypatch, capsys
+    spark, version, source, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
 
     def said_by(name, *arguments):  # in this process and its Spark session
-        if name in cli.COMMANDS:
-            return run_command(name, *arguments).stdout
-        module = importlib.import_module(f"pipelines.{name}")
-        module.main(module.parser().parse_args(arguments))
-        return capsys.readouterr().out
+        return run_command(name, *arguments).stdout
 
     other, stage = register_colours("photos", reverse=True), "models:/photos/Production"
     assert "Ingested 60 of 60" in said_by("ingest", "--source", "source", "--settle", "0")

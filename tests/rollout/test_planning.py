@@ -1,6 +1,5 @@
 """Plans: what each pointer would cost, from ids and metadata alone."""
 
-import importlib
 import json
 
 import mlflow
@@ -11,6 +10,7 @@ from mlproject.rollout import ledger, planning
 from mlproject.scoring import scoring_runs
 from mlproject.versions import registry
 from mlproject.versions.version_files import Files
+from tests.support.commands import run_command
 from tests.support.lakes import add_images, image_id, register, say, scored
 from tests.support.rollouts import POINTER, Scorer, point, reconcile
 
@@ -142,33 +142,29 @@ def test_without_an_alias_or_a_table_the_error_names_the_next_command(client, la
         plan(client, lake, [])
 
 
-def said(capsys, *arguments):
-    module = importlib.import_module("pipelines.plan")
-    module.main(module.parser().parse_args(arguments))
-    return capsys.readouterr().out
-
-
-def test_an_alias_that_is_given_and_names_no_version_is_an_error(client, lake, versions, capsys):
+def test_an_alias_that_is_given_and_names_no_version_is_an_error(client, lake, versions):
     point(client, versions[0])
     reconcile(client, lake)
-    with pytest.raises(UserError, match="has no alias 'chamption'"):
-        said(capsys, "--lake", lake, "--pointers", f"models:/photos@chamption,{POINTER}")
-    assert f"{POINTER}: nothing. Reason: " in capsys.readouterr().out
+    pointers = f"models:/photos@chamption,{POINTER}"
+    result = run_command("plan", "--lake", lake, "--pointers", pointers, code=2)
+    assert "has no alias 'chamption'" in result.stderr
+    assert f"{POINTER}: nothing. Reason: " in result.stdout
     client.delete_registered_model_alias("photos", "champion")
-    assert f"{POINTER}: it names no version. Reason: " in said(capsys, "--lake", lake)
+    assert f"{POINTER}: it names no version. Reason: " in run_command("plan", "--lake", lake).stdout
 
 
-def test_the_table_has_at_most_100_columns_and_json_has_the_same(client, lake, versions, capsys):
+def test_the_table_has_at_most_100_columns_and_json_has_the_same(client, lake, versions):
     name = "a_rather_long_name_of_a_registered_model_of_someone_s_photos"
     long = register(client, name)
     registry.move(client, long, alias="champion_of_all_the_champions_so_far")
     point(client, versions[0])
     say(lake, versions[0], map(image_id, range(4)))
     pointers = f"{POINTER},models:/{name}@champion_of_all_the_champions_so_far"
-    table = said(capsys, "--lake", lake, "--pointers", pointers)
+    words = ("plan", "--lake", lake, "--pointers", pointers)
+    table = run_command(*words).stdout
     assert max(map(len, table.splitlines())) <= 100
     assert name in table.replace("\n", "")
-    facts = json.loads(said(capsys, "--lake", lake, "--pointers", pointers, "--json"))
+    facts = json.loads(run_command(*words, "--json").stdout)
     assert [6, 10] == [fact["version"]["missing"] for fact in facts]
     assert [12_000, 20_000] == [fact["version"]["missing_bytes"] for fact in facts]
     assert [None, None] == [fact["readers"] for fact in facts]

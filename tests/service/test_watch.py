@@ -16,6 +16,7 @@ from mlproject.rollout import ledger
 from mlproject.versions import registry
 from tests.conftest import PROJECT, photo, photos, verb
 from tests.support import mlflow_servers
+from tests.support.commands import run_command
 from tests.support.rollouts import require_sound
 from tests.support.versions import register_colours
 from tests.support.webhook_events import EVENT, SECRET, Listener, signed
@@ -238,9 +239,7 @@ def test_a_watch_that_cannot_begin_is_an_error_in_one_line(
     store, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.delenv("MLPROJECT_WEBHOOK_SECRET", raising=False)
-    from mlproject.errors import UserError
-    from pipelines import watch
-
     words = ["--lake", str(Path(tmp_path) / "lake"), *arguments]
-    with pytest.raises(UserError, match=message):
-        watch.main(watch.parser().parse_args(words))
+    result = run_command("watch", *words, code=2)
+    assert message in result.stderr
+    assert 1 == len(result.stderr.splitlines())

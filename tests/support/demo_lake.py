@@ -4,7 +4,6 @@ The model `photos` has two versions of the colour model. Both have scored the dr
 version 1 serves the alias `champion`.
 """
 
-import importlib
 from pathlib import Path
 
 from mlproject import cli
@@ -16,11 +15,7 @@ from tests.support.versions import register_colours
 
 def run(command: str, **options: str) -> None:
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    if command in cli.COMMANDS:
-        cli.main([command, *words], standalone_mode=False)
-    else:
-        module = importlib.import_module(f"pipelines.{command}")
-        module.main(module.parser().parse_args(words))
+    cli.main([command, *words], standalone_mode=False)
 
 
 def main() -> None:

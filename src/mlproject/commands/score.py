@@ -1,0 +1,26 @@
+"""Scores every image that a model version has not predicted yet.
+
+mlflow run . -e score --env-manager local -P model=models:/photos@champion
+"""
+
+from typing import Any
+
+import mlproject
+from mlproject.commands import console
+
+RENAMED = {"wave_images": "batch_images"}
+
+
+def run(**options: Any) -> None:
+    """Scores and prints how many images and how fast."""
+    with (
+        console.stopped_by_signals() as stopped,
+        console.progress(f"score {options['model']}") as [on_progress],
+    ):
+        scored = mlproject.score(
+            **options,
+            stop=stopped.is_set,
+            on_progress=on_progress,
+            on_message=console.print_message,
+        )
+    print(f"{scored.version.uri}: {scored.result.summary()}")
