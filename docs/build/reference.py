@@ -5,7 +5,6 @@ A page names a part as `{{ tables }}`, and the hook puts the text of `PARTS["tab
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import itertools
 import re
@@ -18,8 +17,7 @@ import import_graph
 import yaml
 
 import mlproject
-import pipelines  # noqa: F401
-from mlproject import errors
+from mlproject import cli, errors
 from mlproject.inference.errors import ERRORS
 from mlproject.lake.schemas import COLUMNS, PARTITIONS
 
@@ -54,13 +52,9 @@ def entry_points() -> dict[str, dict[str, str | None]]:
 
 def command_help(name: str) -> tuple[str, dict[str, str]]:
     """What a command does, and the help of its options."""
-    command = _click_command(name)
-    if command is not None:
-        meanings = {option.name: _meaning(option) for option in command.options()}
-        return (command.help or "").replace("\b\n", ""), meanings
-    module = importlib.import_module(f"pipelines.{name}")
-    options = module.parser()._actions
-    return module.__doc__, {option.dest: option.help or "" for option in options}
+    command = cli.main.get_command(None, "demo" if name == "main" else name)
+    meanings = {option.name: _meaning(option) for option in command.options()}
+    return (command.help or "").replace("\b\n", ""), meanings
 
 
 def commands() -> str:
@@ -209,14 +203,6 @@ def _record(kind: type) -> str:
     ]
     columns = ("field", "type", "meaning")
     return f"### {kind.__name__}\n\n{_first_line(kind)}\n\n{_table(columns, rows)}"
-
-
-def _click_command(name: str) -> typing.Any:
-    try:
-        from mlproject import cli
-    except ImportError:
-        return None
-    return cli.main.get_command(None, "demo" if name == "main" else name)
 
 
 def _command(name: str, given: dict[str, str | None]) -> str:
