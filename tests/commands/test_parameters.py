@@ -116,3 +116,13 @@ def test_public_functions_are_found_and_listed_and_others_are_not():
     assert set(mlproject.__all__) <= set(dir(mlproject))
     with pytest.raises(AttributeError, match="no attribute 'bake'"):
         mlproject.bake  # noqa: B018
+
+
+def test_the_old_name_of_an_option_still_works_and_says_the_new_one(store):
+    words = ["score", "--model", "models:/nobody/1", "--wave_images=5"]
+    result = CliRunner().invoke(cli.main, words, prog_name="mlproject")
+    assert 2 == result.exit_code
+    assert (
+        "mlproject score: wave_images is now called batch_images" == result.stderr.splitlines()[0]
+    )
+    assert "There is no model 'nobody'" in result.stderr.splitlines()[1]

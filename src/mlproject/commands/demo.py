@@ -88,7 +88,9 @@ def _draw(lake: str) -> str:
     return str(folder)
 
 
-def _step(name: str, **options: Any) -> Any:
+def _step(command: str, **options: Any) -> Any:
     """Runs a command in this process and returns its result; its MLflow run is a child."""
-    print(f"\n== {name} {' '.join(f'{key}={value}' for key, value in options.items())}", flush=True)
-    return importlib.import_module(f"mlproject.commands.{name}").run(**options)
+    print(
+        f"\n== {command} {' '.join(f'{key}={value}' for key, value in options.items())}", flush=True
+    )
+    return importlib.import_module(f"mlproject.commands.{command}").run(**options)
