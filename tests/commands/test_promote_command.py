@@ -2,7 +2,6 @@
 
 import json
 
-import deltalake
 import mlflow
 import pytest
 
@@ -12,7 +11,7 @@ from mlproject.rollout import ledger
 from mlproject.versions import registry, version_files
 from tests.conftest import photos, verb
 from tests.support.commands import run_command
-from tests.support.lakes import add_images, say, tell
+from tests.support.lakes import add_images, frame, say, tell
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -38,7 +37,7 @@ def served(spark, lake, versions, tmp_path):
     photos(tmp_path / "source", IMAGES // 2, "red")
     photos(tmp_path / "source", IMAGES // 2, "green", seed=1)
     new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path / "source")))
-    rows = deltalake.DeltaTable(f"{lake}/images").to_pandas()
+    rows = frame(lake, "images")
     for label in ("red", "green"):
         say(lake, versions[0], rows[rows.label == label].image_id, label=label)
     tell(lake, pointer(versions[0]), versions[0], "serving")
@@ -63,7 +62,7 @@ def last_run():
 
 
 def answers(lake, version):
-    rows = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
+    rows = frame(lake, "predictions")
     return rows[rows.model_id == version.model_id]
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import deltalake
 import mlflow
 import pytest
 
 from tests.conftest import photo, photos, verb
 from tests.support.commands import run_command
+from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -32,11 +32,11 @@ def done(name: str, *arguments: str, cwd: Path, code: int = 0) -> str:
 
 
 def predictions(folder: Path):
-    return deltalake.DeltaTable(str(folder / "lake" / "predictions")).to_pandas()
+    return frame(str(folder / "lake"), "predictions")
 
 
 def ledger(folder: Path):
-    return deltalake.DeltaTable(str(folder / "lake" / "rollouts")).to_pandas().sort_values("at")
+    return frame(str(folder / "lake"), "rollouts").sort_values("at")
 
 
 def names_and_versions() -> list[tuple[str, str]]:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import deltalake
 import mlflow
 import pytest
 
 from tests.conftest import PROJECT
 from tests.support.examples import examples
+from tests.support.lakes import frame
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -50,7 +50,7 @@ def run(copy: Path, *arguments: str, **environment: str) -> str:
 
 
 def table(copy: Path, name: str):
-    return deltalake.DeltaTable(str(copy / "lake" / name)).to_pandas()
+    return frame(str(copy / "lake"), name)
 
 
 @pytest.fixture(scope="module")

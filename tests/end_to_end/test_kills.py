@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import deltalake
 import mlflow
 import pytest
 
@@ -17,6 +16,7 @@ from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry
 from tests.conftest import photos, verb
+from tests.support.lakes import frame
 from tests.support.rollouts import require_sound, serving
 from tests.support.versions import register_colours
 
@@ -29,19 +29,24 @@ POINTER = "models:/photos@champion"
 # tells how often it read, and of every time when it saw other than one whole version.
 READER = """
 import json, sys
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+
+def frame(table, sql, version=None):
+    found = DeltaTable(f"{lake}/{table}", version=version)
+    return pa.table(QueryBuilder().register("t", found).execute(sql).read_all()).to_pandas()
+
 lake, pointer = sys.argv[1:]
 reads, wrong = 0, []
 while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], [], 0.5)[0]:
-    ledger = DeltaTable(f"{lake}/rollouts").to_pandas().sort_values("at")
+    ledger = frame("rollouts", "SELECT * FROM t").sort_values("at")
     ledger = ledger[(ledger.pointer == pointer) & (ledger.state == "serving")]
     now = ledger.iloc[-1]
-    version = [("model_name", "=", now.model_name), ("model_version", "=", str(now.model_version))]
-    said = DeltaTable(f"{lake}/predictions").to_pyarrow_table(partitions=version)
-    said = said.select(["image_id", "model_id"]).to_pandas()
+    name = now.model_name
+    where = f"model_name = '{name}' AND model_version = {now.model_version}"
+    said = frame("predictions", f"SELECT image_id, model_id FROM t WHERE {where}")
     said = said[said.model_id == now.model_id].image_id
-    images = DeltaTable(f"{lake}/images", version=int(now.images_version))
-    images = set(images.to_pyarrow_table(columns=["image_id"])["image_id"].to_pylist())
+    images = set(frame("images", "SELECT image_id FROM t", int(now.images_version)).image_id)
     reads += 1
     if not said.is_unique or images - set(said):
         wrong.append([int(now.model_version), len(images), len(said), int(said.nunique())])
@@ -109,6 +114,6 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         now.covered.images,
         now.covered.predicted,
     )
-    answers = deltalake.DeltaTable(f"{lake}/predictions").to_pandas()
+    answers = frame(lake, "predictions")
     assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
     assert {entry.state for entry in ledger.read(lake).entries} >= {"scoring", "serving"}

@@ -1,6 +1,5 @@
 import shutil
 
-import deltalake
 import pytest
 from pyspark.sql import functions as F
 
@@ -10,6 +9,7 @@ from mlproject.ingestion.new_images import RowSettings
 from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
+from tests.support.lakes import frame
 from tests.support.s3_servers import KEYS, EmptyBucket
 from tests.support.versions import register_colours
 
@@ -43,8 +43,8 @@ def test_reference_rows_have_all_but_the_bytes_and_get_the_predictions_of_inline
     version = register_colours("referred")
     ingest(spark, lake, source, content="reference")
     ingest(spark, str(tmp_path / "inline"), source)
-    table = deltalake.DeltaTable(f"{lake}/images").to_pandas().sort_values("path")
-    inline = deltalake.DeltaTable(str(tmp_path / "inline/images")).to_pandas().sort_values("path")
+    table = frame(lake, "images").sort_values("path")
+    inline = frame(str(tmp_path / "inline"), "images").sort_values("path")
     assert table.content.isna().all()
     told = ["path", "image_id", "size_bytes", "format", "width", "height", "label", "error"]
     assert table[told].reset_index(drop=True).equals(inline[told].reset_index(drop=True))

@@ -9,7 +9,6 @@ import time
 import unicodedata
 from pathlib import Path
 
-import deltalake
 import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,6 +18,7 @@ from mlproject.ingestion import known_files, new_images, source_listing
 from mlproject.lake import location, queries, snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos, verb
+from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
     assert 1 == process.returncode, said
     assert "File too large" in said
     assert "Traceback" not in said
-    assert "What was committed stands" in said
+    assert "What was committed stays" in said
     lake = location.locate(str(tmp_path / "lake"))
     ingest(spark, lake, source)
     assert sorted(map(row, eligible(source))) == rows(lake)
@@ -157,16 +157,16 @@ def test_watching_takes_what_comes_and_stops_cleanly_when_told(store, tmp_path):
     (source / "new.jpg").write_bytes(CONTENTS[1])
     assert "Ingested 1 of 3" in said_next(process)
     source.rename(tmp_path / "away")
-    assert "is no folder" in said_next(process)
+    assert "is not a folder" in said_next(process)
     (tmp_path / "away").rename(source)
     (source / "newer.jpg").write_bytes(CONTENTS[2])
-    assert "Ingested 1 of 4" in said_next(process, skip="is no folder")
+    assert "Ingested 1 of 4" in said_next(process, skip="is not a folder")
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert (0, True) == (process.returncode, "Stopped after" in said), said
-    table = deltalake.DeltaTable(str(tmp_path / "lake/images"))
+    table = frame(str(tmp_path / "lake"), "images")
     assert sorted(map(row, eligible(source))) == sorted(
-        zip(*(table.to_pandas()[name] for name in ("path", "image_id")), strict=True)
+        zip(*(table[name] for name in ("path", "image_id")), strict=True)
     )
 
 

@@ -1,11 +1,12 @@
 """The states of a roll-out: real tables and a real registry, rows in place of scoring."""
 
 import contextlib
+from dataclasses import replace
 
-import deltalake
 import pytest
 
 from mlproject.errors import RefusedError, UserError
+from mlproject.lake import queries, snapshots
 from mlproject.rollout import ledger
 from tests.support.lakes import add_images, image_id, said_by, say, tell
 from tests.support.rollouts import (
@@ -42,10 +43,11 @@ def test_the_serving_version_changes_in_one_commit_that_ends_the_version_before(
     assert [(1, "scoring"), (1, "serving"), (2, "scoring"), (1, "superseded"), (2, "serving")] == (
         states(lake)
     )
-    table = deltalake.DeltaTable(f"{lake}/rollouts")
-    table.load_as_version(table.version() - 1)
-    before = table.to_pandas().sort_values("at")
-    assert ["scoring", "serving", "scoring"] == list(before.state)
+    newest = snapshots.required(lake, "rollouts")
+    before = replace(newest, version=newest.version - 1)
+    sql = "SELECT state FROM rollouts ORDER BY at"
+    rows = queries.query(lake, sql, ["rollouts"], before)
+    assert ["scoring", "serving", "scoring"] == rows["state"].to_pylist()
 
 
 def test_going_back_scores_nothing_and_switches_at_once(client, lake, versions):

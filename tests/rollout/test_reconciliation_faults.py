@@ -9,6 +9,7 @@ import deltalake
 import pytest
 
 from mlproject.errors import RefusedError, UserError
+from mlproject.lake import queries
 from mlproject.rollout import ledger
 from tests.support.lakes import add_images, image_id, pending, register, said_by, say, scored
 from tests.support.rollouts import (
@@ -205,7 +206,7 @@ def test_a_ledger_of_the_first_release_is_read_and_gets_the_columns_it_lacks(
     add_images(lake, range(10))
     point(client, versions[0])
     reconcile(client, lake)
-    old = deltalake.DeltaTable(f"{lake}/rollouts").to_pyarrow_table()
+    old = queries.query(lake, "SELECT * FROM rollouts", ["rollouts"])
     lacking = ["images", "answered", "errors", "reason", "run_id"]
     deltalake.write_deltalake(
         f"{lake}/rollouts", old.drop_columns(lacking), mode="overwrite", schema_mode="overwrite"

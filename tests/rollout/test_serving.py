@@ -12,6 +12,7 @@ from mlproject.scoring import scorer
 from mlproject.versions import registry
 from tests.conftest import photo, photos
 from tests.support import rollouts
+from tests.support.lakes import frame
 from tests.support.rollouts import Scoring
 from tests.support.versions import register_colours
 
@@ -141,26 +142,20 @@ def test_rows_stay_in_order_when_the_clock_goes_back(spark, client, lake, source
 
 
 def test_current_predictions_are_readable_without_spark(spark, client, lake, source, versions):
-    import deltalake
 
     pointer = POINTERS["alias"]
     point(client, pointer, versions[0])
     reconcile(spark, client, lake, pointer)
-    rows = deltalake.DeltaTable(f"{lake}/rollouts").to_pandas()
+    rows = frame(lake, "rollouts")
     now = rows[(rows.pointer == pointer) & (rows.state == "serving")]
     now = now.sort_values("at").iloc[-1]
-    predictions = deltalake.DeltaTable(f"{lake}/predictions").to_pandas(
-        filters=[
-            ("model_name", "=", now.model_name),
-            ("model_version", "=", int(now.model_version)),
-        ]
-    )
+    predictions = frame(lake, "predictions")
     predictions = predictions[predictions.model_id == now.model_id]
     assert 5 == len(predictions) == predictions.image_id.nunique()
 
 
 def test_a_version_by_number_is_no_alias(spark, client, lake, source, versions):
-    with pytest.raises(UserError, match="never moves"):
+    with pytest.raises(UserError, match="is a version by number"):
         reconcile(spark, client, lake, versions[0].uri)
 
 

@@ -10,6 +10,7 @@ from mlproject.lake import location, snapshots
 from mlproject.scoring import scorer
 from mlproject.scoring.scorer import Settings
 from tests.conftest import photo, photos
+from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -76,7 +77,7 @@ def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fa
     version = register_colours(f"ill_{fault}", fault=fault)
     with pytest.raises(RefusedError, match=told):
         score(spark, filled, version, task_timeout=20)
-    answered = deltalake.DeltaTable(f"{filled}/predictions").to_pandas()
+    answered = frame(filled, "predictions")
     assert version.model_id not in set(answered.model_id)
 
 
@@ -84,7 +85,7 @@ def test_an_image_that_kills_workers_is_told_apart_where_the_version_is_known_to
     spark, filled, store
 ):
     version = register_colours("isolated", fault="crashes")
-    images = deltalake.DeltaTable(f"{filled}/images").to_pandas()
+    images = frame(filled, "images")
     blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
     with pytest.raises(RefusedError, match="2 times a worker process died"):
         scorer.score_pending(spark, filled, version, settings=Settings(quarantine=True), only=blue)

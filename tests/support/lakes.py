@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import deltalake
+import pandas as pd
 import pyarrow as pa
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame
@@ -51,6 +52,11 @@ def add(lake: str, table: str, *rows: dict[str, object]) -> None:
 def add_frame(lake: str, table: str, frame: DataFrame) -> None:
     """Rows of a DataFrame, in one commit."""
     add(lake, table, *frame.toArrow().to_pylist())
+
+
+def frame(lake: str, table: str) -> pd.DataFrame:
+    """All rows of a table; deltalake's own `to_pandas` may abort the process at its exit."""
+    return queries.query(lake, f"SELECT * FROM {table}", [table]).to_pandas()
 
 
 def add_images(lake: str, numbers: Iterable[int], **facts: object) -> list[str]:

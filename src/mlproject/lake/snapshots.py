@@ -220,7 +220,7 @@ def cannot_be_written(path: str, error: Exception) -> UserError:
     """The error that a table cannot be written, such as on a full disk."""
     return UserError(
         f"Table {path!r} cannot be written ({one_line(error)}). "
-        "What was committed stands; run again when that is mended"
+        "What was committed stays. Mend this, then run the command again"
     )
 
 

@@ -56,7 +56,7 @@ def score(
     Raises:
         UserError: The version, the lake or an option is wrong or absent.
         RefusedError: The version fails, or its files are not those that were promoted.
-        KeyboardInterrupt: `stop` was true; what was committed stands.
+        KeyboardInterrupt: `stop` was true; what was committed stays.
     """
     if not task_timeout > 0:
         raise UserError(f"task_timeout={task_timeout} is not above 0")
