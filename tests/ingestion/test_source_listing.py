@@ -106,7 +106,7 @@ def test_both_unicode_forms_of_a_name_are_two_files(tmp_path):
 
 
 def test_a_source_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         source_listing.listing(str(tmp_path / "nowhere"))
 
 
