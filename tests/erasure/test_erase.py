@@ -123,7 +123,7 @@ def test_an_erase_stopped_between_its_steps_in_turn_is_finished_by_the_same_call
     assert holders(filled)
     for step in (1, 2, 3, 4, 6):
         with pytest.raises(StoppedError):
-            removal.erase_images(filled, secret(source), no_spark, on_step=stop_after(step, of=7))
+            removal.erase_images(filled, secret(source), no_spark, on_step=stop_after(step, of=9))
     removal.erase_images(filled, secret(source), no_spark)
     assert [] == holders(filled)
     assert ((7, 7), 0) == (counts(filled), rows(filled, "files"))
@@ -136,7 +136,7 @@ def test_what_is_noted_of_other_paths_goes_by_the_same_call_after_a_kill(spark, 
     ingest(spark, lake, source)
     assert 1 == rows(lake, "files")
     with pytest.raises(StoppedError):
-        removal.erase_images(lake, secret(source), no_spark, on_step=stop_after(2, of=5))
+        removal.erase_images(lake, secret(source), no_spark, on_step=stop_after(2, of=9))
     done = removal.erase_images(lake, secret(source), no_spark)
     assert {"images": 0, "files": 1} == done.rows
     assert [] == holders(lake)

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from mlproject.errors import UserError
-from mlproject.lake import commits, queries, rewrites, schemas, snapshots
+from mlproject.lake import commits, data_files, queries, rewrites, schemas, snapshots
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
@@ -26,7 +27,7 @@ def noted(lake):
     return sorted(queries.query(lake, "SELECT path FROM files", ["files"])["path"].to_pylist())
 
 
-def data_files(lake):
+def written_files(lake):
     return {path.name for path in Path(lake, "files").glob("*.parquet")}
 
 
@@ -39,7 +40,7 @@ def test_of_two_appends_from_one_snapshot_one_is_committed_and_the_losers_file_i
     assert commits.append_rows(note("/a.jpg"), since) is not None
     assert commits.append_rows(note("/b.jpg"), since) is None
     assert ["/a.jpg"] == noted(lake)
-    assert 1 == len(data_files(lake))
+    assert 1 == len(written_files(lake))
 
 
 def test_the_next_append_of_a_filler_needs_no_new_snapshot(lake):
@@ -54,7 +55,7 @@ def test_after_anothers_append_the_same_file_is_committed_from_the_newest_versio
     appended = commits.append_rows(note("/a.jpg"), since)
     assert (2, 0) == (appended.version, appended.fills)
     assert ["/a.jpg", "/other.jpg"] == noted(lake)
-    assert 2 == len(data_files(lake))
+    assert 2 == len(written_files(lake))
 
 
 def test_another_fillers_commit_in_between_hides_no_lost_race(lake):
@@ -89,7 +90,7 @@ def test_what_was_begun_before_an_erasure_is_computed_anew(lake):
     rewrites.erase_rows(since.path, ["0" * 64], no_spark)
     assert commits.append_rows(note("/erased.jpg"), since) is None
     assert [] == noted(lake)
-    assert set() == data_files(lake)
+    assert set() == written_files(lake)
 
 
 def test_after_a_change_of_the_tables_properties_the_same_file_is_committed(lake):
@@ -118,7 +119,7 @@ def test_a_table_that_cannot_be_written_is_one_line_and_leaves_no_file(lake):
     with pytest.raises(UserError, match="cannot be") as told:
         commits.append_rows(note(), since)
     assert 1 == len(str(told.value).splitlines())
-    assert set() == data_files(lake)
+    assert set() == written_files(lake)
 
 
 def test_the_log_has_bounds_of_every_column_and_no_path_and_no_hash(lake):
@@ -161,4 +162,30 @@ def test_several_processes_lose_nothing_and_double_nothing(lake, fillers):
         process.join()
     expected = [f"/{number}/{place}.jpg" for number in range(3) for place in range(10)]
     assert sorted(expected) == noted(lake)
-    assert 30 == len(data_files(lake))
+    assert 30 == len(written_files(lake))
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds"),
+    [
+        (pa.array([1.0, 2.0]), (1.0, 2.0)),
+        (pa.array([1.0, float("nan")]), None),
+        (pa.array([1.0, float("inf")]), None),
+        (pa.array([True, False]), None),
+        (pa.array([Decimal("1.5"), Decimal("2.5")]), None),
+        (pa.array([datetime.max.replace(tzinfo=UTC)] * 2, schemas.TIME), "9999"),
+    ],
+)
+def test_bounds_are_never_too_narrow_and_stand_for_all_columns_or_for_none(
+    tmp_path, values, bounds
+):
+    table = pa.table({"name": ["a", "b"], "value": values})
+    [lows] = [
+        file.statistics["minValues"]
+        for file in [data_files.write([table], table.schema, str(tmp_path), 0)]
+    ]
+    if bounds is None:
+        assert {} == lows
+    else:
+        assert {"name", "value"} == set(lows)
+        assert str(lows["value"]).startswith(str(bounds if isinstance(bounds, str) else bounds[0]))

@@ -1,3 +1,4 @@
+import json
 import os
 import time
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 
 import mlproject
 from mlproject.errors import UserError
-from mlproject.lake import commits, maintenance, queries, snapshots, vacuum
+from mlproject.lake import commits, maintenance, queries, rewrites, snapshots, vacuum
 from tests.lake.test_commits import no_spark, note
 from tests.support.commands import run_command
 
@@ -88,3 +89,65 @@ def test_the_command_prints_a_line_a_table(noted, store):
     result = run_command("maintain", "--lake", noted, "--plan", "true")
     assert "files     12         12" in result.stdout
     assert "Nothing was written" in result.stdout
+
+
+def test_of_two_erasures_at_once_none_removes_a_file_of_the_newest_version(noted, monkeypatch):
+    path, opened = f"{noted}/files", iter([1])
+    rewrites.erase_rows(path, ["0" * 64], no_spark)
+    since = snapshots.to_append(noted, "files", "ingest")
+    commits.append_rows(note("/late.jpg"), since)
+    active_files = vacuum.active_files
+
+    def slow(table):
+        found = active_files(table)
+        for _ in opened:  # another erasure comes between the listing and the removal
+            rewrites.erase_rows(path, ["1" * 64], no_spark)
+        return found
+
+    monkeypatch.setattr(vacuum, "active_files", slow)
+    vacuum.erased_files(path)
+    assert ["/late.jpg"] == paths(noted)
+    assert vacuum.is_unfinished(path)  # the other erasure has not removed its files yet
+    vacuum.erased_files(path)
+    assert not vacuum.is_unfinished(path)
+
+
+def test_a_file_that_cannot_be_removed_is_an_error_and_the_erasure_stays_unfinished(
+    noted, monkeypatch
+):
+    path = f"{noted}/files"
+    rewrites.erase_rows(path, ["0" * 64], no_spark)
+
+    class Refusing:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def delete_file(self, name):
+            raise PermissionError("no")
+
+    opened = vacuum.open_path
+    monkeypatch.setattr(
+        vacuum, "open_path", lambda path: (Refusing(opened(path)[0]), opened(path)[1])
+    )
+    with pytest.raises(UserError, match="cannot be removed"):
+        vacuum.erased_files(path)
+    assert vacuum.is_unfinished(path)
+
+
+def test_a_table_with_column_mapping_is_refused(noted):
+    [first] = Path(noted, "files/_delta_log").glob("*00000.json")
+    lines = [json.loads(line) for line in first.read_text().splitlines()]
+    for line in lines:
+        if "metaData" in line:
+            line["metaData"]["configuration"]["delta.columnMapping.mode"] = "name"
+    other = Path(noted, "other/_delta_log")
+    other.mkdir(parents=True)
+    (other / first.name).write_text("\n".join(map(json.dumps, lines)))
+    found = snapshots.open_table(str(other.parent))
+    with pytest.raises(UserError, match="column mapping"):
+        snapshots.require_writable(found, str(other.parent))
+    with pytest.raises(UserError, match="column mapping"):
+        rewrites.erase_rows(str(other.parent), ["0" * 64], no_spark)

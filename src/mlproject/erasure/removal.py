@@ -120,22 +120,23 @@ def erase_images(
         raise UserError(f"retention_hours {retention_hours:g} is no number of hours from 0 on")
     snapshots.required(lake, "images")
     ids, unknown = _contents(lake, chosen)
-    present = [name for name in TABLES if snapshots.is_table(f"{lake}/{name}")]
-    if not ids.num_rows and not _is_unfinished(lake, present):
+    if not ids.num_rows and not _is_unfinished(lake):
         raise _nothing(lake, chosen)
-    total = 1 + 2 * len(present)
+    total = 1 + 2 * len(TABLES)
     _note(lake, ids)
     on_step(1, total)
     rows: dict[str, int] = {}
-    for step, name in enumerate(present, start=2):
-        gone = set(ids["image_id"].to_pylist())
-        if name != "images":
-            gone |= set(_left_over(lake, name))
-        rows[name] = rewrites.erase_rows(f"{lake}/{name}", sorted(gone), spark).rows_removed
+    for step, name in enumerate(TABLES, start=2):
+        # Looked for when its turn comes: who makes it later reads what is left of `images`.
+        if snapshots.is_table(f"{lake}/{name}"):
+            gone = {*ids["image_id"].to_pylist(), *_left_over(lake, name)}
+            done = rewrites.erase_rows(f"{lake}/{name}", sorted(gone), spark)
+            rows[name] = done.rows_removed
         on_step(step, total)
     data_files = 0
-    for step, name in enumerate(present, start=2 + len(present)):
-        data_files += vacuum.erased_files(f"{lake}/{name}", retention_hours)
+    for step, name in enumerate(TABLES, start=2 + len(TABLES)):
+        if name in rows:
+            data_files += vacuum.erased_files(f"{lake}/{name}", retention_hours)
         on_step(step, total)
     if not ids.num_rows and not data_files and not any(rows.values()):
         raise _nothing(lake, chosen)
@@ -169,7 +170,7 @@ def _with_ids(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 def _note(lake: str, ids: pa.Table) -> None:
     """Adds hashes to `erased`, each once."""
     while True:
-        since = snapshots.to_append(lake, "erased", "erase")
+        since = snapshots.to_append(lake, "erased", "erased")
         known = query(lake, "SELECT image_id FROM erased", ["erased"], since)["image_id"]
         new = ids.filter(pc.invert(pc.is_in(ids["image_id"], known.combine_chunks())))
         columns = SCHEMAS["erased"]
@@ -179,8 +180,9 @@ def _note(lake: str, ids: pa.Table) -> None:
             return
 
 
-def _is_unfinished(lake: str, present: list[str]) -> bool:
+def _is_unfinished(lake: str) -> bool:
     """Whether an erasure was killed, or kept files for a time, or rows came after it."""
+    present = [name for name in TABLES if snapshots.is_table(f"{lake}/{name}")]
     return snapshots.is_table(f"{lake}/erased") and any(
         vacuum.is_unfinished(f"{lake}/{name}") or bool(_left_over(lake, name)) for name in present
     )

@@ -51,7 +51,7 @@ def look(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) ->
 
     Args:
         spark: A session.
-        files: As `sources.LISTED`.
+        files: As `source_listing.LISTED`.
         reading: Where they lie.
         counts: As `counts` gives it; told of the files that cannot be read now.
     """
@@ -74,7 +74,7 @@ def write(
 
     Args:
         spark: A session.
-        files: As `sources.LISTED`, and `known`: the image_ids that `images` has for the path.
+        files: As `source_listing.LISTED`, and `known`: the image_ids in `images` of the path.
         reading: What comes into the rows.
         counts: As `counts` gives it; told of the files that give no row.
         writing: Where the rows go.

@@ -136,7 +136,7 @@ def status(lake: str, listed: Listing) -> pa.Table:
 
     States: `ingested`; `refused` (it has a row with an error, which is the reason), `new` and
     `changed` (the backlog of the next ingest), `left` (for a reason of
-    `sources.Listing.left`, or `erased`).
+    `source_listing.Listing.left`, or `erased`).
 
     Args:
         lake: As `location.locate` gives it; it need not be there yet.

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
 from mlproject.ingestion import erased_images, file_tasks
@@ -92,7 +94,7 @@ def ingest_pending(
 
     Args:
         spark: A session with Delta.
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         listed: What lies in the source.
         settings: How files become rows.
         given: Labels that go before those of the listing, as `labels.given` reads them.
@@ -105,7 +107,15 @@ def ingest_pending(
     while lost:
         lost = False
         counts = image_files.counts(spark)
-        todo = pending(lake, listed, include_erased=settings.include_erased, at=since)
+        try:
+            erased_too = settings.include_erased
+            todo = pending(lake, listed, include_erased=erased_too, at=since)
+        except UserError:
+            newest = snapshots.to_append(lake, "images", "ingest")
+            if newest.erasures == since.erasures:
+                raise
+            since, lost = newest, True  # an erasure has removed files of the version that was read
+            continue
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
         refused = {} if settings.include_erased else erased_images.refused(lake)
         fresh, doubtful = _parted(erased_images.with_refused(todo, refused), settings)
@@ -150,7 +160,7 @@ def nothing_new(lake: str, listed: Listing) -> Ingested:
     """What `ingest` comes to when nothing is pending; it needs no Spark.
 
     Args:
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         listed: What lies in the source.
     """
     version = snapshots.to_append(lake, "images", "ingest").version
@@ -227,7 +237,7 @@ def mark_missing(lake: str, listed: Listing) -> int:
     A file that the listing left out for another reason, such as its suffix, is there.
 
     Args:
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         listed: What lies in the source.
     """
     known = paths(lake)
@@ -250,5 +260,14 @@ def _note(lake: str, files: pa.Table, state: str) -> None:
     noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
     at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
     rows = noted.append_column("at", at).select(columns.names).cast(columns)
-    while commits.append_rows(rows, snapshots.to_append(lake, "files", "ingest")) is None:
-        continue  # another ingest was faster: what was seen was seen all the same
+    while True:
+        # This snapshot first: an erasure notes its images in `erased` before it fences `files`.
+        since = snapshots.to_append(lake, "files", "ingest")
+        kept = rows
+        if state != ERASED:
+            erased = pa.array(
+                chain.from_iterable(erased_images.refused(lake).values()), pa.string()
+            )
+            kept = rows.filter(pc.invert(pc.is_in(rows["image_id"], erased)))
+        if commits.append_rows(kept, since):
+            return

@@ -26,7 +26,7 @@ def check(source: str, lake: str, move_to: str) -> None:
 
     Args:
         source: As `Listing.source`.
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         move_to: The folder.
     """
     root, _, prefix = open_source(source)
@@ -45,12 +45,12 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
 
     Args:
         spark: A session with Delta.
-        lake: As `lakes.locate` gives it.
+        lake: As `location.locate` gives it.
         listed: What lies in the source.
         after_days: Days since that was committed.
 
     Returns:
-        The columns of `sources.LISTED`, by path.
+        The columns of `source_listing.LISTED`, by path.
     """
     facts = ["path", "size_bytes", "modified_at"]
     images, files = (

@@ -21,8 +21,17 @@ from mlproject.errors import UserError
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
+from mlproject.lake.location import is_local
 from mlproject.lake.schemas import PARTITIONS, SCHEMAS, file_schema
-from mlproject.lake.snapshots import ERASE, Snapshot, cannot_be_written, counter, open_table
+from mlproject.lake.snapshots import (
+    ERASE,
+    NotCommittedError,
+    Snapshot,
+    cannot_be_written,
+    counter,
+    one_line,
+    open_table,
+)
 
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
@@ -71,13 +80,14 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
         and their rows are to be computed anew, from fresh snapshots.
 
     Raises:
-        UserError: The table cannot be written, as on a full disk; the files were deleted.
+        UserError: The table cannot be written, as on a full disk. The files were deleted where
+            it is certain that no commit names them; else `vacuum` removes them.
     """
     if not files:
         return since
-    adds = [_add(file) for file in files]
     computed_from = {since.filler: since.fills, ERASE: since.erasures}
     mark, base, conflicts = uuid.uuid4().hex, open_table(since.path, since.version), 0
+    adds = add_actions(files, base, data_change=True)
     try:
         while True:
             done = commit(
@@ -91,8 +101,9 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
                 return None
             conflicts += 1
             _say_conflicts(conflicts, since.path)
-    except UserError:
-        data_files.delete(since.path, [file.name for file in files])
+    except NotCommittedError:
+        if is_local(since.path):  # a request to an object store may still arrive
+            data_files.delete(since.path, [file.name for file in files])
         raise
 
 
@@ -148,31 +159,47 @@ def commit(
     return int(base.version()) + 1
 
 
-def add_actions(files: Iterable[DataFile], *, data_change: bool) -> list[AddAction]:
+def add_actions(
+    files: Iterable[DataFile], table: DeltaTable, *, data_change: bool
+) -> list[AddAction]:
     """The actions that add data files.
 
     Args:
         files: Files that lie in the table's folder.
+        table: The table; columns that somebody has added to it are null in files without them.
         data_change: False where they hold rows that the table has already.
     """
-    return [_add(file, data_change=data_change) for file in files]
+    columns = [field.name for field in table.schema().fields]
+    return [_add(file, columns, data_change) for file in files]
 
 
 def _holds(path: str, version: int, mark: str) -> bool:
-    """Whether a commit has a mark. deltalake's history miscounts versions amid other commits."""
+    """Whether a commit has a mark. deltalake's history miscounts versions amid other commits.
+
+    Raises:
+        UserError: Its log cannot be read any more, or now.
+    """
     filesystem, folder = open_path(path)
-    with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
-        return mark.encode() in log.read()
+    try:
+        with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
+            return mark.encode() in log.read()
+    except OSError as error:
+        raise UserError(
+            f"It is not known whether a commit to table {path!r} succeeded: version {version} of "
+            f"its log cannot be read ({one_line(error)}). Run the command again"
+        ) from error
 
 
-def _add(file: DataFile, *, data_change: bool = True) -> AddAction:
+def _add(file: DataFile, columns: Sequence[str], data_change: bool) -> AddAction:
+    nulls = {name: file.rows for name in columns if name not in file.partition_values}
+    statistics = {**file.statistics, "nullCount": nulls | file.statistics["nullCount"]}
     return AddAction(
         file.name,
         file.size_bytes,
         file.partition_values,
         file.written_ms,
         data_change,
-        json.dumps(file.statistics, ensure_ascii=False),
+        json.dumps(statistics, ensure_ascii=False),
     )
 
 

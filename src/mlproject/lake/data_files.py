@@ -4,14 +4,13 @@ Imports little on purpose: Spark's workers import it.
 """
 
 import contextlib
-import math
 import re
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -157,33 +156,25 @@ def statistics_of(add: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         "numRecords": add["num_records"],
-        "minValues": {name: _value(low) for name, low in lows.items()},
-        "maxValues": {name: _value(high, up=True) for name, high in highs.items()},
+        "minValues": {name: _logged(low) for name, low in lows.items()},
+        "maxValues": {name: _logged(high, up=True) for name, high in highs.items()},
         "nullCount": nulls,
         "tightBounds": False,
     }
 
 
 def widened(statistics: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any] | None:
-    """Statistics with bounds for every column that can have some; None where nothing lacks.
+    """Statistics that mislead no reader; None where they already are such.
 
     Args:
         statistics: As the log has them, of a file of an older release.
         columns: Columns of the file.
     """
-    rows, nulls = statistics.get("numRecords"), statistics.get("nullCount", {})
-    lows, highs = dict(statistics.get("minValues", {})), dict(statistics.get("maxValues", {}))
-    wide = [
-        column.name
-        for column in columns
-        if pa.types.is_string(column.type)
-        and column.name not in lows
-        and nulls.get(column.name) != rows
-    ]
-    if not wide or not lows:
+    lows, highs = statistics.get("minValues", {}), statistics.get("maxValues", {})
+    nulls, rows = statistics.get("nullCount", {}), statistics.get("numRecords")
+    lows, highs = _with_every_bound(lows, highs, nulls, rows, columns)
+    if lows == statistics.get("minValues", {}):
         return None
-    lows |= dict.fromkeys(wide, LOWEST)
-    highs |= dict.fromkeys(wide, HIGHEST)
     return {**statistics, "minValues": lows, "maxValues": highs, "tightBounds": False}
 
 
@@ -196,6 +187,7 @@ class _Statistics:
         self._columns = columns
         self._lows: dict[str, Any] = {}
         self._highs: dict[str, Any] = {}
+        self._unbounded: set[str] = set()  # columns with an infinity, or a NaN
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
@@ -203,18 +195,19 @@ class _Statistics:
             self.image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
         for column in self._columns:
             self.nulls[column.name] += table[column.name].null_count
-            if _has_bounds(column.type):
+            if not _is_finite(table[column.name]):
+                self._unbounded.add(column.name)
+            elif _has_bounds(column.type):
                 low, high = pc.min_max(table[column.name]).as_py().values()
                 if low is not None:
                     self._lows[column.name] = min(low, self._lows.get(column.name, low))
                     self._highs[column.name] = max(high, self._highs.get(column.name, high))
 
     def logged(self) -> dict[str, Any]:
-        lows = {name: _value(low) for name, low in self._lows.items()}
-        highs = {name: _value(high, up=True) for name, high in self._highs.items()}
-        for column in self._columns:
-            if pa.types.is_string(column.type) and self.nulls[column.name] < self.rows:
-                lows[column.name], highs[column.name] = LOWEST, HIGHEST
+        names = self._lows.keys() - self._unbounded
+        lows = {name: _logged(self._lows[name]) for name in names}
+        highs = {name: _logged(self._highs[name], up=True) for name in names}
+        lows, highs = _with_every_bound(lows, highs, self.nulls, self.rows, self._columns)
         return {
             "numRecords": self.rows,
             "minValues": lows,
@@ -224,18 +217,48 @@ class _Statistics:
         }
 
 
+def _with_every_bound(
+    lows: Mapping[str, Any],
+    highs: Mapping[str, Any],
+    nulls: Mapping[str, int],
+    rows: int | None,
+    columns: pa.Schema,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bounds for every column that readers filter by: wide ones for strings that have none.
+
+    No bounds at all where another column with values has none, such as a boolean.
+    """
+    lows, highs = dict(lows), dict(highs)
+    for column in columns:
+        if column.name in lows or nulls.get(column.name) == rows:
+            continue
+        if pa.types.is_string(column.type):
+            lows[column.name], highs[column.name] = LOWEST, HIGHEST
+        elif not (pa.types.is_nested(column.type) or pa.types.is_binary(column.type)):
+            return {}, {}
+    return lows, highs
+
+
+def _is_finite(values: pa.ChunkedArray) -> bool:
+    """Whether there is no infinity and no NaN, which Spark sorts above all numbers."""
+    if not pa.types.is_floating(values.type):
+        return True
+    return pc.all(pc.is_finite(values)).as_py() is not False
+
+
 def _has_bounds(kind: pa.DataType) -> bool:
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_date, pa.types.is_timestamp)
     return any(test(kind) for test in tests)
 
 
-def _value(value: Any, *, up: bool = False) -> Any:
-    """A number, or a time in whole milliseconds, as the log has it."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        widest = sys.float_info.max if up else -sys.float_info.max
-        return value if math.isfinite(value) else widest
+def _logged(value: Any, *, up: bool = False) -> Any:
+    """A bound as the log has it: a number, a string, or a time in whole milliseconds."""
+    if isinstance(value, Mapping):
+        return {name: _logged(inner, up=up) for name, inner in value.items() if inner is not None}
+    if isinstance(value, Decimal):
+        return float(value)
     if not isinstance(value, datetime):
         return value.isoformat() if isinstance(value, date) else value
-    if up and value.microsecond % 1000:
+    if up and value.microsecond % 1000 and value.year < datetime.max.year:
         value += timedelta(milliseconds=1)
     return f"{value.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

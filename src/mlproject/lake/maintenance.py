@@ -25,8 +25,10 @@ from mlproject.lake.snapshots import (
     active_files,
     cannot_be_written,
     counter,
+    errors_in_one_line,
     is_table,
     open_table,
+    require_rewritable,
 )
 
 TARGET_FILE_BYTES = 256 * 1024**2  # bytes of a file, about
@@ -134,6 +136,7 @@ def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten |
     return compact(path, target_bytes, size, spark) if size else None
 
 
+@errors_in_one_line
 def maintain_table(
     path: str, table: str, retention_hours: float, spark: OpenSpark, *, plan: bool = False
 ) -> TableMaintenance:
@@ -150,6 +153,7 @@ def maintain_table(
         UserError: The retention is too short; or the table cannot be read or written.
     """
     found = open_table(path)
+    require_rewritable(found, path)
     old = vacuum.old_files(path, retention_hours)
     mended = len(_mended(found))
     files = active_files(found)
@@ -159,7 +163,7 @@ def maintain_table(
         mended = _mend(path)
         done = compact_small(path, TARGET_FILE_BYTES, spark)
         compacted = done.files_removed if done else 0
-        data_files.delete(path, [file.path for file in old])
+        vacuum.remove(path, old)
         _checkpoint(path)
     return TableMaintenance(
         table,

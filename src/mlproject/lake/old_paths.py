@@ -57,9 +57,11 @@ def _commit(table: DeltaTable, folder: Path, old: list[dict[str, Any]]) -> bool:
     note = {"timestamp": now, "operation": "WRITE", "mlproject.operation": REWRITE}
     transaction = {"appId": REWRITE, "version": counter(table, REWRITE) + 1}
     actions: list[dict[str, Any]] = [{"commitInfo": note}, {"txn": transaction}]
+    links = []
     for add in old:
         name = f"part-{version:020}-{uuid.uuid4()}.parquet"
         os.link(folder / unquote(add["path"]), folder / name)
+        links.append(folder / name)
         same = {
             "partitionValues": {key: str(value) for key, value in add["partition"].items()},
             "size": add["size_bytes"],
@@ -76,6 +78,8 @@ def _commit(table: DeltaTable, folder: Path, old: list[dict[str, Any]]) -> bool:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.link(part, log / f"{version + 1:020}.json")  # fails where another commit is
     except FileExistsError:
+        for link in links:
+            link.unlink()
         return False
     finally:
         part.unlink(missing_ok=True)

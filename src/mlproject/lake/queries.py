@@ -26,18 +26,26 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
     Raises:
         UserError: A table has other columns than this project writes, or cannot be read.
     """
-    builder, absent = QueryBuilder(), []
-    for table in tables:
-        path = f"{lake}/{table}"
-        if not is_table(path):
-            absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
-            continue
-        found = open_table(path, at.version if at and at.table == table else None)
-        require_columns(pa.schema(found.schema().to_arrow()), table, path)
-        builder.register(table, found)
-    if absent:
-        sql = f"WITH {', '.join(absent)} {sql}"
-    return _result(builder, sql, f"Lake {lake!r}")
+    while True:
+        builder, absent, opened = QueryBuilder(), [], dict[str, int]()
+        for table in tables:
+            path = f"{lake}/{table}"
+            if not is_table(path):
+                absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
+                continue
+            pinned = at is not None and at.table == table
+            found = open_table(path, at.version if at and pinned else None)
+            require_columns(pa.schema(found.schema().to_arrow()), table, path)
+            builder.register(table, found)
+            if not pinned:
+                opened[path] = found.version()
+        whole = f"WITH {', '.join(absent)} {sql}" if absent else sql
+        try:
+            return _result(builder, whole, f"Lake {lake!r}")
+        except UserError:
+            # An erasure removes files of the version before: then the newest one is read.
+            if all(open_table(path).version() == version for path, version in opened.items()):
+                raise
 
 
 def foreign(table: str, columns: Sequence[str]) -> pa.Table:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -17,7 +18,6 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
-from mlproject.errors import UserError
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files, old_paths, snapshots
 from mlproject.lake.commits import add_actions, commit
@@ -60,6 +60,7 @@ class _Task:
     columns: pa.Schema
 
 
+@snapshots.errors_in_one_line
 def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritten:
     """Takes the rows of some images out of a table, and fences what is being written meanwhile.
 
@@ -76,8 +77,9 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
         UserError: The table cannot be rewritten or written; nothing was.
     """
     ids = pa.array(image_ids, pa.string())
-    while (done := _erase(path, ids, spark)) is None:
-        pass
+    done = None
+    while done is None:
+        done = _erase(path, ids, spark)
     return done
 
 
@@ -105,6 +107,7 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
     return None
 
 
+@snapshots.errors_in_one_line
 def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -> Rewritten:
     """Puts files that are smaller than a size together into files of about `target_bytes`.
 
@@ -144,12 +147,7 @@ def _open(path: str) -> DeltaTable:
         UserError: They cannot.
     """
     table = open_table(path)
-    if pa.table(table.deletion_vectors()).num_rows:
-        quoted = path.replace("`", "``")
-        raise UserError(
-            f"Table {path!r} has deletion vectors, which mlproject does not rewrite. Purge them "
-            f"once in Spark: REORG TABLE delta.`{quoted}` APPLY (PURGE)"
-        )
+    snapshots.require_rewritable(table, path)
     return open_table(path) if old_paths.move(table, path) else table
 
 
@@ -162,9 +160,8 @@ def _without(
     task = _task(table, path)
 
     def successor(file: ActiveFile) -> tuple[bool, DataFile | None]:
-        if not _holds(task, file, ids):
-            return False, None
-        return True, _written(task, [file], file.partition_values, without=ids)
+        holds = _holds(task, file, ids)
+        return holds, _written(task, [file], file.partition_values, ids) if holds else None
 
     size = sum(file.size_bytes for file in files)
     found = _in_tasks(successor, files, size, spark)
@@ -221,7 +218,10 @@ def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterato
     filesystem, folder = open_path(task.path)
     with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
         parquet = pq.ParquetFile(opened, buffer_size=READ_BUFFER_BYTES, pre_buffer=False)
-        for batch in parquet.iter_batches(READ_ROWS, use_threads=False):
+        # Asked for all row groups at once, pyarrow puts rows of several into one batch.
+        groups = range(parquet.num_row_groups)
+        read = partial(parquet.iter_batches, READ_ROWS, use_threads=False)
+        for batch in chain.from_iterable(read(row_groups=[group]) for group in groups):
             rows = pa.Table.from_batches([batch])
             if without is not None:
                 rows = rows.filter(pc.invert(pc.is_in(rows["image_id"], without)))
@@ -289,7 +289,7 @@ def _replace(
         RemoveAction(file.path, data_change, now, file.size_bytes, file.partition_values)
         for file in removed
     ]
-    actions = [*removes, *add_actions(added, data_change=data_change)]
+    actions = [*removes, *add_actions(added, base, data_change=data_change)]
     operation = ERASE if ERASE in counters else REWRITE
     done = commit(path, base, actions, counters, operation, mark=mark)
     if not isinstance(done, int):

@@ -1,9 +1,11 @@
 """Pinned versions of tables: what is read, and from where the next commit is computed."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -16,6 +18,9 @@ from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import DataFrame, SparkSession
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Application transactions of rewrites, beside those of fillers (decision 3).
 REWRITE = "rewrite"  # moved by every rewrite: two at once cannot both succeed
@@ -115,7 +120,7 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     path = f"{lake}/{table}"
     create(path, table)
     found = open_table(path)
-    _require_features(found, path)
+    require_writable(found, path)
     there = {field.name for field in found.schema().fields}
     later = [name for name in ADDED.get(table, ()) if name not in there]
     if later:
@@ -216,12 +221,31 @@ def counter(found: DeltaTable, app_id: str) -> int:
     return -1 if number is None else int(number)
 
 
-def cannot_be_written(path: str, error: Exception) -> UserError:
-    """The error that a table cannot be written, such as on a full disk."""
-    return UserError(
+class NotCommittedError(UserError):
+    """A table cannot be written, such as on a full disk, and it is known that nothing was."""
+
+
+def cannot_be_written(path: str, error: Exception) -> NotCommittedError:
+    """The error that a table cannot be written."""
+    return NotCommittedError(
         f"Table {path!r} cannot be written ({one_line(error)}). "
         "What was committed stays. Mend this, then run the command again"
     )
+
+
+def errors_in_one_line(
+    function: Callable[Concatenate[str, P], T],
+) -> Callable[Concatenate[str, P], T]:
+    """A function of a table's path whose errors of delta-rs, pyarrow and the disk are one line."""
+
+    @wraps(function)
+    def call(path: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(path, *args, **kwargs)
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise UserError(str(cannot_be_written(path, error))) from error
+
+    return call
 
 
 def one_line(error: Exception) -> str:
@@ -236,11 +260,25 @@ def _pinned(found: DeltaTable, table: str, path: str, filler: str) -> Snapshot:
     )
 
 
-def _require_features(found: DeltaTable, path: str) -> None:
+def require_writable(found: DeltaTable, path: str) -> None:
+    """Raises UserError for a table with features whose data files this project does not write."""
     there = set(found.protocol().writer_features or ()) & set(_REFUSED_FEATURES)
-    if there:
-        names = ", ".join(_REFUSED_FEATURES[name] for name in sorted(there))
+    names = [_REFUSED_FEATURES[name] for name in sorted(there)]
+    if found.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        names.append("column mapping")
+    if names:
         raise UserError(
-            f"Table {path!r} has {names}, which mlproject does not write. "
+            f"Table {path!r} has {', '.join(names)}, which mlproject does not write. "
             "Name another lake: -P lake=FOLDER"
+        )
+
+
+def require_rewritable(found: DeltaTable, path: str) -> None:
+    """As `require_writable`, and for one with deletion vectors: rewrites do not read them."""
+    require_writable(found, path)
+    if pa.table(found.deletion_vectors()).num_rows:
+        quoted = path.replace("`", "``")
+        raise UserError(
+            f"Table {path!r} has deletion vectors, which mlproject does not rewrite. Purge them "
+            f"once in Spark: REORG TABLE delta.`{quoted}` APPLY (PURGE)"
         )

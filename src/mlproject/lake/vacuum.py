@@ -1,8 +1,9 @@
 """Removes files that the newest version does not name: erased ones at once, others after a day."""
 
+import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -16,7 +17,7 @@ from mlproject.errors import UserError
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files
 from mlproject.lake.commits import commit
-from mlproject.lake.snapshots import ERASE, active_files, counter, open_table
+from mlproject.lake.snapshots import ERASE, active_files, counter, one_line, open_table
 
 VACUUMED = "vacuum"  # application transaction: the erasure whose files were removed
 CHANGES = "_change_data"  # Source: Delta protocol, "Change Data Files"
@@ -53,8 +54,7 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     Raises:
         UserError: The table cannot be read or written.
     """
-    found = unreferenced(path)
-    table = open_table(path)
+    table, found = unreferenced(path)
     fence = counter(table, ERASE)
 
     def is_older(file: Unreferenced) -> bool:
@@ -65,14 +65,33 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     if retention_hours:
         old = _older(table, retention_hours)
         gone = [file for file in gone if old(file)]
-    data_files.delete(path, [file.path for file in gone])
-    if fence > counter(table, VACUUMED) and not retention_hours:
-        mark = uuid.uuid4().hex
-        while not isinstance(
-            done := commit(path, table, [], {VACUUMED: fence}, "vacuum", mark=mark), int
-        ):
-            table = done.newest
+    remove(path, gone)
+    mark = uuid.uuid4().hex
+    while not retention_hours and counter(table, VACUUMED) < fence:
+        done = commit(path, table, [], {VACUUMED: fence}, "vacuum", mark=mark)
+        if isinstance(done, int):
+            break
+        table = done.newest
     return sum(PurePosixPath(file.path).suffix == ".parquet" for file in gone)
+
+
+def remove(path: str, files: Iterable[Unreferenced]) -> None:
+    """Removes files of a table's folder, for which nobody else may be waiting.
+
+    Raises:
+        UserError: One cannot be removed; the others may be.
+    """
+    filesystem, folder = open_path(path)
+    for file in files:
+        try:
+            filesystem.delete_file(f"{folder}/{file.path}")
+        except FileNotFoundError:
+            continue  # another command was faster
+        except OSError as error:
+            raise UserError(
+                f"File {file.path!r} of table {path!r} cannot be removed ({one_line(error)}). "
+                "Allow that, then run the command again"
+            ) from error
 
 
 def old_files(path: str, retention_hours: float) -> list[Unreferenced]:
@@ -87,9 +106,10 @@ def old_files(path: str, retention_hours: float) -> list[Unreferenced]:
     """
     if not retention_hours >= LEAST_HOURS:
         raise UserError(f"retention_hours={retention_hours:g} is below {LEAST_HOURS:g}")
-    found = unreferenced(path)
-    old = _older(open_table(path), retention_hours)
-    return [file for file in found if old(file)]
+    table, found = unreferenced(path)
+    old = _older(table, retention_hours)
+    # Deletion vectors may belong to older versions, which can be read for some time.
+    return [file for file in found if old(file) and not file.path.endswith(".bin")]
 
 
 def is_unfinished(path: str) -> bool:
@@ -98,8 +118,11 @@ def is_unfinished(path: str) -> bool:
     return counter(table, ERASE) > counter(table, VACUUMED) or _was_left_by_older_release(table)
 
 
-def unreferenced(path: str) -> list[Unreferenced]:
-    """The files in a table's folder that its newest version does not name.
+def unreferenced(path: str) -> tuple[DeltaTable, list[Unreferenced]]:
+    """A table at its newest version, and the files in its folder that this version does not name.
+
+    The folder is listed first. So a listed file that is committed before the table is opened is
+    named by it; what is committed later was begun at this version or is refused.
 
     Raises:
         UserError: The folder cannot be listed, or it lacks files that the table names.
@@ -107,19 +130,21 @@ def unreferenced(path: str) -> list[Unreferenced]:
     filesystem, folder = open_path(path)
     try:
         infos = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        table = open_table(path)
+        active = {file.path for file in active_files(table)}
+        files = (info for info in infos if info.type == fs.FileType.File)
+        listed = {info.path.removeprefix(f"{folder}/"): info for info in files}
+        late = sorted(active - listed.keys())  # written after the listing, or lost
+        asked = filesystem.get_file_info([f"{folder}/{name}" for name in late])
     except OSError as error:
-        raise UserError(f"Table {path!r} cannot be listed ({error})") from error
-    # Listed first: what is committed between the two is named by then.
-    active = {file.path for file in active_files(open_table(path))}
-    files = (info for info in infos if info.type == fs.FileType.File)
-    listed = {info.path.removeprefix(f"{folder}/"): info for info in files}
-    lost = sorted(active - listed.keys())
-    if lost:
-        raise UserError(
-            f"Table {path!r} names {lost[0]!r}, which is not in its folder. Restore that file "
-            "before files are removed"
-        )
-    return [
+        raise UserError(f"Table {path!r} cannot be listed ({one_line(error)})") from error
+    for name, info in zip(late, asked, strict=True):
+        if info.type == fs.FileType.NotFound:
+            raise UserError(
+                f"Table {path!r} names {name!r}, which is not in its folder. Restore that file "
+                "before files are removed"
+            )
+    return table, [
         Unreferenced(name, info.size, info.mtime_ns / 1e9)
         for name, info in listed.items()
         if name not in active and _is_data(name)
@@ -137,19 +162,21 @@ def _is_data(name: str) -> bool:
 
 def _older(table: DeltaTable, hours: float) -> Callable[[Unreferenced], bool]:
     """Whether a file left the table, or was written and never was in it, before these hours."""
-    removed, kept = ({unquote(name) for name in _removed(table, since)} for since in (0.0, hours))
+    removed, expired = (
+        {unquote(name) for name in _removed(table, since)} for since in (0.0, hours)
+    )
     before = time.time() - 3600 * hours
 
     def is_old(file: Unreferenced) -> bool:
         names = {file.path, unquote(file.path)}
-        return bool(names & kept) if names & removed else file.modified_at < before
+        return bool(names & expired) if names & removed else file.modified_at < before
 
     return is_old
 
 
 def _removed(table: DeltaTable, hours: float) -> list[str]:
     """The paths that left the table more than these hours ago; nothing is deleted here."""
-    found = table.vacuum(int(hours), dry_run=True, enforce_retention_duration=False)
+    found = table.vacuum(math.ceil(hours), dry_run=True, enforce_retention_duration=False)
     return list(map(str, found))
 
 

@@ -173,7 +173,8 @@ def score_pending(
                 finished = True
             except (_StaleError, workers.MissingFilesError) as error:
                 predictions, images = _newest(scoring)
-                if isinstance(error, workers.MissingFilesError) and images == progress.images:
+                same = (predictions, images) == (progress.predictions, progress.images)
+                if isinstance(error, workers.MissingFilesError) and same:
                     raise  # nobody else has removed them
                 progress = replace(progress, predictions=predictions, images=images)
             finally:

@@ -134,7 +134,8 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
         return RaisedError(_last_line(message))
     if any(missing in message for missing in MISSING):
         return MissingFilesError(
-            "Data files of the images table are gone. Restore them, or run ingest into a new lake"
+            "Data files that a table of the lake names are gone. Restore them, or run ingest "
+            "into a new lake"
         )
     return None
 
