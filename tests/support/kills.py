@@ -6,7 +6,7 @@ import sys
 HOOK = """
 import os, signal, sys
 import deltalake
-from mlproject.lake import data_files
+from mlproject.lake import data_files, vacuum
 
 left = int(sys.argv[1])
 
@@ -29,6 +29,7 @@ deltalake.DeltaTable.create_write_transaction = counted(
 )
 data_files.write = counted(data_files.write)
 data_files.delete = counted(data_files.delete)
+vacuum.remove = counted(vacuum.remove)
 """
 
 
