@@ -87,7 +87,7 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
 @pytest.mark.parametrize(
     ("name", "arguments", "told"),
     [
-        ("ingest", ("--source", "nowhere"), "is no folder"),
+        ("ingest", ("--source", "nowhere"), "is not a folder"),
         ("ingest", ("--source", ".", "--lake", "file/lake"), "cannot be written"),
         ("promote", ("--model", "models:/nobody/1"), "There is no model 'nobody'"),
         ("promote", ("--model", "models:/photos/99"), "has no version 99"),
