@@ -1,4 +1,4 @@
-"""The errors that mlproject raises on purpose, each with the exit code a verb ends with.
+"""The errors that mlproject raises on purpose, each with the exit code of the command.
 
 A message is one line: what failed, the value, what exists, and the next command.
 Faults of single images are data (an `error` code in a table), never one of these.
@@ -26,6 +26,6 @@ class UserError(MlprojectError):
 
 
 class RefusedError(MlprojectError):
-    """A check said no: nothing was registered, moved or switched."""
+    """A check failed: nothing was registered, moved or made the serving version."""
 
     exit_code = 3

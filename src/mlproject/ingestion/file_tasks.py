@@ -53,7 +53,7 @@ def look(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) ->
         spark: A session.
         files: As `source_listing.LISTED`.
         reading: Where they lie.
-        counts: As `counts` gives it; told of the files that cannot be read now.
+        counts: As `counts` gives it; counts the files that cannot be read now.
     """
 
     def task(part: pa.Table) -> pa.Table:
@@ -76,7 +76,7 @@ def write(
         spark: A session.
         files: As `source_listing.LISTED`, and `known`: the image_ids in `images` of the path.
         reading: What comes into the rows.
-        counts: As `counts` gives it; told of the files that give no row.
+        counts: As `counts` gives it; counts the files that give no row.
         writing: Where the rows go.
     """
 

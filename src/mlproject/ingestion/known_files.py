@@ -12,7 +12,7 @@ from mlproject.lake.snapshots import Snapshot
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
-# What was seen last at each path, in the words that Spark and DataFusion share. A note of unchanged
+# What was seen last at each path, in the SQL that Spark and DataFusion share. A note of unchanged
 # bytes counts as long as `images` has them.
 PATHS = """WITH seen AS (
   SELECT path, image_id, size_bytes, modified_at, 'ingested' AS state, ingested_at AS at
@@ -102,7 +102,7 @@ def _known(lake: str, wanted: pa.Array, seen: pa.Array, at: Snapshot | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What an ingest would look at."""
+    """What an ingest would read."""
 
     listed: int
     """Image files in the source."""
@@ -117,7 +117,7 @@ class Planned:
 
 
 def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned:
-    """What an ingest would look at now; reads no file and writes nothing.
+    """What an ingest would read now; reads no file and writes nothing.
 
     Args:
         lake: As `location.locate` gives it; it need not be there yet.
@@ -147,9 +147,9 @@ def status(lake: str, listed: Listing) -> pa.Table:
         lake, "SELECT path, image_id, error FROM images WHERE error IS NOT NULL", ["images"]
     )
     keys = ["path", "image_id"]
-    said = seen.join(errors, keys, join_type="left outer")
-    place = pc.index_in(listed.files["path"], said["path"])
-    error, was = said["error"].take(place), said["state"].take(place)
+    with_errors = seen.join(errors, keys, join_type="left outer")
+    place = pc.index_in(listed.files["path"], with_errors["path"])
+    error, was = with_errors["error"].take(place), with_errors["state"].take(place)
     todo = pending(lake, listed)
     known = todo.filter(pc.is_valid(todo["known"]))["path"]
     is_todo, is_known = (pc.is_in(listed.files["path"], some) for some in (todo["path"], known))

@@ -106,7 +106,9 @@ def given(word: str, source: str) -> pa.Table:
     try:
         names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
     except pa.ArrowException as error:
-        raise UserError(f"labels={word!r}: {key} and label must be words ({error})") from error
+        raise UserError(
+            f"labels={word!r}: the columns {key} and label must be strings ({error})"
+        ) from error
     if key == "path":
         names = pa.chunked_array(
             [[_whole(name, source) for name in names.to_pylist()]], pa.string()

@@ -99,7 +99,7 @@ def ingest_pending(
         settings: How files become rows.
         given: Labels that go before those of the listing, as `labels.given` reads them.
         on_batch: Called after each commit.
-        stop: Asked before each commit; what is pending then is left for the next ingest.
+        stop: Called before each commit; true = what is pending is left for the next ingest.
     """
     since = snapshots.to_append(lake, "images", "ingest")
     rows = errors = size_bytes = 0
@@ -196,7 +196,7 @@ def _micro_batches(todo: pa.Table, settings: RowSettings) -> Iterator[pa.Table]:
 
 
 def _parted(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
-    """What to read into rows at once, and what to look at before.
+    """What to read into rows at once, and what to hash first.
 
     A micro-batch of nothing but touched and unreadable files would be an empty commit each time. So
     the files whose path the table knows, few as a rule, and any files when there are few, are read
@@ -244,9 +244,9 @@ def mark_missing(lake: str, listed: Listing) -> int:
     below = pc.starts_with(known["path"], f"{listed.root}/")
     there = pc.is_in(known["path"], listed.files["path"])
     doubtful = known.filter(pc.and_not(pc.and_not(below, there), pc.equal(known["state"], GONE)))
-    asked = doubtful.select(["path", "image_id"])
-    missing = missing_files(listed.source, asked["path"].to_pylist())
-    gone = asked.filter(pa.array(missing, pa.bool_()))
+    candidates = doubtful.select(["path", "image_id"])
+    missing = missing_files(listed.source, candidates["path"].to_pylist())
+    gone = candidates.filter(pa.array(missing, pa.bool_()))
     if gone.num_rows:
         for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
             gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))

@@ -46,7 +46,7 @@ class Maintenance:
     lake: str
     """Where the lake lies."""
     planned: bool
-    """Whether nothing was written, and it is only said what would be done."""
+    """Whether nothing was written: the counts are what would be done."""
     tables: tuple["TableMaintenance", ...]
     """One for each table."""
 

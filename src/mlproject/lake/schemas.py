@@ -65,7 +65,7 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "images": (pa.int64(), "different images that there were"),
         "answered": (pa.int64(), "images among them with a prediction, errors included"),
         "errors": (pa.int64(), "images among those with an error"),
-        "reason": (pa.string(), "why, in words"),
+        "reason": (pa.string(), "why the state is as it is"),
         "run_id": (pa.string(), "the MLflow run of the roll-out"),
         "images_version": (pa.int64(), "the Delta version of `images` that was counted"),
         "at": (TIME, "when the row was written"),
