@@ -21,7 +21,7 @@ from mlproject.commands.console import (
 from mlproject.errors import RefusedError, UserError
 from mlproject.integrations.outages import error_message
 
-AGAIN = "What was committed stays. Mend this, then run the command again"
+AGAIN = "What was committed stays. Fix this, then run the command again"
 
 TELL = """
 from mlproject.commands.console import progress

@@ -137,7 +137,7 @@ def test_rows_of_the_first_release_have_no_counts(lake):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"at": "yesterday"}, "'yesterday' is no time"),
+        ({"at": "yesterday"}, "'yesterday' is not a time"),
         ({"pointers": "models:/nobody@x"}, "'models:/nobody@x' was never rolled out"),
         ({"image": "/nowhere.jpg"}, "have no image '/nowhere.jpg'"),
     ],

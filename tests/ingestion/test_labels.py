@@ -38,11 +38,11 @@ def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
 
 @pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
 def test_columns_that_stand_twice_are_told(tmp_path, names):
-    with pytest.raises(UserError, match="It takes label, and one of path and image_id"):
+    with pytest.raises(UserError, match="It needs label, and either path or image_id"):
         labels.given(table(tmp_path, names, "a.jpg,b,c"), "/photos")
 
 
-@pytest.mark.parametrize(("word", "told"), [("(", "no regular expression"), ("a", "a group")])
+@pytest.mark.parametrize(("word", "told"), [("(", "nor a regular expression"), ("a", "a group")])
 def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
     with pytest.raises(UserError, match=told):
         labels.pattern(word)
@@ -105,8 +105,8 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["file,label", "a.jpg,b"], "one of path and image_id"),
-        (["path,image_id,label", "a,b,c"], "one of path and image_id"),
+        (["file,label", "a.jpg,b"], "either path or image_id"),
+        (["path,image_id,label", "a,b,c"], "either path or image_id"),
         (["path,label", "a.jpg,b", "a.jpg,c"], "two labels for path"),
         (["path,label", "a.jpg,b,c"], "cannot be read"),
     ],

@@ -119,7 +119,7 @@ def test_a_run_that_was_deleted_or_has_no_tags_is_reported(client, lake, version
     run_id = client.create_run("0").info.run_id
     scored(client, lake, version, GREEN, "/b.jpg", run_id=run_id)
     [note] = replay(client, lake, version.uri, "/b.jpg").notes
-    assert "lacks it" in note
+    assert "does not name them" in note
 
 
 def test_preprocessing_is_the_config_and_the_packaged_code(version, store, tmp_path):
@@ -236,7 +236,7 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_are_
         ("models:/replayed/1", "e" * 64, "was erased at"),
         ("models:/replayed/99", "/a.jpg", "has no version 99"),
         ("models:/other/1", "/a.jpg", r"There is no model 'other'"),
-        ("models:/replayed/1", "/b.jpg", r"has no row .* \(versions that have: models:/mine/1"),
+        ("models:/replayed/1", "/b.jpg", r"has no row .* \(versions that have one: models:/mine/1"),
     ],
 )
 def test_an_error_is_one_line(client, lake, version, model, image, told):
@@ -275,7 +275,7 @@ def test_the_command_prints_what_differs_in_a_table_of_100_columns_and_fails(
         assert differs in result.stderr
         said += result.stdout
     assert 100 >= max(map(len, said.splitlines()))
-    for words in ("label", "differs", "same", "Not as it was then", "files", "What remains"):
+    for words in ("label", "differs", "same", "Changed since then", "files", "What remains"):
         assert words in said
 
 
@@ -291,5 +291,5 @@ def test_as_a_process_it_exits_with_3_when_the_prediction_differs_else_with_0(
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert code == done.returncode, done.stderr
         assert same == json.loads(done.stdout)["same"]
-    told = f"mlproject replay: {version.uri} predicts something else now: label"
+    told = f"mlproject replay: {version.uri} predicts other values now: label"
     assert told == done.stderr.splitlines()[-1]

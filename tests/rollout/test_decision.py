@@ -196,7 +196,7 @@ BEFORE += "Move the alias to another version, or run again with -P retry=true"
             replace(PARTLY, attempt=replace(TRIED, unreadable=5)),
             Block(
                 f"5 images cannot be read from their files now. {STAYS}. Make the files readable "
-                "(an empty folder counts as a disk that is not mounted: remove it, if it is none) "
+                "(an empty folder counts as an unmounted disk: remove it if it is not one) "
                 "and run again"
             ),
         ),

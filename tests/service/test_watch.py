@@ -231,7 +231,7 @@ def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_
     ("arguments", "message"),
     [
         (("--interval", "0"), "interval=0.0 is below"),
-        (("--webhook", "https://here/mlflow", "--listen", "here"), "is no HOST:PORT"),
+        (("--webhook", "https://here/mlflow", "--listen", "here"), "is not HOST:PORT"),
         (("--webhook", "https://here/mlflow"), "MLPROJECT_WEBHOOK_SECRET is not set"),
     ],
 )

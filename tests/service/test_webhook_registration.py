@@ -228,7 +228,7 @@ def test_workers_without_a_key_in_common_are_reported_when_the_webhook_is_regist
             if problems - {""}:
                 break
     [problem] = problems - {""}
-    assert "no key in common" in problem
+    assert "different keys" in problem
     assert "\n" not in problem
 
 

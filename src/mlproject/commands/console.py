@@ -46,7 +46,7 @@ def exit_codes(command: str) -> Iterator[None]:
             print(f"{command}: {error_message(error)}", file=sys.stderr)
         else:
             raise
-        print("What was committed stays. Mend this, then run the command again", file=sys.stderr)
+        print("What was committed stays. Fix this, then run the command again", file=sys.stderr)
         sys.exit(1)
 
 
@@ -76,7 +76,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
-        os.write(2, b"Stopping after the current commit (again: at once)\n")
+        os.write(2, b"Stopping after the current commit (a second signal stops at once)\n")
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, stop) for number in signals]

@@ -26,7 +26,7 @@ def run(*, plan: bool = False, **options: Any) -> None:
         done = mlproject.erase(**options, on_progress=on_progress, on_message=console.print_message)
     if any(done.rows.values()):
         rows = ", ".join(f"{count} of {name}" for name, count in sorted(done.rows.items()))
-        print(f"Erased {done.contents} contents: deleted {rows} and {done.data_files} data files")
+        print(f"Erased {done.contents} images: deleted {rows} and {done.data_files} data files")
     else:
         print(f"No row was left to delete; removed {done.data_files} data files of deleted rows")
     if done.unknown:
@@ -34,22 +34,22 @@ def run(*, plan: bool = False, **options: Any) -> None:
     if hours := options["retention_hours"]:
         print(
             f"Data files deleted within {hours:g} hours stay, with the bytes of erased images. "
-            "Run the same command again after that"
+            "Run the same command again then"
         )
     if done.data_files:
         print(
-            "Older versions of the tables can no longer be read, and a reader that has one open "
+            "Older versions of the tables can no longer be read, and a query that reads one now "
             "may fail"
         )
-    print("Reports and MLflow runs made before keep their small pictures and paths")
+    print("Reports and MLflow runs made before still hold thumbnails and paths: delete those too")
 
 
 def _print_plan(planned: Any) -> None:
     versions = ", ".join(f"{name}: {count}" for name, count in planned.predictions.items())
     print(
-        f"To erase: {planned.contents} contents in {planned.rows} rows of images, "
-        f"{planned.size_bytes / 1e6:.1f} MB, {planned.elsewhere} of the rows at paths that you did "
-        f"not name, and {sum(planned.predictions.values())} predictions"
+        f"To erase: {planned.contents} images in {planned.rows} rows of table images, "
+        f"{planned.size_bytes / 1e6:.1f} MB, {planned.elsewhere} of the rows at other paths than "
+        f"those named, and {sum(planned.predictions.values())} predictions"
         f"{f' ({versions})' if versions else ''}. "
         f"{_unknown(planned.unknown) + ' ' if planned.unknown else ''}Nothing was written"
     )
@@ -60,4 +60,4 @@ def _print_plan(planned: Any) -> None:
 
 
 def _unknown(count: int) -> str:
-    return f"Not known to the lake: {count} of what you named."
+    return f"Not in any table: {count} of the named paths and image_ids."

@@ -50,7 +50,7 @@ def _print_history(found: HistoryResult, one: AliasHistory) -> None:
     else:
         print("No version has served yet.")
     if one.attempts:
-        print("\nVersions that were to serve, and did not:")
+        print("\nVersions that were rolled out and did not serve:")
         rows = [[each.last.state, *_row(found, each), each.last.reason] for each in one.attempts]
         console.print_table(("state", *columns), rows)
     print()

@@ -63,6 +63,8 @@ def summary(result: "IngestResult") -> str:
             f"files, {planned.size_bytes / 1e6:.1f} MB.{_left(planned.left)} Nothing was written"
         )
     found = f"Nothing new among {done.listed} image files."
+    if not done.listed:
+        found = "No image files were found: check the options source and include."
     if done.rows:
         size = f"{done.size_bytes / 1e6:.1f} MB, {done.errors} with an error."
         found = f"Ingested {done.rows} of {done.listed} image files, {size}"

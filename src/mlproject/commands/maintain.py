@@ -15,7 +15,7 @@ def run(**options: Any) -> None:
     """Maintains the tables and prints what that did."""
     with console.progress("maintain") as [on_progress]:
         done = mlproject.maintain(**options, on_progress=on_progress)
-    columns = ("table", "files ", "compacted ", "statistics mended ", "removed ", "MB removed ")
+    columns = ("table", "files ", "compacted ", "statistics repaired ", "removed ", "MB removed ")
     rows = [
         (
             one.table,

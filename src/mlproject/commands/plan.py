@@ -70,7 +70,7 @@ def _lines(plan: "AliasPlan") -> list[str]:
     for backlog in plan.work:
         name, count = backlog.version.uri, backlog.coverage.missing
         if backlog.rate is None:
-            lines.append(f"  {name}: {count} images; the time is not known, as nothing measured it")
+            lines.append(f"  {name}: {count} images; the time is not known, as no run measured it")
         else:
             lines.append(
                 f"  {name}: {count} images at {backlog.rate.images_per_second:.1f}/s, "

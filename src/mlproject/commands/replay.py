@@ -31,7 +31,7 @@ def run(*, json: bool = False, **options: Any) -> None:
         _print(found)
     if found.differences:
         columns = ", ".join(one.what for one in found.differences)
-        raise RefusedError(f"{found.then.version.uri} predicts something else now: {columns}")
+        raise RefusedError(f"{found.then.version.uri} predicts other values now: {columns}")
 
 
 def _print(found: "ReplayResult") -> None:
@@ -45,7 +45,7 @@ def _print(found: "ReplayResult") -> None:
     scored = f"{then.scored_at:%Y-%m-%d %H:%M:%S} UTC"
     console.print_table(("", f"then ({scored})", "now", ""), rows)
     if found.causes:
-        print("\nNot as it was then:")
+        print("\nChanged since then:")
         rows = [[one.what, _text(one.then), _text(one.now)] for one in found.causes]
         console.print_table(("", "then", "now"), rows)
     for note in found.notes:

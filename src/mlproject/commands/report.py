@@ -12,6 +12,6 @@ def run(**options: Any) -> None:
     """Writes the report and prints what it holds."""
     made = mlproject.report(**options)
     print(
-        f"{made.file}: {made.images} images, {made.versions} versions, {made.pointers} pointers, "
-        f"{made.different} images with different predictions"
+        f"{made.file}: {made.images} images, {made.versions} versions, "
+        f"{made.pointers} aliases and stages, {made.different} images with different predictions"
     )

@@ -67,4 +67,4 @@ def _serving(result: "RolloutResult") -> str:
     if result.before == result.version:
         left = f"; {missing} images left to score" if missing else ""
         return f"{now} serves, as before{left}"
-    return f"{now} serves now, before {result.before.uri}"
+    return f"{now} serves now instead of {result.before.uri}"

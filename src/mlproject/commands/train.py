@@ -18,7 +18,7 @@ def run(**options: Any) -> "TrainedVersion":
         made = mlproject.train(**options, on_image=on_image, on_epoch=on_epoch)
     print(
         f"Trained {made.version.uri} ({options['framework']}, {len(made.labels)} labels) on "
-        f"{made.training_images} images: {made.held_out_accuracy:.1%} right of "
-        f"{made.held_out_images} held out"
+        f"{made.training_images} images: accuracy {made.held_out_accuracy:.1%} "
+        f"on {made.held_out_images} held-out images"
     )
     return made

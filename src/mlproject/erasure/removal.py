@@ -38,7 +38,7 @@ class ErasurePlan:
     predictions: dict[str, int]
     """Rows of `predictions` by model version, such as "photos/3"."""
     unknown: int
-    """Named paths and image_ids that the lake does not know."""
+    """Named paths and image_ids that no table has."""
     examples: list[str]
     """The first of the rows' paths."""
 
@@ -54,7 +54,7 @@ class Erasure:
     data_files: int
     """Files removed, of all tables."""
     unknown: int
-    """Named paths and image_ids that the lake does not know."""
+    """Named paths and image_ids that no table has."""
 
 
 def plan_erasure(lake: str, chosen: Selection) -> ErasurePlan:
@@ -117,7 +117,7 @@ def erase_images(
             table cannot be rewritten.
     """
     if not 0 <= retention_hours < math.inf:
-        raise UserError(f"retention_hours {retention_hours:g} is no number of hours from 0 on")
+        raise UserError(f"retention_hours={retention_hours:g} is not a number of hours, 0 or more")
     snapshots.required(lake, "images")
     ids, unknown = _contents(lake, chosen)
     if not ids.num_rows and not _is_unfinished(lake):
@@ -144,10 +144,10 @@ def erase_images(
 
 
 def _contents(lake: str, chosen: Selection) -> tuple[pa.Table, int]:
-    """The contents that the lake knows by the selection: image_id, size_bytes (null = unknown).
+    """The selected contents in the tables: image_id, size_bytes (null = unknown).
 
     Returns:
-        And how many of the named paths and image_ids it does not know.
+        And how many of the named paths and image_ids no table has.
     """
     seen = "SELECT path, image_id, size_bytes FROM {}"
     sources = [seen.format("images"), seen.format("files")]
@@ -202,10 +202,10 @@ def _left_over(lake: str, table: str) -> list[str]:
 
 def _nothing(lake: str, chosen: Selection) -> UserError:
     count = len(chosen.paths) + len(chosen.image_ids)
-    what = f"a path below {chosen.prefix!r}" if chosen.prefix else f"any of the {count} named"
+    what = f"a path below {chosen.prefix!r}" if chosen.prefix else f"any of {count} names"
     if count == 1:
         what = repr(*chosen.paths, *chosen.image_ids)
     return UserError(
-        f"Lake {lake!r} does not know {what}. If it was erased before, nothing of it is left. "
-        "Paths are named as in the column `path` of images"
+        f"The tables in {lake!r} have no row of {what}. If it was erased before, nothing of it is "
+        "left. Write paths as in the column `path` of table images"
     )

@@ -116,9 +116,9 @@ def _report_logged(run: Run, on_message: Callable[[str], None]) -> None:
     """`mlflow run` logs every -P before it starts us."""
     if any(run.data.params.get(name) for name in NAMING):
         on_message(
-            "`mlflow run` has logged what you named as a parameter of this run. Remove that: "
-            f"{removal_command(run.info.run_id)}\n"
-            "With -P file=LIST only the list's name is logged"
+            "`mlflow run` has logged the named paths or image_ids as parameters of this run. "
+            f"Remove the run: {removal_command(run.info.run_id)}\n"
+            "With -P file=LIST only the name of the list is logged"
         )
 
 

@@ -56,7 +56,7 @@ def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str
     if len(given) != 1:
         raise UserError(
             f"Name exactly one of path, prefix, image_id and file (given: "
-            f"{', '.join(given) or 'none'}), such as -P path=/photos/1.jpg"
+            f"{', '.join(given) or 'none'}), for example -P path=/photos/1.jpg"
         )
     if file:
         return _listed(file)
@@ -64,17 +64,17 @@ def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str
         ids = [word.strip() for word in image_id.split(",")]
         wrong = [word for word in ids if not IMAGE_ID.fullmatch(word)]
         if wrong:
-            raise UserError(f"image_id {wrong[0]!r} is no sha256, which has 64 hex digits")
+            raise UserError(f"image_id={wrong[0]!r} is not a sha256 of 64 hex digits")
         return Selection(image_ids=frozenset(word.lower() for word in ids))
     if not WHOLE.match(path or prefix):
         raise UserError(
-            f"{given[0]} {path or prefix!r} is not whole. Name it as in the column `path` of "
-            "images: it begins with '/', or as 's3://...'"
+            f"{given[0]}={path or prefix!r} is not absolute. Write it as in the column `path` of "
+            "table images: it begins with '/', or with a scheme such as 's3://'"
         )
     if path:
         return Selection(paths=frozenset([path]))
     if EVERYTHING.fullmatch(prefix):
-        raise UserError(f"prefix {prefix!r} names no folder or bucket: /FOLDER or s3://BUCKET")
+        raise UserError(f"prefix={prefix!r} would select all images. Use /FOLDER or s3://BUCKET")
     return Selection(prefix=f"{prefix.rstrip('/')}/")
 
 
@@ -88,10 +88,10 @@ def _listed(file: str) -> Selection:
     for line, number in words.items():
         if not WHOLE.match(line) and not IMAGE_ID.fullmatch(line):
             raise UserError(
-                f"Line {number} of {file!r} is neither a path, which begins with '/' or as "
-                f"'s3://...', nor an image_id of 64 hex digits: {line!r}"
+                f"Line {number} of {file!r} is neither an absolute path ('/...' or "
+                f"'s3://...') nor an image_id of 64 hex digits: {line!r}"
             )
     if not words:
-        raise UserError(f"File {file!r} names nothing: it needs a path or an image_id a line")
+        raise UserError(f"File {file!r} is empty. Write one path or image_id in each line")
     ids = {line for line in words if IMAGE_ID.fullmatch(line)}
     return Selection(frozenset(words.keys() - ids), "", frozenset(line.lower() for line in ids))

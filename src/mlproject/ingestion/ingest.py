@@ -159,7 +159,10 @@ def _require_sense(settings: SourceSettings, interval: float, lake: str) -> None
         if given[name] < least:
             raise UserError(f"{name}={given[name]} is below {least}")
     if settings.clean_source != "keep" and settings.on_missing == "mark":
-        raise UserError("clean_source with on_missing=mark would mark what was cleaned as gone")
+        raise UserError(
+            f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "
+            "files would be marked as gone. Use on_missing=keep"
+        )
     if settings.clean_source == "move":
         source_cleaning.check(settings.source, lake, settings.clean_to)
     if not image_labels.is_table(settings.labels):

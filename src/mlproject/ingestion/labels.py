@@ -71,10 +71,12 @@ def pattern(word: str) -> re.Pattern[str] | None:
     try:
         found = re.compile(word)
     except re.error as error:
-        raise UserError(f"labels={word!r} is no file and no regular expression: {error}") from error
+        raise UserError(
+            f"labels={word!r} is neither a file nor a regular expression ({error})"
+        ) from error
     if not found.groups:
         raise UserError(
-            f"labels={word!r} is no file, and no regular expression with a group such as (.+)_"
+            f"labels={word!r} is neither a file nor a regular expression with a group, as in (.+)_"
         )
     return found
 
@@ -100,7 +102,7 @@ def given(word: str, source: str) -> pa.Table:
     if len(keys) != 1 or found.column_names.count("label") != 1:
         raise UserError(
             f"labels={word!r} has the columns {', '.join(found.column_names)}. "
-            "It takes label, and one of path and image_id"
+            "It needs label, and either path or image_id"
         )
     [key] = keys
     try:

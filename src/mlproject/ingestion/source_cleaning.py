@@ -31,7 +31,9 @@ def check(source: str, lake: str, move_to: str) -> None:
     """
     root, _, prefix = open_source(source)
     if prefix:
-        raise UserError("clean_source=move works on local folders: name a local source")
+        raise UserError(
+            "clean_source=move needs a source in a local folder. Use clean_source=delete"
+        )
     if not move_to:
         raise UserError("clean_source=move needs a folder outside the source: -P clean_to=FOLDER")
     if local_path(move_to).is_relative_to(Path(root).resolve()):

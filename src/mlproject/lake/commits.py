@@ -205,4 +205,4 @@ def _add(file: DataFile, columns: Sequence[str], data_change: bool) -> AddAction
 
 def _say_conflicts(count: int, path: str) -> None:
     if count % _PATIENCE == 0:
-        _log.warning("%s: %d commits of others came first; trying again ...", path, count)
+        _log.warning("%s: %d commits of other writers came first; retrying ...", path, count)

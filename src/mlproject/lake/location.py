@@ -25,7 +25,7 @@ def locate_to_write(lake: str) -> str:
         # deltalake takes a path for a URL in places. Seen with deltalake 1.6.6.
         if re.search(r"%[0-9A-Fa-f]{2}|[\\\n\t]", located):
             raise UserError(
-                f"Lake {lake!r} has a % or \\ in its name. Name another: -P lake=FOLDER"
+                f"Lake {lake!r} has a % or \\ in its path. Name another: -P lake=FOLDER"
             )
         try:
             Path(located).mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def foreign(table: str, columns: Sequence[str]) -> pa.Table:
     """
     path = locate(table)
     if not is_table(path):
-        raise UserError(f"{table!r} is no CSV file and no Delta table")
+        raise UserError(f"{table!r} is neither a CSV file nor a Delta table")
     found = open_table(path, advice="Name a table that can be read")
     names = [field.name for field in found.schema().fields if field.name in columns] or ["1"]
     builder = QueryBuilder().register("t", found)

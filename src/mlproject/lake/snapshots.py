@@ -151,12 +151,12 @@ def create(path: str, table: str) -> None:
     """Makes a table without rows where none is; of two who do so at once one does.
 
     Raises:
-        UserError: Other files lie there, or it cannot be made.
+        UserError: Other files lie there, or it cannot be created.
     """
     files = {file.name for file in Path(path).glob("*")} if is_local(path) else set()
     if files and "_delta_log" not in files:
         raise UserError(
-            f"{path!r} is a folder of other files, where the table {table!r} would lie. "
+            f"Table {table!r} cannot be created in {path!r}, a folder of other files. "
             "Name another lake: -P lake=FOLDER"
         )
     if is_table(path):
@@ -169,19 +169,19 @@ def create(path: str, table: str) -> None:
         )
     except (DeltaError, OSError) as error:
         if not is_table(path):  # else somebody else has just made it
-            raise UserError(f"Table {path!r} cannot be made ({one_line(error)})") from error
+            raise UserError(f"Table {path!r} cannot be created ({one_line(error)})") from error
 
 
 def is_table(path: str) -> bool:
     """Whether a Delta table lies at a path or URI.
 
     Raises:
-        UserError: Its store cannot be asked.
+        UserError: Its folder cannot be read.
     """
     try:
         return bool(DeltaTable.is_deltatable(path))
     except (DeltaError, OSError) as error:
-        raise UserError(f"Table {path!r} cannot be looked for ({one_line(error)})") from error
+        raise UserError(f"Folder {path!r} cannot be read ({one_line(error)})") from error
 
 
 def open_table(path: str, version: int | None = None, advice: str = _RESTORE) -> DeltaTable:
@@ -194,7 +194,7 @@ def open_table(path: str, version: int | None = None, advice: str = _RESTORE) ->
         return DeltaTable(path, version=version)
     except DeltaError as error:
         raise UserError(
-            f"Table {path!r} cannot be read: its log lacks a part or is of another kind "
+            f"Table {path!r} cannot be read: its log is incomplete or not supported "
             f"({one_line(error)}). {advice}"
         ) from error
     except OSError as error:
@@ -229,7 +229,7 @@ def cannot_be_written(path: str, error: Exception) -> NotCommittedError:
     """The error that a table cannot be written."""
     return NotCommittedError(
         f"Table {path!r} cannot be written ({one_line(error)}). "
-        "What was committed stays. Mend this, then run the command again"
+        "What was committed stays. Fix this, then run the command again"
     )
 
 

@@ -90,7 +90,7 @@ def remove(path: str, files: Iterable[Unreferenced]) -> None:
         except OSError as error:
             raise UserError(
                 f"File {file.path!r} of table {path!r} cannot be removed ({one_line(error)}). "
-                "Allow that, then run the command again"
+                "Permit its removal, then run the command again"
             ) from error
 
 

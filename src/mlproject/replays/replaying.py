@@ -122,8 +122,8 @@ def find_row(client: MlflowClient, lake: str, model: str, image: str) -> StoredP
         reason = reason or f"{model} is another model now ({wanted.model_id})"
         made_by = twins[-1].version
         if made_by.loaded_from == made_by.uri:
-            raise UserError(f"{reason}, and the one that made the row cannot be loaded any more")
-        note = f"{reason}; the row is of {made_by.model_id}, which is replayed"
+            raise UserError(f"{reason}, and the model that made the row is no longer there")
+        note = f"{reason}; {made_by.model_id}, which made the row, is replayed"
         return StoredPrediction(found.image_id, twins[-1], (note,))
     raise UserError(_no_row(lake, image, found.image_id, wanted, rows))
 
@@ -159,7 +159,9 @@ def replay_row(
     causes = () if tags is None else tuple(changed_environment(tags, files))
     notes = [*stored.notes, *filter(None, [raised])]
     if tags is None or DIGEST not in tags:
-        gone = "was deleted" if tags is None else "lacks it (killed, or of an older release)"
+        gone = (
+            "was deleted" if tags is None else "does not name them (killed, or of an older release)"
+        )
         notes.append(
             f"The version's files and packages then are not known: run {then.run_id!r} {gone}"
         )
@@ -198,9 +200,9 @@ def _no_row(lake: str, image: str, image_id: str, wanted: Version, rows: list[Pr
         for other in before
         if any(row.version.uri == wanted.uri for row in history.image_predictions(lake, other))
     )
-    hint = f"; of older contents of this path it has {', '.join(older)}" if older else ""
+    hint = f"; it has rows of older contents of this path: {', '.join(older)}" if older else ""
     return (
-        f"{wanted.uri} has no row of image {image_id} (versions that have: {by}){hint}. "
+        f"{wanted.uri} has no row of image {image_id} (versions that have one: {by}){hint}. "
         f"Run: mlflow run . -e score -P model={wanted.uri}"
     )
 
@@ -224,7 +226,7 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
         if len(predicted) != 1:
             raise ValueError(f"{len(predicted)} predictions for one image")
     except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`
-        return _prediction(version, error=MODEL_FAILED), f"It raised {_in_a_line(error)}"
+        return _prediction(version, error=MODEL_FAILED), f"The version raised {_in_a_line(error)}"
     row = predicted.to_dict("records")[0]
     invalid = prediction_fault(row)
     error_code = row["error"] or (invalid.code if invalid else "")

@@ -270,8 +270,8 @@ def _incomplete(seen: Observed, policy: Policy) -> Step | None:
     if unreadable:
         return Block(
             f"{unreadable} images cannot be read from their files now. {serving_stays(seen)}. "
-            "Make the files readable (an empty folder counts as a disk that is not mounted: "
-            "remove it, if it is none) and run again"
+            "Make the files readable (an empty folder counts as an unmounted disk: remove it "
+            "if it is not one) and run again"
         )
     reason = "stopped" if seen.stopped else "a limit of the run was reached"
     return Done() if seen.serves else Pause(reason)

@@ -121,7 +121,7 @@ def history(
         image: Path as in the tables, or image_id, whose predictions are wanted.
 
     Raises:
-        UserError: The tables have no such alias or image, or `at` is no time.
+        UserError: The tables have no such alias or image, or `at` is not a time.
     """
     lake = location.locate(lake)
     rows = ledger.read(lake)
@@ -211,12 +211,12 @@ def find_image(lake: str, image: str, at: datetime | None) -> Image:
     if there:  # of a path the last content; the bytes of an image_id are the same at each
         return there[0] if is_id else there[-1]
     if noted:
-        raise UserError(f"Image {image!r} was not in the tables then: it came at {noted[0].since}")
+        raise UserError(f"Image {image!r} was not in the tables before {noted[0].since}")
     sql = f"SELECT at FROM erased WHERE image_id = {quoted(image.lower())}"
     gone = query(lake, sql, ["erased"])["at"].to_pylist()
     if gone:
         raise UserError(f"Image {image!r} was erased at {min(gone)}, with all its predictions")
-    hint = "" if is_id else " (paths are absolute there, and erased images have none)"
+    hint = "" if is_id else " (use an absolute path; those of erased images are not kept)"
     raise UserError(f"The tables have no image {image!r}{hint}")
 
 

@@ -179,7 +179,7 @@ def read_to_write(lake: str, alias: str) -> LedgerSnapshot:
     """As `read`, to write rows of one alias or stage; makes the table if it is not there yet.
 
     Raises:
-        UserError: As `read`, or it cannot be made.
+        UserError: As `read`, or it cannot be created.
     """
     return _snapshot(lake, snapshots.to_append(lake, "rollouts", f"rollout:{alias}"))
 
@@ -198,7 +198,7 @@ def write(rows: LedgerSnapshot, entries: Sequence[Entry]) -> LedgerSnapshot | No
         UserError: It cannot be written, as on a full disk.
     """
     if rows.since is None:
-        raise ValueError("a snapshot that was not read to be written")
+        raise ValueError("rows must come from read_to_write")
     before = rows.rows(entries[0].version.pointer or "")
     at = max([datetime.now(UTC), *(entry.at + _TICK for entry in before[-1:])])
     timed = [replace(entry, at=at + place * _TICK) for place, entry in enumerate(entries)]
@@ -211,7 +211,7 @@ def moment(text: str) -> datetime:
     """The time that a text names: of a date its end; without a zone it is UTC.
 
     Raises:
-        UserError: It is no time of ISO 8601.
+        UserError: It is not a time of ISO 8601.
     """
     try:
         return datetime.combine(date.fromisoformat(text), time.max, UTC)
@@ -222,7 +222,7 @@ def moment(text: str) -> datetime:
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise UserError(
-            f"{text!r} is no time. Write a date, as 2026-01-31, or 2026-01-31T12:00:00"
+            f"{text!r} is not a time. Write for example 2026-01-31 or 2026-01-31T12:00:00"
         ) from error
 
 

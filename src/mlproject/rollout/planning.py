@@ -199,7 +199,7 @@ class _Planner:
         except UserError as error:
             return AliasPlan(alias, None, serving, LOST, str(error))
         if version.pointer is None:
-            return AliasPlan(alias, None, serving, LOST, "it is a version, no alias or stage")
+            return AliasPlan(alias, None, serving, LOST, "it is a version, not an alias or stage")
         if version.pointer != alias:  # a stage in other letters
             return self.plan(version.pointer, retry)
         target = self._backlog(version)

@@ -30,7 +30,7 @@ def current(spark: SparkSession, lake: str, pointer: str, at: str | None = None)
             (without a zone: UTC). None = now.
 
     Raises:
-        UserError: No version serves yet, or none did then; or `at` is no time.
+        UserError: No version serves yet, or none did then; or `at` is not a time.
     """
     lake = location.locate(lake)
     rows = ledger.read(lake)
@@ -41,8 +41,8 @@ def current(spark: SparkSession, lake: str, pointer: str, at: str | None = None)
         if when is not None and rows.serving(pointer):
             first = rows.periods(pointer)[0].began.at
             raise UserError(
-                f"No version served {pointer!r} at {when:%Y-%m-%dT%H:%M:%S}, the first one did at "
-                f"{first:%Y-%m-%dT%H:%M:%S} (UTC)"
+                f"No version served {pointer!r} at {when:%Y-%m-%dT%H:%M:%S} (UTC), "
+                f"before the first one at {first:%Y-%m-%dT%H:%M:%S}"
             )
         raise UserError(
             f"No version serves {pointer!r} yet (aliases and stages: {known}). "

@@ -37,7 +37,7 @@ class GuardedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _predict(self, images: pd.DataFrame) -> pd.DataFrame:
         returned = self.version.predict(images)[COLUMNS]
         if len(returned) != len(images):
-            raise ValueError(f"{len(returned)} rows for {len(images)} images")
+            raise ValueError(f"the model returned {len(returned)} rows for {len(images)} images")
         return returned
 
 

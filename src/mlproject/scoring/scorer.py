@@ -66,7 +66,7 @@ class ScoringResult:
 
     def summary(self) -> str:
         """The result in one line."""
-        left = f"; {self.unreadable} left, as their files cannot be read" if self.unreadable else ""
+        left = f"; {self.unreadable} have unreadable files" if self.unreadable else ""
         at = f"predictions version {self.table_version}"
         if not self.images:
             return f"nothing to score{left}; {at}"

@@ -128,7 +128,7 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
         reason = message.split(NOT_WRITTEN, 1)[1].splitlines()[0]
         return UserError(
             f"Predictions cannot be written ({reason}). "
-            "What was committed stays. Mend this, then run the command again"
+            "What was committed stays. Fix this, then run the command again"
         )
     if kind == "PythonException" or RAISES in message:
         return RaisedError(_last_line(message))

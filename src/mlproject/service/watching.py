@@ -132,7 +132,7 @@ def _webhooks(
         return
     host, _, port = listen.rpartition(":")
     if not port.isdigit():
-        raise UserError(f"listen={listen!r} is no HOST:PORT, such as 0.0.0.0:8321")
+        raise UserError(f"listen={listen!r} is not HOST:PORT, for example 0.0.0.0:8321")
     secret = webhook_registration.secret_of_environment()
     app = webhook_listener.receiver(secret, trigger.set)
     with webhook_listener.listening(app, host, int(port)) as taken:

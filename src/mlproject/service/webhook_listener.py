@@ -71,7 +71,7 @@ def receiver(
         UserError: The secret is empty, with which MLflow would sign nothing.
     """
     if not secret:
-        raise UserError("A webhook needs a secret, as MLflow signs nothing without one")
+        raise UserError("A webhook needs a secret: without one MLflow signs no event")
     # MLflow may have set up OpenTelemetry in this process; requests of strangers are not traced.
     silent = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
     app = FastAPI(
@@ -84,7 +84,7 @@ def receiver(
         delivery_id, timestamp = _verified(secret, request.headers, await _body(request))
         now = clock()
         if abs(now - timestamp) > window_s:
-            raise HTTPException(401, f"The timestamp is {now - timestamp:.0f} s from this clock")
+            raise HTTPException(401, f"The clocks differ by {now - timestamp:.0f} s")
         if delivery_id not in received:
             trigger()  # before it is noted: if this fails, MLflow's next try triggers
             received[delivery_id] = now + 2 * window_s  # a timestamp may lie window_s ahead

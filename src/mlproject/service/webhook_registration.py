@@ -86,8 +86,8 @@ def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -
     if not re.match(r"https?://", registry):
         # It would write the row with a key of its own, which no server can decrypt.
         raise UserError(
-            f"{registry!r} is no MLflow server, and only a server sends webhooks. Watch without "
-            "one, or run: mlflow server --backend-store-uri ..., and set MLFLOW_TRACKING_URI"
+            f"{registry!r} is not an MLflow server, which alone sends webhooks. Leave webhook out, "
+            "or run: mlflow server --backend-store-uri ..., and set MLFLOW_TRACKING_URI"
         )
     wanted = {"url": url, "events": list(EVENTS), "secret": secret, "status": "ACTIVE"}
     try:
@@ -126,9 +126,9 @@ def _need(error: MlflowException) -> str:
         return f"{reason} Start the MLflow server with MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"
     if "500 error responses" in reason:
         return (
-            "the MLflow server fails to read its webhooks (500), as one does that was started "
-            f"without a key or with another. Start it with the key of before; or with a new one, "
-            f"kept for every start ({KEY}), and forget the webhooks in its database: "
+            "the MLflow server cannot decrypt its webhooks (HTTP 500): it was started without the "
+            f"key, or with another one. Start it with the earlier key; or use a new one at every "
+            f"start ({KEY}), and delete the webhooks in its database: "
             "UPDATE webhooks SET deleted_timestamp = 1"
         )
     return reason
@@ -150,7 +150,7 @@ def _problem(client: MlflowClient, hook: Webhook) -> str:
         if unread:
             return (
                 f"The MLflow server could read the webhook in {TRIES - unread} of {TRIES} tries: "
-                f"its workers have no key in common. Start it with one, kept for every start: {KEY}"
+                f"its workers have different keys. Start it always with the same key: {KEY}"
             )
         result = client.test_webhook(hook.webhook_id)
     except MlflowException as error:
@@ -160,7 +160,7 @@ def _problem(client: MlflowClient, hook: Webhook) -> str:
     message = result.error_message or f"HTTP {result.response_status} {result.response_body or ''}"
     reason = " ".join(message.rpartition("Caused by ")[2].split())[:200].rstrip("\\\"')")
     hint = {
-        401: "Is it another secret, or another clock?",
-        404: f"The path of the receiver is {PATH}",
-    }.get(result.response_status, "Can the MLflow server reach it?")
+        401: "Compare the secrets and clocks of both machines",
+        404: f"The path of the URL must be {PATH}",
+    }.get(result.response_status, "Check that the MLflow server can reach it")
     return f"A test event did not arrive at {hook.url!r} ({reason}). {hint}"
