@@ -59,8 +59,8 @@ def measure(checkout: Path, folder: Path, photos: Path) -> list[float]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
     found = []
-    for name, *words in commands:
-        command = [sys.executable, "-m", f"pipelines.{name}", *words]
+    for name, *arguments in commands:
+        command = [sys.executable, "-m", f"pipelines.{name}", *arguments]
         began = time.monotonic()
         with (folder / "log.txt").open("ab") as log:
             subprocess.run(command, cwd=folder, env=environment, check=True, stdout=log, stderr=log)

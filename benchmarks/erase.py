@@ -1,4 +1,4 @@
-"""What an erasure and a compaction cost: time, and memory of the driver and of each worker.
+"""The cost of an erasure and of a compaction: time, and memory of the driver and of each worker.
 
     python benchmarks/erase.py --megabytes 300 1000
 
@@ -67,7 +67,7 @@ def measure(megabytes: int) -> None:
 
 
 def fill(lake: str, megabytes: int) -> list[str]:
-    """Blobs in data files of 128 MB; gives back their image_ids."""
+    """Blobs in data files of 128 MB; returns their image_ids."""
     import pyarrow as pa
 
     from mlproject.lake import commits, data_files, schemas, snapshots

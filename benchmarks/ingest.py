@@ -3,8 +3,8 @@
     python benchmarks/ingest.py --photos FOLDER --images 20000
 
 Everything is measured in one run on one machine, the bare loop before and after: ratios count.
-The photos are repeated until there are enough, each copy made a file of its own by bytes behind
-its end, 1,000 files a folder.
+The photos are repeated until there are enough, each copy different by appended bytes,
+1,000 files a folder.
 
 - bare loop: a process a core; each reads its files, hashes them, probes their headers with Pillow,
   and writes one uncompressed Parquet file.
@@ -41,7 +41,7 @@ REAL = 100_000  # above it files are made up
 
 
 def main() -> None:
-    """Measures, prints a table, and writes it where `--out` says."""
+    """Measures, prints a table, and writes it to the file `--out`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,16 +59,16 @@ def main() -> None:
         os.environ["PYTHONPATH"] = f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}"
         size, _ = walked(folder / "photos")
         first = bare(folder)
-        spark = json.loads(score.child(folder, "--spark", file=__file__))
+        spark = json.loads(score.last_line(folder, "--spark", file=__file__))
         spark["curve"] = []
         for files in map(str, CURVE):
-            score.child(folder, "--make-up", files, file=__file__)
-            told_at = score.child(folder, "--nothing-new", files, file=__file__)
-            spark["curve"].append(json.loads(told_at))
+            score.last_line(folder, "--make-up", files, file=__file__)
+            line = score.last_line(folder, "--nothing-new", files, file=__file__)
+            spark["curve"].append(json.loads(line))
         if importlib.util.find_spec("daft"):
-            spark["daft"] = json.loads(score.child(folder, "--daft", file=__file__))
+            spark["daft"] = json.loads(score.last_line(folder, "--daft", file=__file__))
         last = bare(folder)
-        table = told(count, size, [first, last], spark)
+        table = table_text(count, size, [first, last], spark)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
@@ -228,7 +228,7 @@ def synthetic(folder: Path, count: int) -> Any:
     return replace(source_listing.listing(str(folder)), files=files)
 
 
-def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> str:
+def table_text(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> str:
     """The measurements as a Markdown table, with the machine's facts."""
     bare_s = min(loops)
     alone = spark["cold"] - spark["session"]
@@ -260,13 +260,13 @@ def told(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> st
         "| files | scandir and stat, s | listing, s | listing and comparing, s | "
         "beyond 1,000 files, of scandir and stat | memory, MB |",
         "|---|---|---|---|---|---|",
-        *(_told_curve(at, spark["curve"][0]["all"]) for at in spark["curve"]),
+        *(_curve_row(at, spark["curve"][0]["all"]) for at in spark["curve"]),
         "",
     ]
     return "\n".join(lines)
 
 
-def _told_curve(at: dict[str, Any], fixed: float) -> str:
+def _curve_row(at: dict[str, Any], fixed: float) -> str:
     walk = "" if math.isnan(at["walk"]) else f"{at['walk']:.3f}"
     beyond = f"{(at['all'] - fixed) / at['walk']:.1f}" if walk and at["all"] > fixed else ""
     seconds = f"{at['listing']:.2f} | {at['all']:.2f}"

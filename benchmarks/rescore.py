@@ -1,4 +1,4 @@
-"""What a moved alias costs, as images and versions grow.
+"""The cost of a moved alias, by the number of images and versions.
 
     python benchmarks/rescore.py --photos FOLDER --framework torch --weights FILE --labels FILE
 
@@ -32,7 +32,7 @@ POINTER = "models:/photos@champion"
 
 
 def main() -> None:
-    """Measures, prints a table, and writes it where `--out` says."""
+    """Measures, prints a table, and writes it to the file `--out`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +48,7 @@ def main() -> None:
         folder = Path(scratch)
         count = score.repeat(arguments.photos, folder / "all", arguments.images)
         prepare(arguments, folder)
-        lines += [*parts_missing(folder, count), "", *watched(folder, count), ""]
+        lines += [*parts_missing(folder, count), "", *watch_rows(folder, count), ""]
     table = "\n".join(lines)
     print(table)
     if arguments.out:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def machine(framework: str) -> list[str]:
-    """The machine and its packages, in words."""
+    """A line about the machine and its packages."""
     from importlib import metadata
 
     named = ("tensorflow" if framework == "keras" else "torch", "pyspark", "mlflow", "deltalake")
@@ -70,8 +70,8 @@ def nothing_missing() -> list[str]:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as scratch:
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
-            told = score.child(Path(scratch), "--back", str(size), file=__file__)
-            seconds = json.loads(told)
+            line = score.last_line(Path(scratch), "--back", str(size), file=__file__)
+            seconds = json.loads(line)
         rows.append(
             f"| {size:,} | {seconds['ids']:.2f} | {seconds['plan']:.2f} | {seconds['back']:.2f} "
             f"| {seconds['back'] / seconds['ids']:.1f} | {seconds['rss'] / 1e6:,.0f} |"
@@ -110,8 +110,9 @@ def measure_back(size: int) -> None:
     began = time.monotonic()
     both = QueryBuilder()
     both.register("images", DeltaTable(f"{lake}/images"))
-    both.register("said", DeltaTable(f"{lake}/predictions"))
-    for ids in ("SELECT image_id FROM images", "SELECT image_id FROM said WHERE model_version = 1"):
+    both.register("predictions", DeltaTable(f"{lake}/predictions"))
+    predicted = "SELECT image_id FROM predictions WHERE model_version = 1"
+    for ids in ("SELECT image_id FROM images", predicted):
         both.execute(f"SELECT count(DISTINCT image_id) FROM ({ids}) AS ids").read_all()
     ids_s = time.monotonic() - began
     began = time.monotonic()
@@ -126,7 +127,7 @@ def measure_back(size: int) -> None:
 
 
 def make_up(lake: str, size: int, versions: list) -> None:
-    """Tables of so many images without content, all answered by these versions."""
+    """Tables of so many images without content, all predicted by these versions."""
     import deltalake
     import pyarrow as pa
 
@@ -152,7 +153,7 @@ def make_up(lake: str, size: int, versions: list) -> None:
     commits.append_rows(images, snapshots.to_append(lake, "images", "ingest"))
     snapshots.to_append(lake, "predictions", "")
     for version in versions:
-        answers = rows(
+        predictions = rows(
             "predictions",
             model_name=version.name,
             model_version=version.version,
@@ -163,12 +164,12 @@ def make_up(lake: str, size: int, versions: list) -> None:
             top_scores=[0.9, 0.1],
             scored_at=now,
         )
-        deltalake.write_deltalake(f"{lake}/predictions", answers, mode="append")
+        deltalake.write_deltalake(f"{lake}/predictions", predictions, mode="append")
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     """Two versions, and all photos but the last 1 % ingested, then these."""
-    for name in ("weights", "labels"):  # the verbs run in another folder
+    for name in ("weights", "labels"):  # the commands run in another folder
         given = Path(getattr(arguments, name))
         if given.is_file():
             setattr(arguments, name, str(given.resolve()))
@@ -181,22 +182,22 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     for part in (files[: -len(files) // 100], files[-len(files) // 100 :]):
         for file in part:
             file.rename(folder / "photos" / file.name)
-        score.verb(folder, "ingest", "--source", "photos", "--settle", "0")
+        score.run_command(folder, "ingest", "--source", "photos", "--settle", "0")
     for _ in range(2):
         given = ("--weights", arguments.weights, "--labels", arguments.labels)
-        score.verb(folder, "register", "--framework", arguments.framework, *given)
+        score.run_command(folder, "register", "--framework", arguments.framework, *given)
 
 
 def parts_missing(folder: Path, count: int) -> list[str]:
     """Rows of the table of bytes."""
-    told = json.loads(score.child(folder, "--parts", file=__file__))
-    nothing, size = told["nothing"], told["table"]
+    measured = json.loads(score.last_line(folder, "--parts", file=__file__))
+    nothing, size = measured["nothing"], measured["table"]
     rows = []
-    for name, images in (("part", told["images"]), ("all", count)):
-        read = told[name] - nothing
+    for name, images in (("part", measured["images"]), ("all", count)):
+        read = measured[name] - nothing
         rows.append(
             f"| {images:,} of {count:,} ({images / count:.1%}) | {read / 1e6:,.1f} "
-            f"| {read / size:.1%} | {told[name + '_s']:.1f} |"
+            f"| {read / size:.1%} | {measured[name + '_s']:.1f} |"
         )
     return [
         f"| images missing, of {size / 1e6:,.0f} MB in the table | MB read | of the table | s |",
@@ -240,11 +241,11 @@ def measure_parts() -> None:
         measured(first, only=old)
         part, part_s, images = measured(first)
         nothing, _, _ = measured(first)
-    told = {"nothing": nothing, "part": part, "part_s": part_s, "images": images}
-    print(json.dumps({**told, "all": whole, "all_s": whole_s, "table": sum(sizes)}))
+    facts = {"nothing": nothing, "part": part, "part_s": part_s, "images": images}
+    print(json.dumps({**facts, "all": whole, "all_s": whole_s, "table": sum(sizes)}))
 
 
-def watched(folder: Path, count: int) -> list[str]:
+def watch_rows(folder: Path, count: int) -> list[str]:
     """Rows of the table of a watch."""
     import mlflow
 
@@ -262,7 +263,7 @@ def watched(folder: Path, count: int) -> list[str]:
             start_new_session=True,
         )
 
-        def followed(version: int) -> float:
+        def seconds_until_serving(version: int) -> float:
             began = time.monotonic()
             client.set_registered_model_alias("photos", "champion", str(version))
             while True:
@@ -272,17 +273,22 @@ def watched(folder: Path, count: int) -> list[str]:
                 time.sleep(0.05)
 
         try:
-            followed(1)
-            followed(2)
-            backs = [followed(version) for version in (1, 2, 1)]
-            rows.append(f"| back, all answered, Spark {spark} | {sorted(backs)[1]:.1f} |")
+            seconds_until_serving(1)
+            seconds_until_serving(2)
+            backs = [seconds_until_serving(version) for version in (1, 2, 1)]
+            rows.append(f"| back, all predicted, Spark {spark} | {sorted(backs)[1]:.1f} |")
             made = client.get_model_version("photos", "1")
             number = int(client.create_model_version("photos", made.source).version)
-            rows.append(f"| {count:,} photos to score, Spark {spark} | {followed(number):.1f} |")
+            seconds = seconds_until_serving(number)
+            rows.append(f"| {count:,} photos to score, Spark {spark} | {seconds:.1f} |")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
-    return ["| from the move to the switch, in a watch of one second | s |", "|---|---|", *rows]
+    return [
+        "| from the moved alias to the serving version, reconciling every second | s |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 if __name__ == "__main__":

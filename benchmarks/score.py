@@ -3,11 +3,10 @@
     python benchmarks/score.py --photos FOLDER --framework torch --weights FILE --labels FILE
 
 Everything is measured in one run on one machine, the bare loop before and after: ratios count.
-The photos are repeated until there are enough, each copy made a file of its own by bytes behind
-its end.
+The photos are repeated until there are enough, each copy different by appended bytes.
 
 - bare loop: a process a core; each imports the framework, loads the version, reads its files, and
-  lets the version answer 32 at a time. "Whole" is from the start of the processes, "loop" from the
+  lets the version predict 32 at a time. "Whole" is from the start of the processes, "loop" from the
   first image to the last.
 - cold: a new Spark session and `score`. Warm: `score` of a second version in that session, whose
   workers are new: they import the framework and load the version.
@@ -31,7 +30,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def main() -> None:
-    """Measures, prints a table, and writes it where `--out` says."""
+    """Measures, prints a table, and writes it to the file `--out`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--labels", default="", help="as in register")
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
-    for name in ("weights", "labels"):  # the verbs run in another folder
+    for name in ("weights", "labels"):  # the commands run in another folder
         given = Path(getattr(arguments, name))
         if given.is_file():
             setattr(arguments, name, str(given.resolve()))
@@ -53,24 +52,24 @@ def main() -> None:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}",
         }
-        verb(folder, "ingest", "--source", "photos")
+        run_command(folder, "ingest", "--source", "photos")
         for _ in range(2):
             given = ("--weights", arguments.weights, "--labels", arguments.labels)
-            verb(folder, "register", "--framework", arguments.framework, *given)
+            run_command(folder, "register", "--framework", arguments.framework, *given)
         first = bare(folder / "photos")
-        spark = json.loads(child(folder, "--spark"))
+        spark = json.loads(last_line(folder, "--spark"))
         last = bare(folder / "photos")
-        table = told(arguments, count, folder, [first, last], spark)
+        table = table_text(arguments, count, folder, [first, last], spark)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
 
 
 def repeat(photos: Path, target: Path, least: int) -> int:
-    """Copies photos until there are `least`, all different in bytes; gives back how many."""
+    """Copies photos until there are `least`, all different in bytes; returns how many."""
     files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not files:
-        raise SystemExit(f"no .jpg below {photos}")
+        raise SystemExit(f"There is no .jpg or .jpeg file below {str(photos)!r}")
     target.mkdir()
     rounds = -(-least // len(files))
     for turn in range(rounds):
@@ -80,17 +79,17 @@ def repeat(photos: Path, target: Path, least: int) -> int:
     return rounds * len(files)
 
 
-def verb(folder: Path, name: str, *arguments: str) -> None:
-    """Runs a verb of the project in `folder`."""
+def run_command(folder: Path, name: str, *arguments: str) -> None:
+    """Runs a command of the project in `folder`."""
     command = [sys.executable, "-m", f"pipelines.{name}", *arguments]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def child(folder: Path, *arguments: str, file: str = __file__) -> str:
-    """Runs a benchmark in `folder` as a fresh process; gives back its last line."""
+def last_line(folder: Path, *arguments: str, file: str = __file__) -> str:
+    """The last line that a benchmark prints, run in `folder` as a new process."""
     command = [sys.executable, str(Path(file).resolve()), *arguments]
-    said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
-    return said.stdout.strip().splitlines()[-1]
+    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip().splitlines()[-1]
 
 
 def bare(photos: Path) -> dict[str, float]:
@@ -147,7 +146,7 @@ def facts(packages: tuple[str, ...], loops: list[float], session: float) -> str:
     )
 
 
-def told(
+def table_text(
     arguments: argparse.Namespace,
     count: int,
     folder: Path,

@@ -1,10 +1,10 @@
-"""Shows that a lake and an MLflow store of an older release go on with this one.
+"""Checks that a lake and an MLflow store of an older release work with this one.
 
     python benchmarks/upgrade.py --commit 6eb5f63
 
-It checks the older commit out, makes a lake and a store with it, and goes on with the commands of
-this checkout: ingest, score, roll out, roll back, erase, maintain. It prints what these print, and
-ends with 1 where a check fails.
+It checks the older commit out, makes a lake and a store with it, and runs the commands of
+this checkout on them: ingest, score, roll out, roll back, erase, maintain. It prints their output,
+and ends with exit code 1 if a check fails.
 """
 
 import argparse
@@ -67,7 +67,7 @@ print(json.dumps({
 
 
 def main() -> int:
-    """Makes the lake and goes on with it; 1 where a check fails."""
+    """Makes the lake and runs the commands on it; 1 where a check fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commit", default="6eb5f63", help="the older release")
     commit = parser.parse_args().commit
@@ -78,7 +78,7 @@ def main() -> int:
         subprocess.run([*git, "add", "--detach", str(old), commit], check=True)
         try:
             _make(old, folder)
-            return _go_on(folder)
+            return _run_commands(folder)
         finally:
             subprocess.run([*git, "remove", "--force", str(old)], check=True)
 
@@ -91,7 +91,7 @@ def _make(old: Path, folder: Path) -> None:
     _python(old, folder, "-m", "pipelines.rescore", "--pointers", pointers)
 
 
-def _go_on(folder: Path) -> int:
+def _run_commands(folder: Path) -> int:
     secret = (folder / "photos/red/004.jpg").read_bytes()
     middle = secret[len(secret) // 2 :][:64].hex()
     pointers = [f"models:/{name}@champion" for name in NAMES]
@@ -102,13 +102,13 @@ def _go_on(folder: Path) -> int:
         if expected != found:
             faults.append(what)
 
-    def command(*words: str) -> str:
-        print(f"\n== {' '.join(words)}")
-        return _python(PROJECT, folder, "-m", f"pipelines.{words[0]}", *words[1:])
+    def command(name: str, *arguments: str) -> str:
+        print(f"\n== {' '.join((name, *arguments))}")
+        return _python(PROJECT, folder, "-m", f"pipelines.{name}", *arguments)
 
     def state() -> dict[str, object]:
-        told = _python(PROJECT, folder, "-c", CHECK, str(folder / "lake"), middle, quiet=True)
-        return dict(json.loads(told))
+        line = _python(PROJECT, folder, "-c", CHECK, str(folder / "lake"), middle, quiet=True)
+        return dict(json.loads(line))
 
     def rows(images: int, versions: int) -> list[dict[str, object]]:
         return [
@@ -134,8 +134,8 @@ def _go_on(folder: Path) -> int:
     command("rescore", "--pointers", ",".join(pointers))
     expect("rolled out", rows(10, 2), state()["predictions"])
     command("promote", "--model", "models:/模型/1", "--gate", "off")
-    told = command("rescore", "--pointers", "models:/模型@champion")
-    expect("rolled back at once", True, "nothing to score" in told)
+    output = command("rescore", "--pointers", "models:/模型@champion")
+    expect("rolled back at once", True, "nothing to score" in output)
     command("erase", "--path", str((folder / "photos/red/004.jpg").resolve()))
     expect("erased from all", (rows(9, 2), []), _pair(state()))
     command("maintain")
@@ -150,14 +150,14 @@ def _pair(state: dict[str, object]) -> tuple[object, object]:
     return state["predictions"], state["files_with_the_erased_bytes"]
 
 
-def _python(project: Path, folder: Path, *words: str, quiet: bool = False) -> str:
-    """Runs Python with the code of a checkout; what it printed."""
+def _python(project: Path, folder: Path, *arguments: str, quiet: bool = False) -> str:
+    """The output of Python with the code of a checkout; its last line with `quiet`."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{project / 'src'}{os.pathsep}{project}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
-    command = [sys.executable, *words]
+    command = [sys.executable, *arguments]
     done = subprocess.run(
         command,
         cwd=folder,
@@ -170,7 +170,7 @@ def _python(project: Path, folder: Path, *words: str, quiet: bool = False) -> st
     if not quiet or done.returncode:
         print(done.stdout, end="", flush=True)
     if done.returncode:
-        raise SystemExit(f"{words[:3]} ended with {done.returncode}")
+        raise SystemExit(f"{arguments[:3]} ended with exit code {done.returncode}")
     return done.stdout.splitlines()[-1] if quiet else done.stdout
 
 
