@@ -39,7 +39,7 @@ def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
 @pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
 def test_columns_that_stand_twice_are_told(tmp_path, names):
     with pytest.raises(UserError, match="It needs label, and either path or image_id"):
-        labels.given(table(tmp_path, names, "a.jpg,b,c"), "/photos")
+        labels.read_labels(table(tmp_path, names, "a.jpg,b,c"), "/photos")
 
 
 @pytest.mark.parametrize(("word", "told"), [("(", "nor a regular expression"), ("a", "a group")])
@@ -57,7 +57,7 @@ def newest_label_of(spark, lake):
 def test_a_csv_gives_labels_by_path_and_the_others_keep_theirs(spark, lake, source, tmp_path):
     word = table(tmp_path, "path,label", "red/000.jpg,rose", f"{source}/red/001.jpg,")
     assert labels.is_table(word)
-    ingest(spark, lake, source, labels.given(word, str(source)))
+    ingest(spark, lake, source, labels.read_labels(word, str(source)))
     assert {"000.jpg": "rose", "001.jpg": None, "002.jpg": "red"} == label_of(spark, lake)
 
 
@@ -70,7 +70,10 @@ def test_relabelling_reads_no_image_and_commits_only_changes(spark, lake, source
     for file in (source / "red").iterdir():
         file.unlink()
     word = table(tmp_path, "label,image_id", f"007,{ids['000.jpg']}", f"red,{ids['001.jpg']}")
-    given, before = labels.given(word, str(source)), snapshots.required(lake, "images").version
+    given, before = (
+        labels.read_labels(word, str(source)),
+        snapshots.required(lake, "images").version,
+    )
     assert 1 == labels.append_labels(lake, given, word)
     assert {"000.jpg": "007", "001.jpg": "red", "002.jpg": "red"} == newest_label_of(spark, lake)
     assert {"000.jpg": "red", "001.jpg": "red", "002.jpg": "red"} == label_of(spark, lake)
@@ -86,7 +89,7 @@ def test_of_labels_given_later_the_newest_row_counts_also_when_it_takes_the_labe
     ingest(spark, lake, source)
     for label in ("rose", "daisy", ""):
         word = table(tmp_path, "path,label", f"red/000.jpg,{label}")
-        assert 1 == labels.append_labels(lake, labels.given(word, str(source)), word)
+        assert 1 == labels.append_labels(lake, labels.read_labels(word, str(source)), word)
         assert {"000.jpg": label or None, "001.jpg": "red", "002.jpg": "red"} == newest_label_of(
             spark, lake
         )
@@ -98,7 +101,7 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
     where = str(tmp_path / "labels")
     rows = spark.createDataFrame([(f"{source}/red/002.jpg", "last")], "path string, label string")
     rows.write.format("delta").save(where)
-    ingest(spark, lake, source, labels.given(where, str(source)))
+    ingest(spark, lake, source, labels.read_labels(where, str(source)))
     assert "last" == label_of(spark, lake)["002.jpg"]
 
 
@@ -113,10 +116,10 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
 )
 def test_a_table_that_gives_no_labels_is_told_in_one_line(spark, tmp_path, lines, told):
     with pytest.raises(UserError, match=told) as raised:
-        labels.given(table(tmp_path, *lines), "/photos")
+        labels.read_labels(table(tmp_path, *lines), "/photos")
     assert 1 == len(str(raised.value).splitlines())
 
 
 def test_a_table_that_is_not_there_is_told(spark, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        labels.given(str(tmp_path / "no.csv"), "/photos")
+        labels.read_labels(str(tmp_path / "no.csv"), "/photos")

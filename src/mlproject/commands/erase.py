@@ -1,4 +1,4 @@
-"""Erases images: their rows, the data files that hold them, and their way back into the lake.
+"""Erases images: their rows, the data files that hold them, and they are not ingested again.
 
 One of path, prefix, image_id and file names them. All rows with the same bytes are erased,
 wherever those lie; `plan=true` shows first what that is.

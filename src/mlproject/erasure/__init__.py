@@ -1,4 +1,4 @@
-"""Takes images out of every table, and out of every file of the lake.
+"""Removes images from every table, and from every file of the lake.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """

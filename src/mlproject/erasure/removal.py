@@ -1,4 +1,4 @@
-"""Takes images out of every table, and out of every file of the lake."""
+"""Removes images from every table, and from every file of the lake."""
 
 import math
 from collections import Counter
@@ -17,8 +17,8 @@ from mlproject.lake.queries import query
 from mlproject.lake.rewrites import OpenSpark
 from mlproject.lake.schemas import SCHEMAS
 
-# `images` first: what is fenced after it was computed from rows that it does not have any more.
-# `files` last: a path that stands only there finds its content, at another path, after a kill too.
+# `images` first: rows computed from its old version are refused by the fences that follow.
+# `files` last: a path that is only in it still leads to its content after a kill.
 TABLES = ("images", "predictions", "labels", "files")
 EXAMPLES = 10  # paths that a plan shows
 
@@ -70,7 +70,7 @@ def plan_erasure(lake: str, chosen: Selection) -> ErasurePlan:
     snapshots.required(lake, "images")
     ids, unknown = _contents(lake, chosen)
     if not ids.num_rows:
-        raise _nothing(lake, chosen)
+        raise _no_match(lake, chosen)
     sql = "SELECT path, image_id, size_bytes FROM images ORDER BY path"
     rows = _with_ids(query(lake, sql, ["images"]), ids["image_id"])
     sql = "SELECT image_id, model_name, model_version FROM predictions"
@@ -98,10 +98,10 @@ def erase_images(
     retention_hours: float = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Erasure:
-    """Takes the chosen contents out of every table, and removes the files that hold them.
+    """Removes the selected contents from every table, and the files that hold them.
 
-    The hashes are noted in `erased` first, so that no ingest takes the contents again. Then each
-    table is rewritten and fenced: what others had in hand by then is computed anew, without the
+    The hashes are added to `erased` first, so that no ingest adds the contents again. Then each
+    table is rewritten and fenced: commits of others from before are computed anew, without the
     erased images. After a kill the same call finds the contents by their paths in `images` or
     `files`, and once these are gone it finishes what any erasure has left.
 
@@ -121,13 +121,13 @@ def erase_images(
     snapshots.required(lake, "images")
     ids, unknown = _contents(lake, chosen)
     if not ids.num_rows and not _is_unfinished(lake):
-        raise _nothing(lake, chosen)
+        raise _no_match(lake, chosen)
     total = 1 + 2 * len(TABLES)
-    _note(lake, ids)
+    _append_erased(lake, ids)
     on_step(1, total)
     rows: dict[str, int] = {}
     for step, name in enumerate(TABLES, start=2):
-        # Looked for when its turn comes: who makes it later reads what is left of `images`.
+        # Checked only now: whoever creates it later reads `images` without the erased rows.
         if snapshots.is_table(f"{lake}/{name}"):
             gone = {*ids["image_id"].to_pylist(), *_left_over(lake, name)}
             done = rewrites.erase_rows(f"{lake}/{name}", sorted(gone), spark)
@@ -139,7 +139,7 @@ def erase_images(
             data_files += vacuum.erased_files(f"{lake}/{name}", retention_hours)
         on_step(step, total)
     if not ids.num_rows and not data_files and not any(rows.values()):
-        raise _nothing(lake, chosen)
+        raise _no_match(lake, chosen)
     return Erasure(ids.num_rows, rows, data_files, unknown)
 
 
@@ -167,7 +167,7 @@ def _with_ids(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
     return rows.filter(pc.is_in(rows["image_id"], ids.combine_chunks()))
 
 
-def _note(lake: str, ids: pa.Table) -> None:
+def _append_erased(lake: str, ids: pa.Table) -> None:
     """Adds hashes to `erased`, each once."""
     while True:
         since = snapshots.to_append(lake, "erased", "erased")
@@ -181,7 +181,7 @@ def _note(lake: str, ids: pa.Table) -> None:
 
 
 def _is_unfinished(lake: str) -> bool:
-    """Whether an erasure was killed, or kept files for a time, or rows came after it."""
+    """Whether an erasure was killed, retains files, or was followed by new rows of its images."""
     present = [name for name in TABLES if snapshots.is_table(f"{lake}/{name}")]
     return snapshots.is_table(f"{lake}/erased") and any(
         vacuum.is_unfinished(f"{lake}/{name}") or bool(_left_over(lake, name)) for name in present
@@ -189,7 +189,7 @@ def _is_unfinished(lake: str) -> bool:
 
 
 def _left_over(lake: str, table: str) -> list[str]:
-    """Erased contents that a table has and `images` not, as after a kill."""
+    """Erased contents that a table has and `images` does not, as after a kill."""
     if table == "images":
         return []
     rows = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if table == "files" else table
@@ -200,7 +200,7 @@ def _left_over(lake: str, table: str) -> list[str]:
     return ids
 
 
-def _nothing(lake: str, chosen: Selection) -> UserError:
+def _no_match(lake: str, chosen: Selection) -> UserError:
     count = len(chosen.paths) + len(chosen.image_ids)
     what = f"a path below {chosen.prefix!r}" if chosen.prefix else f"any of {count} names"
     if count == 1:

@@ -16,7 +16,7 @@ from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 
-NAMING = ("path", "prefix", "image_id")  # parameters that name what is to be forgotten
+NAMING = ("path", "prefix", "image_id")  # parameters that identify erased images
 
 
 def erase(
@@ -30,7 +30,7 @@ def erase(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Erasure:
-    """Erases images: their rows, the data files that hold them, and their way back into the lake.
+    """Erases images: their rows, the data files that hold them, and they are not ingested again.
 
     One of path, prefix, image_id and file names them. All rows with the same bytes are erased,
     wherever those lie.
@@ -43,7 +43,7 @@ def erase(
         lake: Folder or URI of the tables.
         retention_hours: Data files that were removed within these hours stay.
         on_progress: Called with the steps done so far, and all.
-        on_message: Called with what somebody must know meanwhile.
+        on_message: Called with warnings, such as that MLflow has logged a path.
 
     Raises:
         UserError: There is no lake, or nothing in it matches.
@@ -125,7 +125,7 @@ def _report_logged(run: Run, on_message: Callable[[str], None]) -> None:
 def removal_command(run_id: str) -> str:
     """The shell command that removes a run from MLflow for good."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    # Another's may hold a password, and was named in the environment.
+    # Another URI may hold a password, and is in the environment.
     is_shown = uri.startswith("sqlite") or "@" not in uri
     shown = shlex.quote(uri) if is_shown else '"$MLFLOW_TRACKING_URI"'
     delete = f"MLFLOW_TRACKING_URI={shown} mlflow runs delete --run-id {run_id}"

@@ -1,4 +1,4 @@
-"""What a person names to be erased: paths, a folder, image_ids, or a list of them in a file."""
+"""The selection of images to erase: paths, a folder, image_ids, or a list of them in a file."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EVERYTHING = re.compile(r"([a-zA-Z][\w+.-]*:)?/*")  # the root of a file system,
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a person named, in one of three ways or as a list of paths and image_ids."""
+    """Selected images: by path, by folder, by image_id, or by a list of paths and image_ids."""
 
     paths: frozenset[str] = frozenset()
     """Whole paths, as in the column `path`."""
@@ -26,7 +26,7 @@ class Selection:
     """Sha256 of contents."""
 
     def named(self, rows: pa.Table) -> pa.Table:
-        """The rows that it names itself, by path or by image_id.
+        """The rows that it selects by path or by image_id.
 
         Args:
             rows: Rows with the columns path and image_id.
@@ -51,8 +51,8 @@ def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str
     Raises:
         UserError: None or several are given, one is malformed, or the file cannot be read.
     """
-    words = {"path": path, "prefix": prefix, "image_id": image_id, "file": file}
-    given = [name for name, word in words.items() if word]
+    options = {"path": path, "prefix": prefix, "image_id": image_id, "file": file}
+    given = [name for name, value in options.items() if value]
     if len(given) != 1:
         raise UserError(
             f"Name exactly one of path, prefix, image_id and file (given: "
@@ -84,14 +84,14 @@ def _listed(file: str) -> Selection:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"File {file!r} cannot be read ({error})") from error
     lines = [line.removesuffix("\r") for line in text.split("\n")]
-    words = {line: number for number, line in enumerate(lines, start=1) if line.strip()}
-    for line, number in words.items():
+    numbers = {line: number for number, line in enumerate(lines, start=1) if line.strip()}
+    for line, number in numbers.items():
         if not WHOLE.match(line) and not IMAGE_ID.fullmatch(line):
             raise UserError(
                 f"Line {number} of {file!r} is neither an absolute path ('/...' or "
                 f"'s3://...') nor an image_id of 64 hex digits: {line!r}"
             )
-    if not words:
+    if not numbers:
         raise UserError(f"File {file!r} is empty. Write one path or image_id in each line")
-    ids = {line for line in words if IMAGE_ID.fullmatch(line)}
-    return Selection(frozenset(words.keys() - ids), "", frozenset(line.lower() for line in ids))
+    ids = {line for line in numbers if IMAGE_ID.fullmatch(line)}
+    return Selection(frozenset(numbers.keys() - ids), "", frozenset(line.lower() for line in ids))

@@ -1,4 +1,4 @@
-"""Which contents an ingest must not take again, because they were erased."""
+"""The image_ids that an ingest must not add again, because they were erased."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 
 from mlproject.lake.queries import query
 
-Refused = Mapping[int | None, list[str]]  # size in bytes (None = any) -> image_ids
+ErasedIds = Mapping[int | None, list[str]]  # size in bytes (None = any) -> image_ids
 
 
-def refused(lake: str) -> Refused:
-    """The erased contents that `images` does not hold again: what it holds was wanted back.
+def erased_ids(lake: str) -> ErasedIds:
+    """The erased image_ids, but for those that `images` has again, as with `include_erased`.
 
     Args:
         lake: As `location.locate` gives it.
@@ -29,38 +29,38 @@ def refused(lake: str) -> Refused:
     return found
 
 
-def with_refused(todo: pa.Table, refused: Refused) -> pa.Table:
-    """Adds to `known` the contents that a file of its size must not have.
+def with_erased_ids(todo: pa.Table, erased: ErasedIds) -> pa.Table:
+    """The files with the erased image_ids of their size added to `known`.
 
-    So an ingest reads such a file before it takes it, and no other.
+    So an ingest hashes such a file before it adds it, and no other.
 
     Args:
         todo: Files with the columns size_bytes and known.
-        refused: As `refused` gives it.
+        erased: As `erased_ids` gives it.
     """
-    if not refused:
+    if not erased:
         return todo
-    anywhere = refused.get(None, [])
+    anywhere = erased.get(None, [])
     pairs = zip(todo["known"].to_pylist(), todo["size_bytes"].to_pylist(), strict=True)
-    known = [[*(ids or ()), *refused.get(size, ()), *anywhere] or None for ids, size in pairs]
+    known = [[*(ids or ()), *erased.get(size, ()), *anywhere] or None for ids, size in pairs]
     column = todo.schema.get_field_index("known")
     return todo.set_column(column, "known", pa.array(known, pa.list_(pa.string())))
 
 
-def parted(
-    same: pa.Table, refused: Refused, state: str, otherwise: str
+def by_state(
+    same: pa.Table, erased: ErasedIds, state: str, otherwise: str
 ) -> Iterator[tuple[str, pa.Table]]:
-    """The files of known bytes by state, without the states that no file has.
+    """The files of known bytes by their state; no state without files.
 
     Args:
         same: Files with the column image_id; without it when there are none.
-        refused: As `refused` gives it.
-        state: That of files whose content is refused.
+        erased: As `erased_ids` gives it.
+        state: That of files with erased bytes.
         otherwise: That of the others.
     """
     if not same.num_rows:
         return
-    ids = pa.array(chain.from_iterable(refused.values()), pa.string())
+    ids = pa.array(chain.from_iterable(erased.values()), pa.string())
     among = pc.is_in(same["image_id"], ids)
     for name, chosen in ((state, among), (otherwise, pc.invert(among))):
         files = same.filter(chosen)

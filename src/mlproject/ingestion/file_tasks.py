@@ -20,13 +20,13 @@ from mlproject.lake.schemas import SCHEMAS
 Result = TypeVar("Result")
 
 TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
-BROKEN_AT_MOST = 3  # files in a row: then a server is down, and a task's other files are left
+BROKEN_AT_MOST = 3  # files in a row: then the server is down, and a task skips its other files
 FOUND = pa.schema([field for field in SCHEMAS["images"] if field.name != "ingested_at"])
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Where rows go, and what they get beside what their files tell."""
+    """Where rows are written, and the columns that do not come from their files."""
 
     path: str
     """The folder or URI of the table `images`."""
@@ -35,24 +35,24 @@ class Writing:
     ingested_at: datetime
     """The time of all rows of the commit, by which scoring finds their data files."""
     given: pa.Table | None = None
-    """Labels that go before those of the listing, as `labels.given` reads them."""
+    """Labels that replace those of the listing, as `labels.read_labels` gives them."""
 
-    def whole(self, found: pa.RecordBatch) -> pa.Table:
-        """Rows as the table has them."""
+    def table_rows(self, found: pa.RecordBatch) -> pa.Table:
+        """The rows with all columns of the table."""
         rows = pa.Table.from_batches([found])
         if self.given is not None:
-            rows = labels.apply(rows, self.given)
+            rows = labels.relabelled(rows, self.given)
         at = pa.array([self.ingested_at] * found.num_rows, pa.timestamp("us", "UTC"))
         return rows.append_column("ingested_at", at)
 
 
-def look(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) -> pa.Table:
-    """What lies in files now, read and hashed in tasks: path, image_id. Nothing is written.
+def hash_files(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) -> pa.Table:
+    """The hashes of files, read in tasks: path, image_id. Nothing is written.
 
     Args:
         spark: A session.
         files: As `source_listing.LISTED`.
-        reading: Where they lie.
+        reading: Where the files are.
         counts: As `counts` gives it; counts the files that cannot be read now.
     """
 
@@ -64,7 +64,7 @@ def look(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) ->
     return pa.concat_tables(_in_tasks(spark, files, task))
 
 
-def write(
+def write_rows(
     spark: SparkSession, files: pa.Table, reading: Reading, counts: Any, writing: Writing
 ) -> list[DataFile]:
     """Reads and hashes files in tasks and writes their rows as data files of `images`.
@@ -75,13 +75,13 @@ def write(
     Args:
         spark: A session.
         files: As `source_listing.LISTED`, and `known`: the image_ids in `images` of the path.
-        reading: What comes into the rows.
+        reading: What is read into the rows.
         counts: As `counts` gives it; counts the files that give no row.
         writing: Where the rows go.
     """
 
     def task(part: pa.Table) -> DataFile | None:
-        tables = map(writing.whole, in_batches(_new(part, reading, counts), FOUND))
+        tables = map(writing.table_rows, in_batches(_new(part, reading, counts), FOUND))
         return data_files.write(tables, SCHEMAS["images"], writing.path, writing.version)
 
     return [file for file in _in_tasks(spark, files, task) if file is not None]
@@ -90,7 +90,7 @@ def write(
 def _in_tasks(
     spark: SparkSession, files: pa.Table, task: Callable[[pa.Table], Result]
 ) -> list[Result]:
-    """What a function gives for balanced parts of the files: a slot each, more when large."""
+    """The results of a function for balanced parts of the files: one or more a task slot."""
     size = pc.sum(files["size_bytes"]).as_py() or 0
     slots = min(files.num_rows, spark.sparkContext.defaultParallelism)
     count = max(1, slots, -(-size // TASK_BYTES))
@@ -103,7 +103,7 @@ def _new(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, A
     known = dict(zip(files["path"].to_pylist(), files["known"].to_pylist(), strict=True))
     for row in _rows(files, reading, counts):
         if row["image_id"] in (known[row["path"]] or ()):
-            counts.add(Counter(unchanged=1))  # it changed back since it was looked at
+            counts.add(Counter(unchanged=1))  # it changed back since it was hashed
         else:
             yield row
 

@@ -70,15 +70,16 @@ def ingest(
         max_files: Files in one commit.
         max_bytes: Bytes in one commit.
         target_file_bytes: Bytes of a data file when small ones are put together.
-        on_missing: What is noted of ingested files that are gone: keep = nothing, mark = it is.
+        on_missing: Ingested files that are gone: keep = their rows stay as they are, mark = they
+            are marked as gone.
         clean_source: What happens to files whose bytes are in the table: keep, move or delete.
         clean_to: Folder outside the source, for clean_source=move.
         clean_after: Days that a file's bytes must be in the table before it is cleaned.
         include_erased: True takes contents again that were erased.
-        stop: Called now and then; true ends it after the commit at hand.
+        stop: Called regularly; once true, the ingest ends after the current commit.
         on_progress: Called after each commit.
         on_reconciled: Called after each reconciliation of mode=watch.
-        on_error: Called with what made a reconciliation of mode=watch fail, once.
+        on_error: Called with the error of a failed reconciliation of mode=watch, once.
 
     Returns:
         What it found and did; with mode=watch the last reconciliation.
@@ -107,14 +108,14 @@ def ingest(
     own = {"lake": lake, "mode": mode, "interval": interval, "plan": plan}
     logged = {**settings.options(), **own}
     with mlflow_tracking.run("ingest", logged), closing(LazySession("mlproject ingest")) as spark:
-        _require_sense(settings, interval, locate(lake))
+        _check_options(settings, interval, locate(lake))
         if plan:
             return reconciliation.plan(settings, locate(lake))
         located = locate_to_write(lake)
         once = partial(reconcile, spark, located, settings, stop=stop, on_progress=on_progress)
         if mode == "once":
             return once()
-        results = [reconciliation.nothing(located)]
+        results = [reconciliation.empty_result(located)]
 
         def reconciled(result: IngestResult) -> None:
             results[0] = result
@@ -131,7 +132,7 @@ def _watch(
     on_reconciled: Callable[[IngestResult], None],
     on_error: Callable[[UserError], None],
 ) -> int:
-    """Reconciles until it is stopped, a source that is away too; how often."""
+    """Reconciles until it is stopped, also after errors; returns how often."""
     step, message = 0, ""
     while not stop():
         try:
@@ -152,8 +153,8 @@ def _wait(seconds: float, stop: Callable[[], bool]) -> None:
         pause.wait(min(0.2, seconds))
 
 
-def _require_sense(settings: SourceSettings, interval: float, lake: str) -> None:
-    """Raises UserError for options that make no sense, alone or together."""
+def _check_options(settings: SourceSettings, interval: float, lake: str) -> None:
+    """Raises UserError for options that are out of range or contradict each other."""
     given = {**settings.options(), "interval": interval}
     for name, least in _LEAST.items():
         if given[name] < least:

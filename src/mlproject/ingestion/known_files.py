@@ -1,4 +1,4 @@
-"""What the tables know of the files of a source: questions that read no content."""
+"""What the tables record of the files of a source: queries that read no content."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from mlproject.lake.snapshots import Snapshot
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
 
-# What was seen last at each path, in the SQL that Spark and DataFusion share. A note of unchanged
+# What was seen last at each path, in the SQL that Spark and DataFusion share. A record of unchanged
 # bytes counts as long as `images` has them.
 PATHS = """WITH seen AS (
   SELECT path, image_id, size_bytes, modified_at, 'ingested' AS state, ingested_at AS at
@@ -44,7 +44,7 @@ def paths(
     Args:
         lake: As `location.locate` gives it; it need not be there yet.
         columns: Which of path, image_id, state, size_bytes, modified_at.
-        include_erased: Whether notes of erased contents do not count, as these are wanted again.
+        include_erased: Whether erased contents are to be ingested again.
         at: The version of `images` that is read; None = the newest.
     """
     noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
@@ -55,7 +55,7 @@ def paths(
 def present(images: DataFrame, files: DataFrame) -> DataFrame:
     """The rows of `images` that hold what lies at their path now, as far as `ingest` has seen.
 
-    Left out are overwritten contents and, where `on_missing=mark` has noted them, removed files.
+    Left out are overwritten contents and, where `on_missing=mark` has recorded them, removed files.
 
     Args:
         images: The `images` table.
@@ -107,9 +107,9 @@ class Planned:
     listed: int
     """Image files in the source."""
     new: int
-    """Files at a path that the table does not know."""
+    """Files at a path that the table does not have."""
     changed: int
-    """Files of another size or modified time than the table knows for their path."""
+    """Files of another size or modified time than the table has for their path."""
     size_bytes: int
     """Bytes of the new and changed files."""
     left: dict[str, int]
@@ -122,7 +122,7 @@ def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned
     Args:
         lake: As `location.locate` gives it; it need not be there yet.
         listed: What lies in the source.
-        include_erased: Whether files with erased contents are wanted.
+        include_erased: Whether files with erased contents are ingested again.
     """
     todo = pending(lake, listed, include_erased=include_erased)
     new = todo["known"].null_count
@@ -132,7 +132,7 @@ def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned
 
 
 def status(lake: str, listed: Listing) -> pa.Table:
-    """What has become of each file of a source: path, size_bytes, modified_at, state, reason.
+    """The state of each file of a source: path, size_bytes, modified_at, state, reason.
 
     States: `ingested`; `refused` (it has a row with an error, which is the reason), `new` and
     `changed` (the backlog of the next ingest), `left` (for a reason of

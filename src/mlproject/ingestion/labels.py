@@ -1,6 +1,6 @@
 """Labels of images: from their paths, or from a table, at ingest or later.
 
-Labels given later are rows of the table `labels`; the newest one goes before `images.label`.
+Labels given later are rows of the table `labels`; the newest one replaces `images.label`.
 """
 
 import re
@@ -38,18 +38,18 @@ CURRENT = f"""SELECT images.path, images.image_id, images.error, images.ingested
   ON images.path = newest.path AND images.image_id = newest.image_id"""
 
 
-def from_paths(listed: Listing, word: str) -> Listing:
+def from_paths(listed: Listing, option: str) -> Listing:
     """The listing with the labels that a pattern finds in the paths.
 
     Args:
         listed: What lies in the source; its labels are the folders' names.
-        word: `folder` leaves them; else a regular expression, whose group named `label`, or
+        option: `folder` leaves them; else a regular expression, whose group named `label`, or
             whose first group, is the label of a path below the source, where it is found.
 
     Raises:
         UserError: As `pattern`.
     """
-    wanted = pattern(word)
+    wanted = pattern(option)
     if wanted is None:
         return listed
     group = "label" if "label" in wanted.groupindex else 1
@@ -60,48 +60,50 @@ def from_paths(listed: Listing, word: str) -> Listing:
     return replace(listed, files=listed.files.set_column(column, "label", labels))
 
 
-def pattern(word: str) -> re.Pattern[str] | None:
-    """The regular expression that a word is, None for `folder`.
+def pattern(option: str) -> re.Pattern[str] | None:
+    """The regular expression in the option `labels`; None for `folder`.
 
     Raises:
         UserError: It is no regular expression with a group.
     """
-    if word == FOLDER:
+    if option == FOLDER:
         return None
     try:
-        found = re.compile(word)
+        found = re.compile(option)
     except re.error as error:
         raise UserError(
-            f"labels={word!r} is neither a file nor a regular expression ({error})"
+            f"labels={option!r} is neither a file nor a regular expression ({error})"
         ) from error
     if not found.groups:
         raise UserError(
-            f"labels={word!r} is neither a file nor a regular expression with a group, as in (.+)_"
+            f"labels={option!r} is neither a file nor a regular expression with a group: (.+)_"
         )
     return found
 
 
-def is_table(word: str) -> bool:
-    """Whether the word names a file or table of labels, not a way to read them off the paths."""
-    named = "://" in word or Path(word).exists()
-    return word.lower().endswith(".csv") or (word != FOLDER and named)
+def is_table(option: str) -> bool:
+    """Whether the option `labels` names a file or table, not a pattern for paths."""
+    named = "://" in option or Path(option).exists()
+    return option.lower().endswith(".csv") or (option != FOLDER and named)
 
 
-def given(word: str, source: str) -> pa.Table:
+def read_labels(option: str, source: str) -> pa.Table:
     """The labels of a CSV file or a Delta table: path or image_id, and label ("" = null).
 
     Args:
-        word: The file, with a line of names; or the table's folder or URI.
+        option: The file, with a line of names; or the table's folder or URI.
         source: As `Listing.root`; paths in the table may be written below it.
 
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
-    found = _read_csv(word) if word.lower().endswith(".csv") else foreign(word, [*KEYS, "label"])
+    found = (
+        _read_csv(option) if option.lower().endswith(".csv") else foreign(option, [*KEYS, "label"])
+    )
     keys = [name for name in found.column_names if name in KEYS]
     if len(keys) != 1 or found.column_names.count("label") != 1:
         raise UserError(
-            f"labels={word!r} has the columns {', '.join(found.column_names)}. "
+            f"labels={option!r} has the columns {', '.join(found.column_names)}. "
             "It needs label, and either path or image_id"
         )
     [key] = keys
@@ -109,7 +111,7 @@ def given(word: str, source: str) -> pa.Table:
         names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
     except pa.ArrowException as error:
         raise UserError(
-            f"labels={word!r}: the columns {key} and label must be strings ({error})"
+            f"labels={option!r}: the columns {key} and label must be strings ({error})"
         ) from error
     if key == "path":
         names = pa.chunked_array(
@@ -120,12 +122,12 @@ def given(word: str, source: str) -> pa.Table:
     counts = rows.group_by(key).aggregate([("label", "count", pc.CountOptions(mode="all"))])
     twice = counts.filter(pc.greater(counts["label_count"], 1))[key]
     if len(twice):
-        raise UserError(f"labels={word!r} has two labels for {key} {twice[0].as_py()!r}")
+        raise UserError(f"labels={option!r} has two labels for {key} {twice[0].as_py()!r}")
     return rows
 
 
 def _whole(path: str | None, source: str) -> str | None:
-    """A path as the tables have it."""
+    """A path as in the tables."""
     if path is None or path.startswith("/"):
         return path
     if path.startswith("file:"):
@@ -133,8 +135,8 @@ def _whole(path: str | None, source: str) -> str | None:
     return path if "://" in path else f"{source.rstrip('/')}/{path}"
 
 
-def apply(images: pa.Table, given: pa.Table) -> pa.Table:
-    """Rows of `images` with the labels given for them; the others keep theirs."""
+def relabelled(images: pa.Table, given: pa.Table) -> pa.Table:
+    """Rows of `images` with the labels that are given for them; other rows keep their label."""
     key = given.column_names[0]
     place = pc.index_in(images[key], given[key])
     label = pc.if_else(pc.is_valid(place), given["label"].take(place), images["label"])
@@ -142,11 +144,11 @@ def apply(images: pa.Table, given: pa.Table) -> pa.Table:
 
 
 def unmatched(lake: str, given: pa.Table) -> str:
-    """Says which of the given labels match no image; empty when all match one.
+    """A sentence about given labels that match no image; empty when all match one.
 
     Args:
         lake: As `location.locate` gives it.
-        given: As `given` reads them.
+        given: As `read_labels` gives them.
     """
     key = given.column_names[0]
     known = query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])[key]
@@ -165,23 +167,23 @@ def changes(lake: str, given: pa.Table) -> pa.Table:
 
     Args:
         lake: As `location.locate` gives it.
-        given: As `given` reads them.
+        given: As `read_labels` gives them.
     """
     rows = query(lake, f"SELECT path, image_id, label FROM ({CURRENT})", ["images", "labels"])
-    labels = apply(rows, given)
+    labels = relabelled(rows, given)
     same = pc.equal(rows["label"], labels["label"])
     both_null = pc.and_(pc.is_null(rows["label"]), pc.is_null(labels["label"]))
     return labels.filter(pc.invert(pc.or_(pc.fill_null(same, False), both_null)))
 
 
 def append_labels(lake: str, given: pa.Table, source: str) -> int:
-    """Appends the labels that differ from those that images have now; gives back how many.
+    """Appends the labels that differ from the current ones; returns how many.
 
     No image file is read and no row of `images` is changed.
 
     Args:
         lake: As `location.locate` gives it.
-        given: As `given` reads them.
+        given: As `read_labels` gives them.
         source: Where they were read from.
     """
     if not changes(lake, given).num_rows:
@@ -219,9 +221,9 @@ def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
     )
 
 
-def _read_csv(word: str) -> pa.Table:
+def _read_csv(option: str) -> pa.Table:
     """A CSV file of strings; an empty cell is an empty string."""
-    filesystem, path = open_path(word if "://" in word else str(local_path(word)))
+    filesystem, path = open_path(option if "://" in option else str(local_path(option)))
     try:
         with filesystem.open_input_stream(path) as stream:
             names = csv.open_csv(stream).schema.names
@@ -229,4 +231,4 @@ def _read_csv(word: str) -> pa.Table:
             kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
             return csv.read_csv(stream, convert_options=kinds)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"labels={word!r} cannot be read ({error})") from error
+        raise UserError(f"labels={option!r} cannot be read ({error})") from error

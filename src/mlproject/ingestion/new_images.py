@@ -48,7 +48,7 @@ class RowSettings:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far an ingest has come."""
+    """The progress of an ingest."""
 
     files: int
     """Files whose rows are committed."""
@@ -62,7 +62,7 @@ class BatchProgress:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What one ingest added and what it left."""
+    """The result of one ingest: the rows it added and the files it left out."""
 
     listed: int
     """Image files in the source."""
@@ -97,7 +97,7 @@ def ingest_pending(
         lake: As `location.locate` gives it.
         listed: What lies in the source.
         settings: How files become rows.
-        given: Labels that go before those of the listing, as `labels.given` reads them.
+        given: Labels that replace those of the listing, as `labels.read_labels` gives them.
         on_batch: Called after each commit.
         stop: Called before each commit; true = what is pending is left for the next ingest.
     """
@@ -117,16 +117,16 @@ def ingest_pending(
             since, lost = newest, True  # an erasure has removed files of the version that was read
             continue
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
-        refused = {} if settings.include_erased else erased_images.refused(lake)
-        fresh, doubtful = _parted(erased_images.with_refused(todo, refused), settings)
+        erased = {} if settings.include_erased else erased_images.erased_ids(lake)
+        fresh, doubtful = _fresh_and_doubtful(erased_images.with_erased_ids(todo, erased), settings)
         found = [fresh]
         for batch in _micro_batches(doubtful, settings):
             if stop():
                 break
-            new, same = _look(spark, batch, reading, counts)
+            new, same = _hash_doubtful(spark, batch, reading, counts)
             found.append(new)
-            for state, noted in erased_images.parted(same, refused, ERASED, UNCHANGED):
-                _note(lake, noted, state)
+            for state, noted in erased_images.by_state(same, erased, ERASED, UNCHANGED):
+                _append_states(lake, noted, state)
                 counts.add(Counter({state: noted.num_rows}))
         todo = pa.concat_tables(found)
         done = done_bytes = 0
@@ -137,7 +137,7 @@ def ingest_pending(
             writing = Writing(
                 since.path, since.version, datetime.now(UTC), _labels_of(given, batch)
             )
-            files = file_tasks.write(spark, batch, reading, counts, writing)
+            files = file_tasks.write_rows(spark, batch, reading, counts, writing)
             committed = commits.append_files(files, since)
             if committed is None:
                 lost = True
@@ -157,7 +157,7 @@ def ingest_pending(
 
 
 def nothing_new(lake: str, listed: Listing) -> Ingested:
-    """What `ingest` comes to when nothing is pending; it needs no Spark.
+    """The result of an ingest when nothing is pending; it needs no Spark.
 
     Args:
         lake: As `location.locate` gives it.
@@ -168,7 +168,7 @@ def nothing_new(lake: str, listed: Listing) -> Ingested:
 
 
 def _labels_of(given: pa.Table | None, batch: pa.Table) -> pa.Table | None:
-    """The labels that a micro-batch needs: each task is sent them, and looks in all of them."""
+    """The labels that a micro-batch needs: all of them are sent to each task."""
     if given is None or "path" not in given.column_names:
         return given
     return given.filter(pc.is_in(given["path"], batch["path"]))
@@ -195,7 +195,7 @@ def _micro_batches(todo: pa.Table, settings: RowSettings) -> Iterator[pa.Table]:
         yield todo.slice(start)
 
 
-def _parted(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
+def _fresh_and_doubtful(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
     """What to read into rows at once, and what to hash first.
 
     A micro-batch of nothing but touched and unreadable files would be an empty commit each time. So
@@ -204,20 +204,20 @@ def _parted(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
     """
     size = pc.sum(todo["size_bytes"]).as_py() or 0
     few = todo.num_rows <= FEW and size <= settings.max_bytes
-    looked = pc.or_(todo["known"].is_valid(), few)
-    return todo.filter(pc.invert(looked)), todo.filter(looked)
+    is_doubtful = pc.or_(todo["known"].is_valid(), few)
+    return todo.filter(pc.invert(is_doubtful)), todo.filter(is_doubtful)
 
 
-def _look(
+def _hash_doubtful(
     spark: SparkSession, doubtful: pa.Table, reading: Reading, counts: Any
 ) -> tuple[pa.Table, pa.Table]:
-    """Parts what will give rows from files whose bytes are known: touched only, or erased.
+    """Hashes files, and separates those with new bytes from those with known or erased ones.
 
     Returns:
         What to read into rows; and the files of known bytes, with their `image_id`. What cannot be
         read now is in neither, and stays pending.
     """
-    found = file_tasks.look(spark, doubtful, replace(reading, thumbnail_px=0), counts)
+    found = file_tasks.hash_files(spark, doubtful, replace(reading, thumbnail_px=0), counts)
     ids = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
     same, new = [], []
     for file in doubtful.select(["path", "known"]).to_pylist():
@@ -232,7 +232,7 @@ def _look(
 
 
 def mark_missing(lake: str, listed: Listing) -> int:
-    """Notes which ingested files below a source are there no more; gives back how many.
+    """Records in `files` the ingested files that are no longer in a source; returns how many.
 
     A file that the listing left out for another reason, such as its suffix, is there.
 
@@ -250,12 +250,12 @@ def mark_missing(lake: str, listed: Listing) -> int:
     if gone.num_rows:
         for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
             gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
-        _note(lake, gone, GONE)
+        _append_states(lake, gone, GONE)
     return int(gone.num_rows)
 
 
-def _note(lake: str, files: pa.Table, state: str) -> None:
-    """Notes in `files` what was seen."""
+def _append_states(lake: str, files: pa.Table, state: str) -> None:
+    """Appends the state of files to the table `files`."""
     columns = SCHEMAS["files"]
     noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
     at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
@@ -266,7 +266,7 @@ def _note(lake: str, files: pa.Table, state: str) -> None:
         kept = rows
         if state != ERASED:
             erased = pa.array(
-                chain.from_iterable(erased_images.refused(lake).values()), pa.string()
+                chain.from_iterable(erased_images.erased_ids(lake).values()), pa.string()
             )
             kept = rows.filter(pc.invert(pc.is_in(rows["image_id"], erased)))
         if commits.append_rows(kept, since):

@@ -1,4 +1,4 @@
-"""One reconciliation of a source: what is pending becomes rows, and what follows from that."""
+"""One reconciliation of a source: pending files become rows; labels, states and clean-up follow."""
 
 import time
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What one ingest found and did."""
+    """The result of one ingest."""
 
     lake: str
     """Where the lake lies."""
@@ -59,11 +59,11 @@ class IngestResult:
     relabelled: int
     """Images that got another label."""
     gone: int
-    """Files that were noted as gone."""
+    """Files that were marked as gone."""
     cleaned: int
     """Files that were taken away from the source."""
     messages: tuple[str, ...]
-    """What a person should know of it, a sentence each."""
+    """Warnings and hints, a sentence each."""
     reconciliations: int
     """How often the source was listed: more than once with `mode=watch`."""
     images_version: int
@@ -99,7 +99,11 @@ def reconcile(
         UserError: As `ingest`.
     """
     listed = settings.listing()
-    given = labels.given(settings.labels, listed.root) if labels.is_table(settings.labels) else None
+    given = (
+        labels.read_labels(settings.labels, listed.root)
+        if labels.is_table(settings.labels)
+        else None
+    )
     planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
     began = time.monotonic()
     if planned.new or planned.changed:
@@ -110,7 +114,7 @@ def reconcile(
         done = new_images.nothing_new(lake, listed)
     seconds = time.monotonic() - began
     if done.left.keys() & {"gone", "unreadable"}:
-        object_storage.require(listed.source)  # every file of a source that is gone looks so
+        object_storage.require(listed.source)  # if the source is gone, each of its files seems gone
     result = IngestResult(lake, planned, done, 0, 0, 0, (), step + 1, -1)
     if not stop():
         result = _finish(spark, result, settings, listed, given)
@@ -128,7 +132,7 @@ def _finish(
     listed: Listing,
     given: pa.Table | None,
 ) -> IngestResult:
-    """Labels of older images, notes of files that are gone, clean-up, compaction."""
+    """Labels of older images, states of files that are gone, clean-up, compaction."""
     lake, messages = result.lake, []
     relabelled = gone = cleaned = 0
     if given is not None:
@@ -155,7 +159,7 @@ def _finish(
     )
 
 
-def nothing(lake: str) -> IngestResult:
+def empty_result(lake: str) -> IngestResult:
     """The result of a watch that was stopped before it reconciled."""
     planned = known_files.Planned(0, 0, 0, 0, {})
     return IngestResult(lake, planned, None, 0, 0, 0, (), 0, -1)

@@ -1,4 +1,4 @@
-"""Takes files whose bytes are safely in the table away from the source."""
+"""Moves or deletes source files whose bytes are in the table."""
 
 import errno
 import shutil
@@ -43,7 +43,7 @@ def check(source: str, lake: str, move_to: str) -> None:
 
 
 def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) -> DataFrame:
-    """The listed files that may go: a row holds their bytes, for so long, and their listing.
+    """The listed files that may be cleaned: a row has held their bytes and facts for long enough.
 
     Args:
         spark: A session with Delta.
@@ -76,7 +76,7 @@ def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
         move_to: A local folder, in which files keep their place below the source; "" = delete.
 
     Returns:
-        How many went, and why the first of those that could not go stayed ("" = all went).
+        How many were cleaned, and why the first of the others was not ("" = all were).
     """
     root, filesystem, prefix = open_source(source)
     went, why = 0, ""
@@ -107,7 +107,7 @@ def _is_as_listed(filesystem: fs.FileSystem, path: str, size: int, modified_at: 
 
 
 def _move(file: Path, target: Path, is_as_listed: Callable[[], bool]) -> bool:
-    """Moves a file to a free name, whole or not at all; gives back whether it went."""
+    """Moves a file to a free name, whole or not at all; returns whether it was moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
     place, number = target, 0
     while place.exists():

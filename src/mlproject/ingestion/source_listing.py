@@ -1,4 +1,4 @@
-"""Where images lie: the files below a folder, or below a URI that pyarrow can open."""
+"""The image files of a source: those below a folder, or below a URI that pyarrow can open."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from pyarrow import fs
 from mlproject.errors import UserError
 from mlproject.integrations import object_storage, s3
 
-# Suffixes of image files, in any case. Formats that no version reads stand here on purpose: such
-# a file gets a row that says so.
+# Suffixes of image files, in any case. Formats that no version reads are listed on purpose:
+# such a file gets a row with an error.
 SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
@@ -23,7 +23,7 @@ SUFFIXES = (
 # Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
 
-# Folders of a remote file system that are asked for at once: each costs a request, at tens of
+# Folders of a remote file system that are listed at once: each costs a request, at tens of
 # milliseconds. What is held of the file system's own records is one listing of as many folders.
 LISTED_AT_ONCE = 16
 
