@@ -48,12 +48,12 @@ class Command(click.Command):
         return [*parameters.options(function), *own] if function else own
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Takes an option's old name for its new one, and says so."""
+        """Replaces the old name of an option by its new one, with a warning."""
         for old, new in self.renamed.items():
             pattern = re.compile(rf"--{old}(?==|$)")
             if any(map(pattern.match, args)):
                 click.echo(f"{ctx.command_path}: {old} is now called {new}", err=True)
-                args = [pattern.sub(f"--{new}", word, count=1) for word in args]
+                args = [pattern.sub(f"--{new}", arg, count=1) for arg in args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:

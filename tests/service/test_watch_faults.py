@@ -78,16 +78,16 @@ class Watch:
             self.service = loop.Service(
                 client, run, lake, LazySession("none"), Policy(), options, callbacks
             )
-        self.memory = loop.new_memory(self.service)
+        self.watch_state = loop.initial_state(self.service)
 
     def reconcile(self):
-        return loop.reconcile(self.service, self.memory, 0)[0]
+        return loop.reconcile(self.service, self.watch_state, 0)[0]
 
     @contextlib.contextmanager
     def going_on(self):
         """Reconciles in a thread while the block runs; gives the trigger."""
         trigger = threading.Event()
-        arguments = (self.service, self.memory, trigger)
+        arguments = (self.service, self.watch_state, trigger)
         thread = threading.Thread(target=loop.reconcile_until_stopped, args=arguments)
         thread.start()
         try:
@@ -145,7 +145,7 @@ def test_a_source_that_is_away_delays_no_alias_and_is_reported_once(client, lake
     assert version.version == ledger.read(lake).serving(POINTER).version.version
     assert 1 == sum(fault.startswith(f"{away}: ") for fault in watch.faults)
     away.mkdir()
-    watch.memory.retries.clear()  # as time or a trigger does
+    watch.watch_state.retries.clear()  # as time or a trigger does
     with mlflow.start_run():
         watch.reconcile()
     assert f"{away}: works again" in watch.messages
@@ -157,15 +157,15 @@ def test_the_lag_is_the_time_since_an_alias_fell_behind(client, lake, store):
     point(client, versions[0])
     watch = Watch(client, lake, POINTER)
     plans = watch.reconcile()  # it has no files
-    assert [POINTER] == list(watch.memory.behind)
-    since = watch.memory.behind[POINTER]
-    state = health.health(plans, watch.memory.behind, since + 7)
+    assert [POINTER] == list(watch.watch_state.behind)
+    since = watch.watch_state.behind[POINTER]
+    state = health.health(plans, watch.watch_state.behind, since + 7)
     assert health.Health(aliases=1, behind=1, backlog=3, lag_s=7) == state
     for version in versions:
         say(lake, version, map(image_id, range(3)))
-    watch.memory.retries.clear()
-    loop.log_health(watch.service, watch.memory, watch.reconcile(), 0)
-    assert {} == watch.memory.behind
+    watch.watch_state.retries.clear()
+    loop.log_health(watch.service, watch.watch_state, watch.reconcile(), 0)
+    assert {} == watch.watch_state.behind
     line = "1 aliases, 0 behind, backlog 0 images, lag 0 s"
     assert line in watch.messages[-1]
 

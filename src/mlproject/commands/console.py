@@ -51,7 +51,7 @@ def exit_codes(command: str) -> Iterator[None]:
 
 
 def silence_libraries() -> None:
-    """Keeps MLflow, py4j and TensorFlow from printing what our own messages say."""
+    """Keeps MLflow, py4j and TensorFlow from printing what our own messages report."""
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # py4j prints a traceback when the JVM ends, which `exit_codes` reports.

@@ -16,23 +16,23 @@ class TrueOrFalse(click.ParamType[bool, Any]):
     name = "true|false"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
-        """The word as a bool."""
+        """The value as a bool."""
         if value not in (True, False, "true", "false"):
             self.fail(f"{value!r} is neither 'true' nor 'false'", param, ctx)
         return value in (True, "true")
 
 
 class CommaSeparated(click.ParamType[list[str], Any]):
-    """Words with commas between them."""
+    """Values separated by commas."""
 
     name = "a,b,..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[str]:
-        """The words, without empty ones."""
-        words = value.split(",") if isinstance(value, str) else value
-        return [word.strip() for word in words if word.strip()]
+        """The values, without empty ones."""
+        values = value.split(",") if isinstance(value, str) else value
+        return [one.strip() for one in values if one.strip()]
 
 
 def options(function: Callable[..., Any]) -> Iterator[click.Option]:
@@ -57,7 +57,7 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
     """The option of one parameter."""
     is_required = parameter.default is inspect.Parameter.empty
     settings: dict[str, Any] = {"help": text, "required": is_required}
-    if not is_required:  # as somebody would write it, so that the help shows it like that
+    if not is_required:  # as a user writes it, so that the help shows it like that
         settings |= {"default": text_of(parameter.default), "show_default": True}
     kind = parameter.annotation
     if typing.get_origin(kind) is typing.Literal:
@@ -72,7 +72,7 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
 
 
 def text_of(default: Any) -> str:
-    """A default as somebody would write it after the option."""
+    """A default as a user writes it after the option."""
     if isinstance(default, bool):
         return str(default).lower()
     return str(default) if isinstance(default, str | int | float) else ",".join(default)

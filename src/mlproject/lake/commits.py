@@ -1,7 +1,7 @@
 """The one way into a table's log: a compare-and-set on its version, by delta-rs.
 
-Tasks, or this process, write data files; then one commit names them. delta-rs is asked for no retry
-of its own (`max_commit_retries=0`): a commit succeeds as the version after the one that it was
+Tasks, or this process, write data files; then one commit names them. delta-rs does not retry
+(`max_commit_retries=0`): a commit succeeds as the version after the one that it was
 computed from, or not at all. After a conflict the rules of decision 3 decide here whether the same
 files are committed from the newest version, or what they hold has to be computed anew.
 """
@@ -35,7 +35,7 @@ from mlproject.lake.snapshots import (
 
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
-_PATIENCE = 10  # conflicts after which a line says that others are faster
+_PATIENCE = 10  # conflicts after which a warning is logged
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
     """Adds data files whose rows were computed from a snapshot, in one commit, or not at all.
 
     The commit moves the filler's application transaction from `since.fills` to the next number. It
-    is tried again, with the same files, as long as only other fillers and compactions come first.
+    is retried, with the same files, as long as only other fillers and compactions come first.
     Source: Delta protocol, "Transaction Identifiers".
 
     Returns:
@@ -100,7 +100,7 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
                 data_files.delete(since.path, [file.name for file in files])
                 return None
             conflicts += 1
-            _say_conflicts(conflicts, since.path)
+            _log_conflicts(conflicts, since.path)
     except NotCommittedError:
         if is_local(since.path):  # a request to an object store may still arrive
             data_files.delete(since.path, [file.name for file in files])
@@ -124,8 +124,8 @@ def commit(
         actions: What the commit adds and removes; none = a mark only.
         counters: Application transactions, and their numbers from this commit on.
         operation: What it does, for the log.
-        mark: A word of the caller's own, the same when it tries again: by it a commit is found
-            that succeeded though its answer was lost.
+        mark: A unique text, the same in a retry: it identifies a commit that succeeded though its
+            response was lost.
 
     Returns:
         The version that holds the actions.
@@ -203,6 +203,6 @@ def _add(file: DataFile, columns: Sequence[str], data_change: bool) -> AddAction
     )
 
 
-def _say_conflicts(count: int, path: str) -> None:
+def _log_conflicts(count: int, path: str) -> None:
     if count % _PATIENCE == 0:
         _log.warning("%s: %d commits of other writers came first; retrying ...", path, count)

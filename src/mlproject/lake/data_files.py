@@ -23,7 +23,7 @@ from mlproject.integrations.object_storage import open_path
 ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
 # Bounds of columns whose values must not stand in the log, such as paths and hashes, which the log
 # keeps longer than the rows: wide ones. With bounds for some columns only, deltalake's pyarrow
-# reader takes those of the others for null and skips the file under any filter on them.
+# reader reads those of the others as null and skips the file under any filter on them.
 LOWEST, HIGHEST = "", "\U0010ffff"
 
 _PARQUET: dict[str, Any] = {
@@ -164,7 +164,7 @@ def statistics_of(add: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def widened(statistics: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any] | None:
-    """Statistics that mislead no reader; None where they already are such.
+    """Statistics with which no query skips a matching file; None if they already are such.
 
     Args:
         statistics: As the log has them, of a file of an older release.
@@ -224,7 +224,7 @@ def _with_every_bound(
     rows: int | None,
     columns: pa.Schema,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bounds for every column that readers filter by: wide ones for strings that have none.
+    """Bounds for every column that queries filter by: wide ones for strings that have none.
 
     No bounds at all where another column with values has none, such as a boolean.
     """

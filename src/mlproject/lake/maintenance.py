@@ -86,8 +86,8 @@ def maintain(
     Args:
         lake: Folder or URI of the tables.
         table: Name of one table; all = each that is there.
-        retention_hours: Files that left a table within these hours stay, at least 24: for readers
-            of older versions, and for writers at work.
+        retention_hours: Files that left a table within these hours stay, at least 24: for queries
+            of older versions, and for active writers.
         plan: True only finds what would be done, and writes nothing.
         on_progress: Called with the tables done so far, and all.
 
@@ -140,7 +140,7 @@ def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten |
 def maintain_table(
     path: str, table: str, retention_hours: float, spark: OpenSpark, *, plan: bool = False
 ) -> TableMaintenance:
-    """Mends statistics, puts small files together, removes old files, writes a checkpoint.
+    """Repairs statistics, puts small files together, removes old files, writes a checkpoint.
 
     Args:
         path: Folder or URI of a table that is there.
@@ -193,7 +193,7 @@ def _mended(table: DeltaTable) -> list[AddAction]:
 
 
 def _mend(path: str) -> int:
-    """Commits mended statistics; how many files had lacked some. Rewrites that come first go on."""
+    """Commits repaired statistics; returns the number of files. Retries after a conflict."""
     mark = uuid.uuid4().hex
     while True:
         table = open_table(path)

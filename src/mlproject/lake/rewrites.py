@@ -62,7 +62,7 @@ class _Task:
 
 @snapshots.errors_in_one_line
 def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritten:
-    """Takes the rows of some images out of a table, and fences what is being written meanwhile.
+    """Removes the rows of some images from a table, and fences commits in preparation.
 
     Only files that hold such a row are written anew, one into one. Also without such a row a commit
     moves the application transaction `erase` to its own version: data files that were begun before
@@ -92,7 +92,7 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
     while counter(base, REWRITE) == rewrites:
         files = [file for file in snapshots.active_files(base) if file.path not in seen]
         seen |= {file.path for file in files}
-        found = _unless_rewritten(path, rewrites, partial(_without, files, ids, base, path, spark))
+        found = _unless_rewritten(path, rewrites, partial(_rewrite, files, ids, base, path, spark))
         if found is None:
             break
         removed += [file for file, _ in found]
@@ -128,7 +128,7 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
     groups = _groups(snapshots.active_files(base), target_bytes, smaller_than)
     removed = [file for group in groups for file in group]
     size, task = sum(file.size_bytes for file in removed), _task(base, path)
-    merge = partial(_in_tasks, partial(_merged, task), groups, size, spark)
+    merge = partial(_in_tasks, partial(_write_merge, task), groups, size, spark)
     added = _unless_rewritten(path, rewrites, merge) if groups else None
     while added and counter(base, REWRITE) == rewrites:
         counters = {REWRITE: rewrites + 1}
@@ -151,7 +151,7 @@ def _open(path: str) -> DeltaTable:
     return open_table(path) if old_paths.move(table, path) else table
 
 
-def _without(
+def _rewrite(
     files: Sequence[ActiveFile], ids: pa.Array, table: DeltaTable, path: str, spark: OpenSpark
 ) -> list[tuple[ActiveFile, DataFile | None]]:
     """The files that hold a row of these images, each with its successor; None = no row is left."""
@@ -161,7 +161,7 @@ def _without(
 
     def successor(file: ActiveFile) -> tuple[bool, DataFile | None]:
         holds = _holds(task, file, ids)
-        return holds, _written(task, [file], file.partition_values, ids) if holds else None
+        return holds, _write_file(task, [file], file.partition_values, ids) if holds else None
 
     size = sum(file.size_bytes for file in files)
     found = _in_tasks(successor, files, size, spark)
@@ -169,7 +169,7 @@ def _without(
 
 
 def _unless_rewritten(path: str, rewrites: int, work: Callable[[], Result]) -> Result | None:
-    """What some work gives; None when it failed amid another rewrite, which removes files."""
+    """The result of a function; None if it failed during another rewrite, which removes files."""
     try:
         return work()
     except Exception:
@@ -193,14 +193,14 @@ def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:
     return bool(pc.any(pc.is_in(column, ids)).as_py())
 
 
-def _merged(task: _Task, files: Sequence[ActiveFile]) -> DataFile:
-    written = _written(task, files, files[0].partition_values)
+def _write_merge(task: _Task, files: Sequence[ActiveFile]) -> DataFile:
+    written = _write_file(task, files, files[0].partition_values)
     if written is None:
         raise RuntimeError(f"{task.path} has data files without rows: {files[0].path!r}")
     return written
 
 
-def _written(
+def _write_file(
     task: _Task,
     files: Sequence[ActiveFile],
     partition_values: dict[str, str],
@@ -218,7 +218,7 @@ def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterato
     filesystem, folder = open_path(task.path)
     with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
         parquet = pq.ParquetFile(opened, buffer_size=READ_BUFFER_BYTES, pre_buffer=False)
-        # Asked for all row groups at once, pyarrow puts rows of several into one batch.
+        # Given all row groups at once, pyarrow puts rows of several into one batch.
         groups = range(parquet.num_row_groups)
         read = partial(parquet.iter_batches, READ_ROWS, use_threads=False)
         for batch in chain.from_iterable(read(row_groups=[group]) for group in groups):
@@ -237,7 +237,7 @@ def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterato
 def _in_tasks(
     function: Callable[[Part], Result], parts: Sequence[Part], size: int, spark: OpenSpark
 ) -> list[Result]:
-    """What a function gives for each part: in Spark's tasks, or here when there is little."""
+    """The results of a function for each part: in Spark's tasks, or here when there is little."""
     if size <= IN_PROCESS_BYTES:
         return [function(part) for part in parts]
     context = spark().sparkContext
@@ -277,7 +277,7 @@ def _replace(
 ) -> int | DeltaTable:
     """Commits a rewrite as the version after `base`; the newest version when another came first.
 
-    delta-rs accepts the removal of a path that the table does not have without a word, so every
+    delta-rs silently accepts the removal of a path that the table does not have, so every
     path is seen to be active before, and to be gone after.
     """
     active = {file.path for file in snapshots.active_files(base)}

@@ -11,16 +11,16 @@ TIME = pa.timestamp("us", "UTC")
 # Table -> column -> type and meaning.
 COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
     "images": {
-        "path": (pa.string(), "where the file lay: an absolute path, or a URI"),
+        "path": (pa.string(), "location of the file: an absolute path, or a URI"),
         "image_id": (pa.string(), "sha256 of the file's bytes, 64 hex digits"),
         "size_bytes": (pa.int64(), "size of the file"),
         "modified_at": (TIME, "when the file was modified, by its file system"),
         "format": (pa.string(), "Pillow's name of the format, such as JPEG; null = unknown"),
         "width": (pa.int32(), "pixels as stored, before EXIF orientation"),
         "height": (pa.int32(), "pixels as stored, before EXIF orientation"),
-        "label": (pa.string(), "the label at ingest; the newest row of `labels` goes before it"),
+        "label": (pa.string(), "the label at ingest; the newest row of `labels` replaces it"),
         "content": (pa.binary(), "the file's bytes; null = read them from `path`"),
-        "thumbnail": (pa.binary(), "a small JPEG; null = none was asked for"),
+        "thumbnail": (pa.binary(), "a small JPEG; null = the option was off"),
         "error": (pa.string(), "why the file is no readable image; null = it is"),
         "ingested_at": (TIME, "when its micro-batch was ingested: the same for the whole commit"),
     },
@@ -33,7 +33,7 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "state": (pa.string(), "`unchanged`, `gone` or `erased`"),
         "at": (TIME, "when it was seen"),
     },
-    # Labels given after ingest: the newest row of an image and path goes before `images.label`.
+    # Labels given after ingest: the newest row of an image and path replaces `images.label`.
     "labels": {
         "image_id": (pa.string(), "as in `images`"),
         "path": (pa.string(), "as in `images`"),

@@ -21,7 +21,7 @@ from mlproject.lake.snapshots import ERASE, active_files, counter, one_line, ope
 
 VACUUMED = "vacuum"  # application transaction: the erasure whose files were removed
 CHANGES = "_change_data"  # Source: Delta protocol, "Change Data Files"
-# A file that no commit names may be of a writer at work: none takes as long for a micro-batch.
+# A file that no commit names may be of an active writer: none takes as long for a micro-batch.
 LEAST_HOURS = 24.0
 
 
@@ -38,15 +38,15 @@ class Unreferenced:
 
 
 def erased_files(path: str, retention_hours: float = 0) -> int:
-    """Removes the files that still hold erased rows, and notes that in the table.
+    """Removes the files that still hold erased rows, and records that in the table.
 
     These are the files without a name in the newest version that were begun before the last
-    erasure: no writer commits one of them any more. Those of a writer at work are younger.
+    erasure: no writer commits one of them any more. Those of an active writer are younger.
 
     Args:
         path: Folder or URI of the table.
         retention_hours: Files removed from the table, or left by a kill, within these hours stay,
-            and so does the note that they are there.
+            and the table records that they are still there.
 
     Returns:
         The number of files removed.
@@ -135,10 +135,10 @@ def unreferenced(path: str) -> tuple[DeltaTable, list[Unreferenced]]:
         files = (info for info in infos if info.type == fs.FileType.File)
         listed = {info.path.removeprefix(f"{folder}/"): info for info in files}
         late = sorted(active - listed.keys())  # written after the listing, or lost
-        asked = filesystem.get_file_info([f"{folder}/{name}" for name in late])
+        late_infos = filesystem.get_file_info([f"{folder}/{name}" for name in late])
     except OSError as error:
         raise UserError(f"Table {path!r} cannot be listed ({one_line(error)})") from error
-    for name, info in zip(late, asked, strict=True):
+    for name, info in zip(late, late_infos, strict=True):
         if info.type == fs.FileType.NotFound:
             raise UserError(
                 f"Table {path!r} names {name!r}, which is not in its folder. Restore that file "

@@ -109,7 +109,7 @@ def find_row(client: MlflowClient, lake: str, model: str, image: str) -> StoredP
         image: An image_id, or a path as the tables have it, which means its newest content.
 
     Raises:
-        UserError: No such image, version or row; the message says which there are.
+        UserError: No such image, version or row; the message lists those that exist.
     """
     found = history.find_image(lake, image, None)
     rows = history.image_predictions(lake, found.image_id)

@@ -27,7 +27,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version at an alias or stage: its images, and what `rollouts` says of it."""
+    """One version at an alias or stage: its images, and its state in `rollouts`."""
 
     version: Version
     """The version."""
@@ -74,7 +74,7 @@ class Observed:
     attempt: Attempt | None = None
     """The last scoring of this reconciliation; None = none yet."""
     stopped: bool = False
-    """Whether the command was told to end."""
+    """Whether the command is to end."""
     limit_reached: bool = False
     """Whether the limits of the run allow no more scoring."""
 

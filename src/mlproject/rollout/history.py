@@ -46,7 +46,7 @@ class Image:
     image_id: str
     """Sha256 of its bytes."""
     path: str
-    """The path that was asked for, or the first with these bytes."""
+    """The given path, or the first with these bytes."""
     state: str
     """`ingested` or `unchanged`; else the state of the path in `files`, such as `gone`."""
     since: datetime
@@ -62,7 +62,7 @@ class AliasHistory:
     served: tuple[Period, ...]
     """Its serving versions, one after the other."""
     attempts: tuple[Period, ...]
-    """Versions that were to serve and did not."""
+    """Versions that were rolled out and did not become the serving version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +93,20 @@ class CurrentPrediction:
 
 @dataclass(frozen=True, slots=True)
 class HistoryResult:
-    """What the tables say of aliases: their history, or their predictions at a time."""
+    """The history of aliases, or their predictions at a time, from the tables."""
 
     rows: LedgerSnapshot
     """Table `rollouts`."""
     at: datetime | None
-    """The time that was asked for, UTC; None = now."""
+    """The given time, UTC; None = now."""
     image: Image | None
-    """The image that was asked for; None = all images."""
+    """The given image; None = all images."""
     histories: tuple[AliasHistory, ...] = ()
-    """One for each alias, when neither a time nor an image was asked for."""
+    """One for each alias, when neither a time nor an image is given."""
     counts: tuple[CurrentPredictions, ...] = ()
-    """One for each alias, when a time was asked for."""
+    """One for each alias, when a time is given."""
     predictions: tuple[CurrentPrediction, ...] = ()
-    """One for each alias, when an image was asked for."""
+    """One for each alias, when an image is given."""
 
 
 def history(
@@ -118,7 +118,7 @@ def history(
         pointers: URIs of aliases or stages; empty = all in table rollouts.
         lake: Folder or URI of the tables.
         at: The time whose predictions are counted: a date (its end) or a time, UTC or with +HH:MM.
-        image: Path as in the tables, or image_id, whose predictions are wanted.
+        image: Path as in the tables, or image_id, whose predictions are returned.
 
     Raises:
         UserError: The tables have no such alias or image, or `at` is not a time.
@@ -129,8 +129,8 @@ def history(
     moment = ledger.moment(at) if at else None
     if image:
         found = find_image(lake, image, moment)
-        answers = [current_prediction(lake, rows, one, found, moment) for one in aliases]
-        return HistoryResult(rows, moment, found, predictions=tuple(answers))
+        predictions = [current_prediction(lake, rows, one, found, moment) for one in aliases]
+        return HistoryResult(rows, moment, found, predictions=tuple(predictions))
     if moment is not None:
         counts = [count_predictions(lake, rows, one, moment) for one in aliases]
         return HistoryResult(rows, moment, None, counts=tuple(counts))
@@ -141,7 +141,7 @@ def history(
 
 
 def known_aliases(rows: LedgerSnapshot, wanted: Sequence[str]) -> list[str]:
-    """The aliases that are asked for, or all when none are.
+    """The given aliases, or all when none are given.
 
     Raises:
         UserError: One of them, or all, are not in table `rollouts`.

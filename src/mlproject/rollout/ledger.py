@@ -53,7 +53,7 @@ class Entry:
         """The version of `images` whose images all had predictions when the row was written.
 
         A row of `predictions` that read this version or an older one was committed before, whatever
-        the clock said; -1 = the row does not say so. A table of images that was removed and read
+        the clock was; -1 = not known. A table of images that was removed and read
         anew counts from 0: until the next row, predictions of newer images count as older ones.
         """
         complete = self.covered is not None and not self.covered.missing
@@ -146,7 +146,7 @@ class LedgerSnapshot:
         return next((period for period in rows if at is None or period.began.at <= at), None)
 
     def attempts(self, alias: str) -> list[Period]:
-        """Versions that were to serve an alias and did not, by the time at which they began.
+        """Versions that were rolled out and did not serve, by the time at which they began.
 
         The state of their last row says how they ended: `failed`, `superseded` by another version
         before all was scored, or `scoring`, which continues.

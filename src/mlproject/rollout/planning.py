@@ -111,7 +111,7 @@ def plan(
         max_images: Images to score in a run; 0 = all.
         max_bytes: Bytes to read in a run; 0 = no limit.
         max_minutes: Minutes that a run scores; 0 = no limit.
-        retry: Also versions that failed before.
+        retry: Also rolls out versions that failed before.
 
     Raises:
         UserError: There is no table of images, no alias, or a table cannot be read.

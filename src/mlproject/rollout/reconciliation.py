@@ -107,7 +107,7 @@ def reconcile(
         scorer: Scores versions.
         runs: Records the roll-outs in MLflow.
         policy: When a version may become the serving version.
-        stop: Asked before each micro-batch whether to end.
+        stop: Called before each micro-batch; true ends the reconciliation.
 
     Raises:
         UserError: The alias names no version, or is a version by number; or images, or the files
@@ -206,12 +206,12 @@ def _score(
 
 def _stop_of_target(context: _Context, seen: Observed) -> Stop:
     """Whether the target's scoring is to end after the micro-batch at hand."""
-    asked = itertools.count()
+    calls = itertools.count()
 
     def stop() -> bool:
         if context.stop() or resolve(context.client, context.alias) != seen.target.version:
             return True
-        if next(asked) == 0 or seen.serving is None or seen.serves:
+        if next(calls) == 0 or seen.serving is None or seen.serves:
             return False
         images = coverage.newest_images(context.lake)
         if images.version != seen.target.coverage.images_version:

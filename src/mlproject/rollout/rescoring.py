@@ -64,11 +64,11 @@ def rescore(
         max_images: Images to score in a run; 0 = all.
         max_bytes: Bytes to read in a run; 0 = no limit.
         max_minutes: Minutes that a run scores; 0 = no limit.
-        retry: Also versions that failed before.
+        retry: Also rolls out versions that failed before.
         min_coverage: Share of the images that a version must have predicted to serve, 0..1.
         max_error_rate: Share of the images readable before that may get an error, 0..1.
         task_timeout: Seconds without the end of a task after which a version hangs.
-        stop: Asked before each micro-batch whether to end.
+        stop: Called before each micro-batch; true ends the run.
         on_progress: Called after each micro-batch with version URI, images done, images to do.
         on_message: Called with lines such as "made with other packages".
         on_fault: Called with a line for each of several aliases that fails; the others go on.
@@ -175,7 +175,7 @@ def check_options(
 def _log(
     client: MlflowClient, run: Run, scorer: VersionScorer, results: Sequence[RolloutResult]
 ) -> None:
-    """Logs the sums of a run; by the client, as MLflow's fluent functions ask Spark too."""
+    """Logs the sums of a run; by the client, as MLflow's fluent functions call Spark too."""
     images = sum(scored.images for scored in scorer.results)
     seconds = sum(scored.seconds for scored in scorer.results)
     metrics: dict[str, float] = {

@@ -8,7 +8,7 @@ from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.versions.version import Version
 
-# Errors that are no fault of a version: the bytes that were ingested are there no more.
+# Errors that are not caused by a version: the ingested bytes are gone.
 NO_BYTES = (GONE, CHANGED)
 
 # Every image once, beside the version's prediction of it. Reads ids, sizes and errors only.
@@ -82,7 +82,7 @@ def count(lake: str, version: Version, images: Snapshot) -> tuple[Coverage, int]
 
     Args:
         lake: As `location.locate` gives it.
-        version: The version; its model id tells it from others of the same name and number.
+        version: The version; its model id distinguishes it from others of the same name and number.
         images: The version of `images` that is counted.
 
     Raises:

@@ -37,7 +37,7 @@ def prediction_rows(
     size = F.coalesce(F.length("content"), F.lit(0)).alias("size_bytes")
     returned = returned.alias("returned")
     rows = contents.select("image_id", F.col("error").alias("unread"), "content", returned, size)
-    # An image that has no content has the error that says why.
+    # An image without content has the error of its file.
     error = F.when(F.col("content").isNull(), F.coalesce("unread", "returned.error"))
     error = error.when(F.col("returned.error") != "", F.col("returned.error")).otherwise(_fault())
     fine = F.col("error").isNull()

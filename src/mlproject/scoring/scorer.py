@@ -58,7 +58,7 @@ class ScoringResult:
     unreadable: int
     """Images left out: the table has no bytes of them, and their files cannot be read now."""
     seconds: float
-    """From looking for pending images to the last commit."""
+    """From the search for pending images to the last commit."""
     images_version: int
     """The Delta version of `images` that was read last."""
     table_version: int
@@ -133,7 +133,7 @@ def score_pending(
 ) -> ScoringResult:
     """Scores the images that a version has not predicted, and commits them in micro-batches.
 
-    A kill loses the micro-batch at hand, no more. When another scorer of the same version is
+    A kill loses only the current micro-batch. When another scorer of the same version is
     faster, its rows stand, and pending images are found anew. An image on which the version
     raises gets the error `model_failed`.
 
@@ -143,7 +143,7 @@ def score_pending(
         version: A pinned version; its number and model id stand in every row.
         settings: How much is scored, and how.
         only: The image_ids to score; None = all.
-        stop: Asked before each micro-batch.
+        stop: Called before each micro-batch; true ends the scoring.
         on_progress: Called after each commit with the images done and the images to do.
 
     Raises:

@@ -49,9 +49,9 @@ def score(
         lake: Folder or URI of the tables.
         batch_images: Images a commit; 0 = 1000 for each task slot.
         task_timeout: Seconds without the end of a task after which a version hangs.
-        stop: Asked before each micro-batch; once true, the scoring ends after the last commit.
+        stop: Called before each micro-batch; once true, the scoring ends after the last commit.
         on_progress: Called after each commit with the images done and the images to do.
-        on_message: Called with what a person should know, such as that packages differ.
+        on_message: Called with warnings, such as that packages differ.
 
     Raises:
         UserError: The version, the lake or an option is wrong or absent.

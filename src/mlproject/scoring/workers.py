@@ -121,7 +121,7 @@ def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[Non
 
 
 def _known_fault(kind: str, message: str) -> MlprojectError | None:
-    """The fault that an error of Spark tells of; None for another."""
+    """The fault that caused an error of Spark; None for another error."""
     if any(crash in message for crash in CRASHES):
         return CrashedError("a worker process died")
     if NOT_WRITTEN in message:
@@ -156,7 +156,7 @@ def _watch(
     while not ended.wait(POLL_S):
         try:
             now = _progress(context, group)
-        except (Py4JError, OSError):  # the JVM has died: the job's own call says so
+        except (Py4JError, OSError):  # the JVM has died: the job's own call raises that
             return
         if not now or now != seen:
             seen, since = now, time.monotonic()

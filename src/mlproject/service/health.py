@@ -1,4 +1,4 @@
-"""The state of a watch in one line and as metrics, and troubles that are reported once."""
+"""The state of a watch in one line and as metrics, and faults that are reported once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Health:
 
     @property
     def line(self) -> str:
-        """The counts in words."""
+        """The counts as one line."""
         return f"{self.aliases} aliases, {self.behind} behind, backlog {self.backlog} images"
 
 

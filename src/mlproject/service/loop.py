@@ -32,7 +32,7 @@ FAULTS = (*rescoring.FAULTS, ValueError)
 SCORING_S = 300  # of a reconciliation: then new images are ingested, and predicted first
 CONTINUE_S = 2  # until the reconciliation after one that this limit ended
 HEALTH_S = 600  # between two lines without news
-POLL_S = 0.2  # how often a waiting watch asks whether to stop
+POLL_S = 0.2  # how often a waiting watch calls `stop`
 JITTER = 0.2  # share of the interval, so that many watches do not call a server at once
 ITSELF = "This reconciliation"  # the subject of faults that are of no single alias
 
@@ -76,8 +76,8 @@ class Service:
 
 
 @dataclass(slots=True)
-class Memory:
-    """What a watch remembers from one reconciliation to the next."""
+class WatchState:
+    """The state of a watch from one reconciliation to the next."""
 
     retries: Retries
     troubles: Troubles
@@ -89,57 +89,61 @@ class Memory:
     """When it was logged, in seconds of `time.monotonic`."""
 
 
-def new_memory(service: Service) -> Memory:
-    """The memory of a watch that begins."""
+def initial_state(service: Service) -> WatchState:
+    """The state of a watch that begins."""
     troubles = Troubles(service.report.on_fault, service.report.on_message)
-    return Memory(Retries(service.options.interval), troubles)
+    return WatchState(Retries(service.options.interval), troubles)
 
 
-def reconcile_until_stopped(service: Service, memory: Memory, trigger: threading.Event) -> int:
+def reconcile_until_stopped(
+    service: Service, watch_state: WatchState, trigger: threading.Event
+) -> int:
     """Reconciles at each trigger and interval until the watch is stopped; how often it did."""
     count = failures = 0
     while not service.report.stop():
         trigger.clear()  # before: a trigger in the middle brings another reconciliation
         continues = False
         try:
-            plans, continues = reconcile(service, memory, count)
+            plans, continues = reconcile(service, watch_state, count)
             if failures or not count:  # what the server has missed
                 _record_missed(service)
-            log_health(service, memory, plans, count)
+            log_health(service, watch_state, plans, count)
         except FAULTS as error:
             failures += 1
             message = error_message(error)
             if service.report.stop():  # what stops us may have stopped Spark too
                 message = f"stopped in the middle, the next watch continues ({message})"
-            memory.troubles.report(ITSELF, message)
+            watch_state.troubles.report(ITSELF, message)
             if spark_ended(error):
                 service.spark.end()
         else:
             if failures:  # aliases are tried at once
-                memory.retries.clear()
+                watch_state.retries.clear()
                 trigger.set()
             failures = 0
-            memory.troubles.report(ITSELF, "")
+            watch_state.troubles.report(ITSELF, "")
         count += 1
         delay = CONTINUE_S if continues else delay_s(failures, service.options.interval)
-        _wait(service, memory, trigger, delay)
+        _wait(service, watch_state, trigger, delay)
     return count
 
 
-def reconcile(service: Service, memory: Memory, count: int) -> tuple[list[AliasPlan], bool]:
+def reconcile(
+    service: Service, watch_state: WatchState, count: int
+) -> tuple[list[AliasPlan], bool]:
     """Ingests, and rolls out the aliases that are due.
 
     Args:
         service: The watch.
-        memory: What it remembers.
+        watch_state: Its state.
         count: Reconciliations before this one.
 
     Returns:
         What is left to do, and whether the next reconciliation continues at once.
     """
-    _ingest(service, memory, count)
-    plans = _plans(service, memory)
-    due = [plan for plan in plans if _is_due(memory, plan)]
+    _ingest(service, watch_state, count)
+    plans = _plans(service, watch_state)
+    due = [plan for plan in plans if _is_due(watch_state, plan)]
     stop = service.report.stop
     if not due or stop():
         return plans, False
@@ -147,22 +151,24 @@ def reconcile(service: Service, memory: Memory, count: int) -> tuple[list[AliasP
     results = []
     try:
         for plan in due:
-            result = None if stop() else _roll_out(service, memory, scorer, plan)
+            result = None if stop() else _roll_out(service, watch_state, scorer, plan)
             results += [result] if result else []
     finally:
         scorer.runs.ended(stopped=stop())
     service.spark.used_at = time.monotonic()
     continues = not any(service.options.limits) and any(one.state == SCORING for one in results)
-    return _plans(service, memory), continues
+    return _plans(service, watch_state), continues
 
 
-def log_health(service: Service, memory: Memory, plans: Sequence[AliasPlan], count: int) -> None:
+def log_health(
+    service: Service, watch_state: WatchState, plans: Sequence[AliasPlan], count: int
+) -> None:
     """Logs one line and metrics when the state has changed, or nothing was logged for long."""
     now = time.monotonic()
-    found = health(plans, memory.behind, now)
-    if found.line == memory.line and now - memory.line_at < HEALTH_S:
+    found = health(plans, watch_state.behind, now)
+    if found.line == watch_state.line and now - watch_state.line_at < HEALTH_S:
         return
-    memory.line, memory.line_at = found.line, now
+    watch_state.line, watch_state.line_at = found.line, now
     clock = time.strftime("%H:%M:%S")
     service.report.on_message(
         f"health: reconciliation {count + 1} at {clock}: {found.line}, lag {found.lag_s:.0f} s"
@@ -172,10 +178,10 @@ def log_health(service: Service, memory: Memory, plans: Sequence[AliasPlan], cou
         service.client.log_metric(service.run.info.run_id, key, value, step=count)
 
 
-def _ingest(service: Service, memory: Memory, count: int) -> None:
+def _ingest(service: Service, watch_state: WatchState, count: int) -> None:
     """Ingests the source; one that is away is tried later and later, and delays no alias."""
     source, stop = service.options.source, service.report.stop
-    if not source or not memory.retries.is_due(source):
+    if not source or not watch_state.retries.is_due(source):
         return
     try:
         settings = reconciliation.SourceSettings(source)
@@ -185,31 +191,31 @@ def _ingest(service: Service, memory: Memory, count: int) -> None:
     except FAULTS as error:
         if stop() or spark_ended(error):
             raise
-        _put_off(memory, source, source, error)
+        _put_off(watch_state, source, source, error)
         return
-    memory.retries.succeeded(source)
-    memory.troubles.report(source, "")
+    watch_state.retries.succeeded(source)
+    watch_state.troubles.report(source, "")
     if result.changed:
         service.report.on_ingest(result)
 
 
-def _plans(service: Service, memory: Memory) -> list[AliasPlan]:
+def _plans(service: Service, watch_state: WatchState) -> list[AliasPlan]:
     found = planning.alias_plans(
         service.client, service.lake, service.options.pointers, retry=service.policy.retry
     )
-    memory.behind = behind_since(memory.behind, found, time.monotonic())
+    watch_state.behind = behind_since(watch_state.behind, found, time.monotonic())
     return found
 
 
-def _is_due(memory: Memory, plan: AliasPlan) -> bool:
+def _is_due(watch_state: WatchState, plan: AliasPlan) -> bool:
     """Whether an alias has something to do, and its last fault is long enough ago."""
     key = _key(plan)
     is_lost = plan.action == LOST
-    if is_lost or key not in memory.retries:
+    if is_lost or key not in watch_state.retries:
         trouble = f"{plan.action}, {plan.reason}" if is_lost or plan.action == REFUSED else ""
-        memory.troubles.report(plan.alias, trouble)
+        watch_state.troubles.report(plan.alias, trouble)
     wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and plan.work)
-    return bool(wanted) and memory.retries.is_due(key)
+    return bool(wanted) and watch_state.retries.is_due(key)
 
 
 def _scorer(service: Service) -> VersionScorer:
@@ -228,7 +234,7 @@ def _scorer(service: Service) -> VersionScorer:
 
 
 def _roll_out(
-    service: Service, memory: Memory, scorer: VersionScorer, plan: AliasPlan
+    service: Service, watch_state: WatchState, scorer: VersionScorer, plan: AliasPlan
 ) -> RolloutResult | None:
     """Rolls out one alias; one that fails is tried again later and later."""
     key, stop = _key(plan), service.report.stop
@@ -240,23 +246,25 @@ def _roll_out(
         if stop():
             raise
         if plan.action == REFUSED and isinstance(error, RefusedError):
-            memory.retries.succeeded(key)  # known: only its serving version was kept up to date
+            watch_state.retries.succeeded(
+                key
+            )  # known: only its serving version was kept up to date
             return None
-        _put_off(memory, key, plan.alias, error)
+        _put_off(watch_state, key, plan.alias, error)
         _record_missed(service)
         return None
-    memory.retries.succeeded(key)
+    watch_state.retries.succeeded(key)
     if result.state == SERVING:  # though the alias may have been moved again since
-        memory.behind.pop(plan.alias, None)
+        watch_state.behind.pop(plan.alias, None)
     service.report.on_rollout(result)
     return result
 
 
 def _put_off(
-    memory: Memory, key: str | tuple[str, Version | None], subject: str, error: Exception
+    watch_state: WatchState, key: str | tuple[str, Version | None], subject: str, error: Exception
 ) -> None:
-    memory.troubles.report(subject, error_message(error).removeprefix(f"{subject}: "))
-    memory.retries.failed(key)
+    watch_state.troubles.report(subject, error_message(error).removeprefix(f"{subject}: "))
+    watch_state.retries.failed(key)
 
 
 def _record_missed(service: Service) -> None:
@@ -267,12 +275,14 @@ def _record_missed(service: Service) -> None:
             runs.record_missed(service.client, rows, alias)
 
 
-def _wait(service: Service, memory: Memory, trigger: threading.Event, delay: float) -> None:
+def _wait(
+    service: Service, watch_state: WatchState, trigger: threading.Event, delay: float
+) -> None:
     """Waits for a trigger, the time, or the end of the watch; ends an idle Spark session."""
     until = time.monotonic() + delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     while not service.report.stop() and time.monotonic() < until:
         if trigger.wait(min(POLL_S, service.options.interval)):
-            memory.retries.clear()
+            watch_state.retries.clear()
             return
         if time.monotonic() - service.spark.used_at > service.options.idle:
             service.spark.end()

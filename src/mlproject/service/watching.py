@@ -22,7 +22,7 @@ from mlproject.service.loop import (
     Callbacks,
     Options,
     Service,
-    new_memory,
+    initial_state,
     reconcile_until_stopped,
 )
 
@@ -70,7 +70,7 @@ def watch(
         max_images: Images to score in a reconciliation; 0 = all.
         max_bytes: Bytes to read in a reconciliation; 0 = no limit.
         max_minutes: Minutes that a reconciliation scores; 0 = no limit.
-        retry: Also versions that failed before.
+        retry: Also rolls out versions that failed before.
         min_coverage: Share of the images that a version must have predicted to serve, 0..1.
         max_error_rate: Share of the images readable before that may get an error, 0..1.
         task_timeout: Seconds without the end of a task after which a version hangs.
@@ -79,7 +79,7 @@ def watch(
         idle: Seconds without work until Spark is ended.
         webhook: URL at which the MLflow server reaches this machine; empty = no webhook.
         listen: HOST:PORT at which the webhook listener listens.
-        stop: Asked several times a second whether to end; what is being committed is.
+        stop: Called several times a second; once true, the watch ends after the current commit.
         on_progress: Called after each micro-batch with version URI, images done, images to do.
         on_message: Called with lines such as the state of the watch.
         on_fault: Called with a line for each fault, once.
@@ -113,7 +113,7 @@ def watch(
         )
         try:
             with _webhooks(service, webhook, listen, trigger):
-                count = reconcile_until_stopped(service, new_memory(service), trigger)
+                count = reconcile_until_stopped(service, initial_state(service), trigger)
         finally:
             spark.end()
         while mlflow.active_run():

@@ -80,7 +80,7 @@ def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -
         name: Two watches of one server need two names.
 
     Raises:
-        UserError: The server takes no such webhook; the message says what it needs.
+        UserError: The server refuses the webhook; the message has the setting it needs.
     """
     registry = str(client._registry_uri)
     if not re.match(r"https?://", registry):
