@@ -122,8 +122,10 @@ def photos(folder: Path, count: int, label: str = "red", seed: int = 0) -> Path:
     return folder
 
 
-def verb(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Starts a verb as MLproject does, in a process group of its own."""
+def start_command(
+    name: str, *arguments: str, cwd: Path, **environment: str
+) -> subprocess.Popen[str]:
+    """Starts a command as MLproject does, in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", f"pipelines.{name}", *arguments],
         cwd=cwd,

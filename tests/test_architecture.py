@@ -115,7 +115,7 @@ def test_no_two_modules_import_each_other():
 
 
 @pytest.mark.parametrize("package", packages(), ids=lambda path: path.name)
-def test_a_package_is_small_says_what_it_does_and_exports_what_is_there(package):
+def test_a_package_is_small_and_documented_and_exports_only_existing_modules(package):
     found = {path.stem for path in package.glob("[a-z]*.py")}
     if package.name != "commands":
         assert len(found) <= MODULES_OF_A_PACKAGE

@@ -32,13 +32,13 @@ print("after")
 """
 
 
-def test_progress_is_plain_lines_where_nobody_looks():
+def test_progress_is_plain_lines_without_a_terminal():
     done = subprocess.run([sys.executable, "-c", TELL], capture_output=True, text=True, check=True)
     assert ["score: 3 of 10", "score: 10 of 10", "after"] == done.stdout.splitlines()
     assert "" == done.stderr
 
 
-def test_progress_is_a_bar_where_a_person_looks_and_nothing_is_left_of_it():
+def test_progress_is_a_bar_in_a_terminal_and_nothing_is_left_of_it():
     theirs, ours = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-c", TELL], stdout=subprocess.PIPE, stderr=ours, text=True, check=True
@@ -70,14 +70,14 @@ class DeadJvmError(Py4JJavaError):
         Py4JError("An error occurred while calling o226.unpersist"),
     ],
 )
-def test_the_end_of_sparks_jvm_is_told_as_such(error):
+def test_the_end_of_sparks_jvm_is_reported_as_such(error):
     assert error_message(error).startswith("its JVM ended")
 
 
 @pytest.mark.parametrize(
     "words", ["no such method\nTrace:\nat java", "X does not exist in the JVM"]
 )
-def test_another_error_of_py4j_is_told_in_its_own_words(words):
+def test_another_error_of_py4j_is_reported_with_its_message(words):
     assert words.splitlines()[0] == error_message(Py4JError(words))
 
 

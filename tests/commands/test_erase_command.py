@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from mlproject.erasure import requests, selection
 from mlproject.errors import UserError
-from tests.conftest import verb
+from tests.conftest import start_command
 from tests.support.commands import run_command
 
 
@@ -67,7 +67,7 @@ def test_what_mlflow_run_has_logged_itself_is_reported(store, tmp_path, monkeypa
         ("postgresql://me:secret@host/db", '&& mlflow gc .* "$MLFLOW_TRACKING_URI"$'),
     ],
 )
-def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_told(
+def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_printed(
     uri, told, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -77,7 +77,7 @@ def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_t
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(store, tmp_path):
-    process = verb("erase", "--path", "/a", "--image_id", "f" * 64, cwd=tmp_path)
+    process = start_command("erase", "--path", "/a", "--image_id", "f" * 64, cwd=tmp_path)
     output, _ = process.communicate(timeout=300)
     assert (2, 1) == (process.returncode, len(output.splitlines()))
     assert output.startswith("mlproject erase: Name exactly one of")

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from mlproject.lake import queries
-from tests.conftest import photo, photos, verb
+from tests.conftest import photo, photos, start_command
 from tests.support.commands import run_command
 
 pytestmark = pytest.mark.spark
@@ -60,7 +60,9 @@ def test_nothing_new_starts_no_spark(spark, store, source, lake, monkeypatch):
     assert "Nothing new among 3 image files. Left: 1 empty, 1 settling, 1 skipped." in output
 
 
-def test_removed_files_are_marked_and_ingested_files_cleaned_when_asked(spark, store, source, lake):
+def test_removed_files_are_marked_and_ingested_files_cleaned_with_the_options(
+    spark, store, source, lake
+):
     ingested(source, lake)
     (source / "red/000.jpg").unlink()
     output, marked = ingested(source, lake, "--on_missing", "mark")
@@ -96,7 +98,7 @@ def test_a_lake_that_was_deleted_half_is_one_clear_line(spark, store, source, la
 
 def test_two_ingests_at_once_wait_for_each_other_and_double_nothing(store, source, tmp_path):
     words = ("--source", "source", "--settle", "0", "--max_files", "1")
-    both = [verb("ingest", *words, cwd=tmp_path) for _ in range(2)]
+    both = [start_command("ingest", *words, cwd=tmp_path) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [0, 0] == [process.returncode for process in both], said
     assert 1 == sum("Ingested 3 of 3" in words for words in said), said
@@ -110,7 +112,7 @@ def test_ctrl_c_leaves_what_was_committed_and_the_next_ingest_does_the_rest(
     spark, store, source, tmp_path, mode
 ):
     words = ("--source", "source", "--settle", "0", "--max_files", "1")
-    process = verb("ingest", *words, "--mode", mode, cwd=tmp_path)
+    process = start_command("ingest", *words, "--mode", mode, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("ingest: 1 of 3"):
             break

@@ -67,7 +67,7 @@ DEFAULTS = {"cake": "x", "layers": 2, "hours": 0.5, "icing": "", "dry_run": Fals
         (["--cake", "x", "--fruits", "fig, plum,"], {"fruits": ["fig", "plum"]}),
     ],
 )
-def test_words_become_the_parameters_of_the_function(words, expected):
+def test_arguments_become_the_parameters_of_the_function(words, expected):
     assert {**DEFAULTS, **expected} == baked(*words)
 
 
@@ -81,7 +81,7 @@ def test_words_become_the_parameters_of_the_function(words, expected):
         (["--cake", "x", "--stop", "1"], "No such option"),
     ],
 )
-def test_a_wrong_word_is_the_users_error(words, message):
+def test_a_wrong_argument_is_the_users_error(words, message):
     code, last = baked(*words)
     assert 2 == code
     assert message in last
@@ -118,7 +118,7 @@ def test_public_functions_are_found_and_listed_and_others_are_not():
         mlproject.bake  # noqa: B018
 
 
-def test_the_old_name_of_an_option_still_works_and_says_the_new_one(store):
+def test_the_old_name_of_an_option_still_works_and_prints_the_new_one(store):
     words = ["score", "--model", "models:/nobody/1", "--wave_images=5"]
     result = CliRunner().invoke(cli.main, words, prog_name="mlproject")
     assert 2 == result.exit_code

@@ -9,7 +9,7 @@ from mlproject.gates import approvals
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry, version_files
-from tests.conftest import photos, verb
+from tests.conftest import photos, start_command
 from tests.support.commands import run_command
 from tests.support.lakes import add_images, frame, say, tell
 from tests.support.versions import register_colours
@@ -89,7 +89,7 @@ def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client):
     assert {("red", "blue")} == set(zip(table.before, table.after, strict=True))
 
 
-def test_the_sample_is_scored_once_whatever_is_asked_and_the_rescore_does_the_rest(
+def test_the_sample_is_scored_once_whatever_the_options_and_rescore_does_the_rest(
     served, versions, client, capfd
 ):
     first, second = versions
@@ -148,7 +148,7 @@ def test_a_first_version_is_checked_on_request(versions, client, tmp_path):
     assert "passed" == last_run().data.tags["mlproject.gate"]
 
 
-def test_an_approval_says_who_and_when_and_of_which_files(versions, client, tmp_path):
+def test_an_approval_records_who_and_when_and_of_which_files(versions, client, tmp_path):
     first, second = versions
     result = promote(str(tmp_path), second, "--require_approval", "true", code=3)
     assert "refused by approval" in result.stderr
@@ -185,7 +185,7 @@ def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, clie
     for version in versions:
         say(lake, version, ids, label="green")
     tell(lake, pointer(first), first, "serving")
-    process = verb("promote", "--model", second.uri, "--min_accuracy", "0.9", cwd=tmp_path)
+    process = start_command("promote", "--model", second.uri, "--min_accuracy", "0.9", cwd=tmp_path)
     said, _ = process.communicate(timeout=200)
     assert 3 == process.returncode, said
     lines = said.splitlines()

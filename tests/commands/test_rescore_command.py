@@ -11,7 +11,7 @@ import pytest
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry
-from tests.conftest import photo, photos, verb
+from tests.conftest import photo, photos, start_command
 from tests.support.commands import run_command
 from tests.support.versions import register_colours
 
@@ -160,7 +160,7 @@ def test_an_image_that_kills_workers_of_the_serving_version_does_not_hold_up_the
 
 def test_sigterm_ends_after_the_micro_batch_and_marks_the_run(client, filled, versions, tmp_path):
     point(client, versions[1])
-    process = verb("rescore", "--lake", filled, "--pointers", POINTER, cwd=tmp_path)
+    process = start_command("rescore", "--lake", filled, "--pointers", POINTER, cwd=tmp_path)
     while not ledger.read(filled).entries:
         assert process.poll() is None
     os.kill(process.pid, signal.SIGTERM)

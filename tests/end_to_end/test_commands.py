@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.conftest import photo, photos, verb
+from tests.conftest import photo, photos, start_command
 from tests.support.commands import run_command
 from tests.support.lakes import frame
 from tests.support.versions import register_colours
@@ -25,7 +25,7 @@ def source(tmp_path) -> Path:
 
 
 def done(name: str, *arguments: str, cwd: Path, code: int = 0) -> str:
-    process = verb(name, *arguments, cwd=cwd)
+    process = start_command(name, *arguments, cwd=cwd)
     said, _ = process.communicate(timeout=300)
     assert code == process.returncode, said
     return said
@@ -76,7 +76,7 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
     version, source, tmp_path
 ):
     done("ingest", "--source", "source", cwd=tmp_path)
-    both = [verb("score", "--model", version.uri, cwd=tmp_path) for _ in range(2)]
+    both = [start_command("score", "--model", version.uri, cwd=tmp_path) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [0, 0] == [process.returncode for process in both], said
     answers = predictions(tmp_path)

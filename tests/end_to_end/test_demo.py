@@ -63,13 +63,13 @@ def client(copy) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(f"sqlite:///{copy}/mlflow.db", f"sqlite:///{copy}/mlflow.db")
 
 
-def test_both_frameworks_tell_nine_in_ten_held_out_images_right(said):
+def test_both_frameworks_predict_nine_in_ten_held_out_images_correctly(said):
     accuracies = re.findall(r"\((keras|torch), 4 labels\) on \d+ images: accuracy ([\d.]+)%", said)
     assert ["keras", "torch"] == [framework for framework, _ in accuracies]
     assert all(float(accuracy) >= 90 for _, accuracy in accuracies)
 
 
-def test_every_image_is_answered_once_by_each_version(said, copy):
+def test_each_version_predicts_every_image_once(said, copy):
     ids = table(copy, "images").image_id.nunique()
     answers = table(copy, "predictions")
     assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
@@ -88,7 +88,7 @@ def test_a_score_stands_beside_a_label_and_an_error_beside_neither(said, copy):
     assert bad.score.isna().all()
 
 
-def test_readers_see_the_version_that_the_alias_names(said, copy, client):
+def test_the_serving_version_is_the_one_that_the_alias_names(said, copy, client):
     ledger = table(copy, "rollouts").sort_values("at")
     ledger = ledger[ledger.state == "serving"]
     assert [1, 2, 1] == list(ledger.model_version)
@@ -110,7 +110,7 @@ def test_each_step_is_a_run_below_mains(said, client):
         assert {"images", "images_per_second", "errors", "coverage"} <= set(metrics)
 
 
-def test_the_report_is_one_file_that_asks_nothing_of_the_network(said, copy):
+def test_the_report_is_one_file_that_needs_no_network(said, copy):
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
     assert not re.search(r'(src|href)="(https?:)?//', page)

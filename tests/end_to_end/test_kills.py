@@ -15,7 +15,7 @@ import pytest
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry
-from tests.conftest import photos, verb
+from tests.conftest import photos, start_command
 from tests.support.lakes import frame
 from tests.support.rollouts import require_sound, serving
 from tests.support.versions import register_colours
@@ -68,7 +68,7 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         new_images.ingest_pending(spark, lake, source_listing.listing(str(source)))
 
     def rescore():
-        return verb("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)
+        return start_command("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)
 
     images_come(8)
     for version in versions[:2]:  # the second one's life has all steps

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlproject.lake import maintenance, queries, snapshots
-from tests.conftest import photos, verb
+from tests.conftest import photos, start_command
 from tests.support.versions import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -22,7 +22,7 @@ def lake(tmp_path, store) -> str:
     for number in range(8):
         photos(source, 5, "red", seed=number)
         (source / "red").rename(source / f"red{number}")
-    done = verb("ingest", "--source", "source", "--max_files", "4", cwd=tmp_path)
+    done = start_command("ingest", "--source", "source", "--max_files", "4", cwd=tmp_path)
     output, _ = done.communicate(timeout=300)
     assert 0 == done.returncode, output
     return str(tmp_path / "lake")
@@ -46,16 +46,16 @@ def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\nred1/001.jpg,rose\ngreen/001.jpg,tulip\n")
     batches = ("--batch_images", "5")
     processes = [
-        verb("score", "--model", first.uri, *batches, cwd=tmp_path),
-        verb("score", "--model", first.uri, *batches, cwd=tmp_path),
-        verb("score", "--model", second.uri, *batches, cwd=tmp_path),
-        verb("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
-        verb("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
+        start_command("score", "--model", first.uri, *batches, cwd=tmp_path),
+        start_command("score", "--model", first.uri, *batches, cwd=tmp_path),
+        start_command("score", "--model", second.uri, *batches, cwd=tmp_path),
+        start_command("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
+        start_command("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
     ]
     while snapshots.newest(lake, "predictions") is None:
         time.sleep(0.1)
         assert any(process.poll() is None for process in processes)
-    processes.append(verb("erase", "--path", str(secret), cwd=tmp_path))
+    processes.append(start_command("erase", "--path", str(secret), cwd=tmp_path))
     while any(process.poll() is None for process in processes):
         for table in ("images", "predictions"):
             maintenance.compact_small(f"{lake}/{table}", 64 * MB, no_spark)
@@ -63,7 +63,7 @@ def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     for process in processes:
         assert 0 == process.returncode, process.stdout.read()
     for version in (first, second):  # what came too late for the others
-        again = verb("score", "--model", version.uri, cwd=tmp_path)
+        again = start_command("score", "--model", version.uri, cwd=tmp_path)
         output, _ = again.communicate(timeout=300)
         assert 0 == again.returncode, output
 

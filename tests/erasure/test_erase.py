@@ -63,7 +63,7 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     assert 0 == scorer.score_pending(spark, filled, version).images
 
 
-def test_a_plan_tells_what_goes_also_at_other_paths_and_writes_nothing(
+def test_a_plan_counts_what_is_erased_also_at_other_paths_and_writes_nothing(
     spark, filled, source, version
 ):
     before = sorted(Path(filled).rglob("*"))
@@ -87,7 +87,7 @@ def test_a_prefix_is_a_folder_and_a_list_mixes_paths_and_hashes(spark, filled, s
     assert (2, 2, 0, 2) == (listed.contents, listed.rows, listed.elsewhere, listed.unknown)
 
 
-def test_what_the_lake_does_not_know_is_an_error_and_writes_nothing(spark, filled):
+def test_a_selection_without_a_match_is_an_error_and_writes_nothing(spark, filled):
     before = sorted(Path(filled).rglob("*"))
     for words in ({"path": "/no.jpg"}, {"prefix": "/no"}, {"image_id": "f" * 64}):
         with pytest.raises(UserError, match="have no row of"):

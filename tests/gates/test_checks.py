@@ -286,7 +286,7 @@ def test_tables_and_the_page_show_the_gates_the_labels_and_the_changes(lake, ver
     )
 
 
-def test_the_page_of_a_first_version_says_that_nothing_was_compared(lake, versions, check):
+def test_the_page_of_a_first_version_states_that_nothing_was_compared(lake, versions, check):
     data = gate_page.GatePage(
         POINTER, versions[1], None, "passed", check(serving=False), {}, {}, made_at=0
     )

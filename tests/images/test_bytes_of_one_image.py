@@ -63,7 +63,7 @@ def test_after_several_failures_of_a_server_no_file_is_read_with_retries(tmp_pat
     assert ([2, 2, 2, 0, 0, 0, 0], 6) == (waited, counts.value["unreadable"])
 
 
-def test_a_server_that_does_not_answer_gets_no_request_for_each_file(tmp_path, monkeypatch):
+def test_a_server_that_does_not_respond_gets_no_request_for_each_file(tmp_path, monkeypatch):
     asked = []
 
     def away(path):

@@ -67,7 +67,7 @@ def test_a_hash_of_unknown_size_is_refused_as_well(spark, lake, source, monkeypa
     assert {"erased": 2} == ingest(spark, lake, source).left
 
 
-def test_erased_contents_come_back_when_asked_and_then_count_as_wanted(spark, lake, source):
+def test_erased_contents_come_back_with_include_erased_and_then_stay(spark, lake, source):
     ingest(spark, lake, source)
     listed = source_listing.listing(str(source))
     assert 1 == known_files.plan(lake, listed, include_erased=True).new

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mlproject.ingestion import known_files, new_images, source_listing
 from mlproject.lake import location, queries, snapshots
 from mlproject.scoring import scorer
-from tests.conftest import photo, photos, verb
+from tests.conftest import photo, photos, start_command
 from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
@@ -113,7 +113,7 @@ def test_a_file_written_while_it_is_read_is_left_and_counted(spark, lake, tmp_pa
     assert 1 == ingest(spark, lake, source).rows
 
 
-def test_the_state_of_every_file_can_be_asked(spark, lake, tmp_path):
+def test_the_state_of_every_file_can_be_queried(spark, lake, tmp_path):
     source = photos(tmp_path / "source", 2)
     (source / "no.jpg").write_bytes(b"no image")
     ingest(spark, lake, source)
@@ -137,7 +137,7 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
 ):
     source = photos(tmp_path / "source", 4)
     (source / "large.png").write_bytes(os.urandom(30_000_000))
-    process = verb("ingest", "--source", "source", "--settle", "0", cwd=tmp_path)
+    process = start_command("ingest", "--source", "source", "--settle", "0", cwd=tmp_path)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
     said, _ = process.communicate(timeout=300)
     assert 1 == process.returncode, said
@@ -149,10 +149,10 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
     assert sorted(map(row, eligible(source))) == rows(lake)
 
 
-def test_watching_takes_what_comes_and_stops_cleanly_when_told(store, tmp_path):
+def test_watching_ingests_new_files_and_stops_cleanly(store, tmp_path):
     source = photos(tmp_path / "source", 2)
     words = ("--source", "source", "--mode", "watch", "--interval", "0.2", "--settle", "0")
-    process = verb("ingest", *words, cwd=tmp_path)
+    process = start_command("ingest", *words, cwd=tmp_path)
     assert "Ingested 2 of 2" in said_next(process)
     (source / "new.jpg").write_bytes(CONTENTS[1])
     assert "Ingested 1 of 3" in said_next(process)
@@ -277,7 +277,7 @@ def without_empty(left: dict[str, int]) -> dict[str, int]:
 def kill(life: Life, *, seconds: float) -> None:
     """An ingest that is killed, with its JVM and workers, some time after its start."""
     words = ("--source", "source", "--settle", "0", "--max_files", "1")
-    process = verb("ingest", *words, cwd=life.folder)
+    process = start_command("ingest", *words, cwd=life.folder)
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -37,13 +37,13 @@ def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
 
 
 @pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
-def test_columns_that_stand_twice_are_told(tmp_path, names):
+def test_duplicate_columns_are_an_error(tmp_path, names):
     with pytest.raises(UserError, match="It needs label, and either path or image_id"):
         labels.read_labels(table(tmp_path, names, "a.jpg,b,c"), "/photos")
 
 
 @pytest.mark.parametrize(("word", "told"), [("(", "nor a regular expression"), ("a", "a group")])
-def test_a_word_that_is_neither_file_nor_pattern_is_told(word, told):
+def test_an_option_that_is_neither_file_nor_pattern_is_an_error(word, told):
     with pytest.raises(UserError, match=told):
         labels.pattern(word)
 
@@ -114,12 +114,12 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
         (["path,label", "a.jpg,b,c"], "cannot be read"),
     ],
 )
-def test_a_table_that_gives_no_labels_is_told_in_one_line(spark, tmp_path, lines, told):
+def test_a_table_without_labels_is_an_error_in_one_line(spark, tmp_path, lines, told):
     with pytest.raises(UserError, match=told) as raised:
         labels.read_labels(table(tmp_path, *lines), "/photos")
     assert 1 == len(str(raised.value).splitlines())
 
 
-def test_a_table_that_is_not_there_is_told(spark, tmp_path):
+def test_a_missing_table_is_an_error(spark, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         labels.read_labels(str(tmp_path / "no.csv"), "/photos")

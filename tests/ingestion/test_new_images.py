@@ -85,7 +85,7 @@ def test_a_file_that_goes_back_to_old_bytes_is_no_new_row_and_is_noted(spark, la
     assert {} == ingest(spark, lake, tmp_path / "source").left
 
 
-def test_a_removed_file_is_marked_when_asked_and_present_again_when_it_is_back(
+def test_a_removed_file_is_marked_with_the_option_and_present_again_when_it_is_back(
     spark, lake, tmp_path
 ):
     for source in ("source", "source2"):
@@ -140,7 +140,7 @@ def test_a_dropped_table_is_filled_again_with_touched_files_too(spark, lake, tmp
     assert 3 == len(rows(lake))
 
 
-def test_files_that_are_looked_at_are_noted_wave_by_wave_and_stopped_between(spark, lake, tmp_path):
+def test_hashed_files_are_recorded_in_micro_batches_and_stopped_between(spark, lake, tmp_path):
     source = photos(tmp_path / "source", 5)
     ingest(spark, lake, source)
     for file in (source / "red").iterdir():
@@ -152,7 +152,7 @@ def test_files_that_are_looked_at_are_noted_wave_by_wave_and_stopped_between(spa
     assert {"unchanged": 3} == ingest(spark, lake, source, waves).left
 
 
-def test_a_plan_tells_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_path):
+def test_a_plan_counts_what_is_to_be_read_and_writes_nothing(spark, lake, tmp_path):
     photos(tmp_path / "source", 3)
     (tmp_path / "source/empty.jpg").touch()
 
@@ -219,7 +219,7 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
     assert sorted(names) == sorted(Path(row.path).name for row in rows(lake))
 
 
-def test_waves_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
+def test_micro_batches_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
     photos(tmp_path / "source", 5)
     told = []
     done = ingest(spark, lake, tmp_path / "source", RowSettings(max_files=2), on_batch=told.append)

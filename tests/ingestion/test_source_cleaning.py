@@ -67,7 +67,7 @@ def test_moved_files_keep_their_place_and_overwrite_nothing(spark, lake, source,
     assert b"another" == (away / "red/000.jpg").read_bytes()
 
 
-def test_a_file_that_changes_after_the_look_stays(source):
+def test_a_file_that_changes_after_the_listing_stays(source):
     files = source_listing.listing(str(source)).files
     (source / "red/000.jpg").write_bytes(b"x" * files["size_bytes"][0].as_py())
     assert (3, "") == source_cleaning.clean(str(source), files)

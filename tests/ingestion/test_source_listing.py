@@ -116,7 +116,7 @@ def test_a_file_system_that_pyarrow_has_not_is_refused(source):
         source_listing.listing(source)
 
 
-def test_a_path_that_may_not_be_looked_at_is_not_missing(tmp_path):
+def test_a_path_without_read_permission_is_not_missing(tmp_path):
     fill(tmp_path, "a.jpg")
     paths = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "x" * 300 + ".jpg")]
     assert [False, True, False] == object_storage.missing_files(str(tmp_path), paths)

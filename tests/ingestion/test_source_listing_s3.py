@@ -11,7 +11,7 @@ from mlproject.images import image_files
 from mlproject.ingestion import file_tasks, new_images, source_listing
 from mlproject.integrations import object_storage, s3
 from mlproject.lake import queries, snapshots
-from tests.conftest import photo, verb
+from tests.conftest import photo, start_command
 from tests.conftest import photos as local_photos
 from tests.support import s3_servers
 from tests.support.s3_servers import (
@@ -132,7 +132,7 @@ def test_a_folder_that_may_not_be_listed_is_counted_and_its_neighbours_are_liste
         assert "Access is refused" in refusal(source_listing.listing, secret)
 
 
-def test_files_of_a_bucket_that_is_gone_are_not_said_to_be_removed(server, bucket):
+def test_files_of_a_bucket_that_is_gone_are_not_marked_as_removed(server, bucket):
     put(server, bucket, **{"a.jpg": b"x"})
     listed = source_listing.listing(f"s3://{bucket}?endpoint_override={server}")
     paths = [*listed.files["path"].to_pylist(), f"s3://{bucket}/b.jpg"]
@@ -142,7 +142,7 @@ def test_files_of_a_bucket_that_is_gone_are_not_said_to_be_removed(server, bucke
     assert "no such bucket" in refusal(object_storage.missing_files, listed.source, paths)
 
 
-def test_a_server_that_refuses_or_never_answers_is_one_line_in_bounded_time(monkeypatch):
+def test_a_server_that_refuses_or_never_responds_is_one_line_in_bounded_time(monkeypatch):
     monkeypatch.setattr(s3, "SILENT_SECONDS", 1.0)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -271,9 +271,9 @@ def test_a_server_that_breaks_every_connection_is_given_up_after_a_few_files(
 
 
 @pytest.mark.spark
-def test_ingest_tells_in_one_line_of_a_bucket_that_is_not_there(server, tmp_path):
+def test_ingest_reports_a_missing_bucket_in_one_line(server, tmp_path):
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "AWS_ENDPOINT_URL": server}
-    asked = verb("ingest", "--source", "s3://nowhere/photos", cwd=tmp_path, **store)
+    asked = start_command("ingest", "--source", "s3://nowhere/photos", cwd=tmp_path, **store)
     said, _ = asked.communicate(timeout=300)
     told = [line for line in said.splitlines() if line.startswith("mlproject")]
     assert (2, 1) == (asked.returncode, len(told)), said

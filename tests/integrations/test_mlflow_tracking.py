@@ -43,7 +43,7 @@ def test_a_file_store_is_refused(monkeypatch, uri):
         mlflow_tracking.connect()
 
 
-def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch):
+def test_a_server_that_does_not_respond_is_reported_in_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     before = mlflow.get_tracking_uri()

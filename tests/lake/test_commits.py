@@ -100,7 +100,7 @@ def test_after_a_change_of_the_tables_properties_the_same_file_is_committed(lake
     assert ["/late.jpg"] == noted(lake)
 
 
-def test_a_commit_whose_answer_was_lost_is_found_and_not_repeated(lake):
+def test_a_commit_whose_response_was_lost_is_found_and_not_repeated(lake):
     path = files(lake).path
     base = snapshots.open_table(path)
     first = commits.commit(path, base, [], {"ingest": 0}, "ingest", mark="mine")

@@ -71,7 +71,7 @@ def test_an_erasure_without_a_row_is_a_fence_all_the_same(lake):
     assert done.table_version == snapshots.newest(lake, "images").erasures
 
 
-def test_a_compaction_keeps_every_row_and_says_that_no_data_changed(lake):
+def test_a_compaction_keeps_every_row_and_is_committed_without_data_change(lake):
     for number in range(5):
         add(lake, [number])
     done = rewrites.compact(f"{lake}/images", 2**20, 2**20, no_spark)

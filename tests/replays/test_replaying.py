@@ -192,7 +192,7 @@ def test_differences_are_reported_column_by_column(then, now, told):
     assert told == what(differences(then, now, 1e-5))
 
 
-def test_an_alias_means_its_serving_version_whatever_the_registry_says(client, lake, store):
+def test_an_alias_means_its_serving_version_whatever_the_registry_has(client, lake, store):
     first, second = register_colours("pointed"), register_colours("pointed", reverse=True)
     client.set_registered_model_alias("pointed", "champion", str(second.version))
     scored(client, lake, first, RED)

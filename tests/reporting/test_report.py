@@ -231,7 +231,7 @@ def test_a_lake_of_images_alone_gives_a_page(spark, lake):
     page(data)
 
 
-def test_a_lake_without_images_says_what_to_run(spark, lake):
+def test_the_error_for_a_lake_without_images_names_the_command_to_run(spark, lake):
     with pytest.raises(UserError, match="ingest"):
         lake_report.collect(spark, lake)
 

@@ -148,7 +148,7 @@ def test_what_is_no_time_is_an_error(words):
 
 
 @pytest.mark.parametrize("words", ["0001-01-01", "9999-12-31"])
-def test_any_time_of_the_calendar_can_be_asked_for(there_and_back, words):
+def test_any_time_of_the_calendar_is_accepted(there_and_back, words):
     lake = there_and_back
     say(lake, A, ["0" * 64], day(1), label="red")
     rows, at = ledger.read(lake), ledger.moment(words)

@@ -73,7 +73,7 @@ def test_images_that_the_version_before_could_not_predict_are_no_errors_of_the_n
     assert 2 == serving(lake)
 
 
-def test_what_failed_is_not_tried_again_until_it_is_asked_for(client, lake, versions):
+def test_a_failed_version_is_not_retried_without_the_option_retry(client, lake, versions):
     add_images(lake, range(10))
     point(client, versions[0])
 

@@ -79,7 +79,7 @@ def test_the_only_alias_raises_its_own_error(client, predicted, versions):
         rescore([POINTER], predicted)
 
 
-def test_a_run_that_is_stopped_says_so_and_is_killed(client, predicted, versions):
+def test_a_run_that_is_stopped_returns_so_and_is_marked_killed(client, predicted, versions):
     point(client, versions[0])
     result = rescore([POINTER], predicted, stop=lambda: True)
     assert ((), True) == (result.rollouts, result.stopped)

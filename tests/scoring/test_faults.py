@@ -40,7 +40,7 @@ FINE = [("red", "")] * 6
 
 
 @pytest.mark.parametrize("fault", ["raises", "greedy"])
-def test_a_version_that_raises_on_one_image_answers_the_others(spark, filled, store, fault):
+def test_a_version_that_raises_on_one_image_predicts_the_others(spark, filled, store, fault):
     version = register_colours(f"raising_{fault}", fault=fault)
     scored = score(spark, filled, version)
     assert (7, 1) == (scored.images, scored.errors)
@@ -48,7 +48,7 @@ def test_a_version_that_raises_on_one_image_answers_the_others(spark, filled, st
 
 
 @pytest.mark.parametrize(("fault", "error"), [("nan", "not_finite"), ("sum", "bad_answer")])
-def test_an_answer_that_is_none_gets_a_code(spark, filled, store, fault, error):
+def test_an_invalid_prediction_gets_an_error_code(spark, filled, store, fault, error):
     version = register_colours(f"wrong_{fault}", fault=fault)
     assert 1 == score(spark, filled, version).errors
     assert [("", error), *FINE] == said(spark, filled, version)
@@ -81,7 +81,7 @@ def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fa
     assert version.model_id not in set(answered.model_id)
 
 
-def test_an_image_that_kills_workers_is_told_apart_where_the_version_is_known_to_be_well(
+def test_an_image_that_kills_workers_is_quarantined_where_the_version_is_known_to_work(
     spark, filled, store
 ):
     version = register_colours("isolated", fault="crashes")

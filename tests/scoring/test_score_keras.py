@@ -12,7 +12,7 @@ from mlproject.scoring import scorer
 pytestmark = [pytest.mark.spark, pytest.mark.keras]
 
 
-def test_keras_on_imagenet_photos_says_what_was_expected_of_it(
+def test_keras_on_imagenet_photos_predicts_the_expected_labels(
     spark, lake, store, shared, tmp_path
 ):
     from mlproject.versions import registration, weights

@@ -44,7 +44,7 @@ def answers(spark, lake):
     return snapshots.required(lake, "predictions").read(spark)
 
 
-def test_every_image_is_answered_once_and_names_its_version(spark, lake, source, version):
+def test_every_image_is_predicted_once_and_names_its_version(spark, lake, source, version):
     scored = scorer.score_pending(spark, lake, version, settings=Settings(run_id="run"))
     assert (11, 1) == (scored.images, scored.errors)
     said = answers(spark, lake)
@@ -201,7 +201,7 @@ def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_st
     assert 6 == red
 
 
-def test_a_lake_without_images_is_told(spark, lake, version):
+def test_a_lake_without_images_is_an_error(spark, lake, version):
     with pytest.raises(UserError, match="-e ingest"):
         scorer.score_pending(spark, lake, version)
 

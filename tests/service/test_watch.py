@@ -14,7 +14,7 @@ import pytest
 
 from mlproject.rollout import ledger
 from mlproject.versions import registry
-from tests.conftest import PROJECT, photo, photos, verb
+from tests.conftest import PROJECT, photo, photos, start_command
 from tests.support import mlflow_servers
 from tests.support.commands import run_command
 from tests.support.rollouts import require_sound
@@ -124,7 +124,7 @@ def test_a_webhook_triggers_a_roll_out_and_the_watch_outlives_its_server(server,
             f"127.0.0.1:{port_of_watch}",
         ),
     )
-    begun = verb("watch", *words, cwd=tmp_path, MLPROJECT_WEBHOOK_SECRET=SECRET)
+    begun = start_command("watch", *words, cwd=tmp_path, MLPROJECT_WEBHOOK_SECRET=SECRET)
     with Watch(begun) as watch:
         watch.until("health:")
         assert 1 == serving(lake)
@@ -168,7 +168,7 @@ def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_los
         *("--pointers", POINTER, "--lake", lake, "--source", str(tmp_path / "photos")),
         *("--interval", "1", "--idle", "3600"),
     )
-    with Watch(verb("watch", *words, cwd=tmp_path)) as watch:
+    with Watch(start_command("watch", *words, cwd=tmp_path)) as watch:
         wait(lambda: serving(lake) == 1, watch.output)
 
         def room(process, size):  # a file that may not grow is all that a writer of files sees
@@ -206,7 +206,7 @@ def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_los
     assert "KILLED" == own.info.status
 
 
-def test_under_mlflow_run_too_the_run_of_a_stopped_watch_says_killed(store, tmp_path):
+def test_under_mlflow_run_too_the_run_of_a_stopped_watch_is_marked_killed(store, tmp_path):
     words = ("-P", f"lake={tmp_path}/lake", "-P", "interval=1")
     kept = {key: word for key, word in os.environ.items() if key != "MLFLOW_EXPERIMENT_ID"}
     begun = subprocess.Popen(

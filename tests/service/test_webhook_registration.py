@@ -93,7 +93,7 @@ def facts(hooks):
     ]
 
 
-def test_an_alias_that_is_set_moved_or_deleted_rings(client):
+def test_an_alias_that_is_set_moved_or_deleted_triggers(client):
     with listening() as (url, event):
         assert "" == webhook_registration.register(client, url, SECRET).problem
         assert event.is_set()  # the test event rang
@@ -109,7 +109,7 @@ def test_an_alias_that_is_set_moved_or_deleted_rings(client):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_stage_that_is_moved_does_not_ring_and_has_no_event(client):
+def test_a_stage_that_is_moved_does_not_trigger_and_has_no_event(client):
     with listening() as (url, event):
         webhook_registration.register(client, url, SECRET)
         event.clear()
@@ -192,14 +192,16 @@ def test_a_url_where_nothing_listens_is_reported(client):
     assert "\n" not in gone.problem
 
 
-def test_a_server_as_delivered_says_what_it_needs_for_http_and_for_private_addresses(strict):
+def test_the_error_names_the_settings_for_http_and_private_addresses(strict):
     assert "MLFLOW_WEBHOOK_ALLOWED_SCHEMES" in refusal(strict, "http://127.0.0.1/mlflow", SECRET)
     private = refusal(strict, "https://127.0.0.1/mlflow", SECRET)
     assert "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true" in private
     assert "'ftp'" in refusal(strict, "ftp://127.0.0.1/mlflow", SECRET)
 
 
-def test_a_server_that_has_lost_a_key_rings_for_nobody_says_so_and_can_be_mended(client, servers):
+def test_a_server_that_lost_its_key_triggers_nothing_is_reported_and_can_be_repaired(
+    client, servers
+):
     uri = mlflow_servers.database(servers[1]["open"])
     with listening() as (url, event), pytest.MonkeyPatch.context() as patch:
         webhook_registration.register(client, url, SECRET)
@@ -239,7 +241,7 @@ def test_a_database_without_a_server_is_refused_and_left_as_it_is(client, server
     assert [] == list(client.list_webhooks())
 
 
-def test_the_key_of_a_server_is_made_as_the_message_says():
+def test_the_command_in_the_message_makes_a_key():
     made = subprocess.run(
         ["sh", "-c", f"{webhook_registration.KEY}; echo $MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"],
         env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
