@@ -23,7 +23,7 @@ pytest.register_assert_rewrite(
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "data"
 
-# Spark's workers and the verbs that tests start import the package from here, as MLproject does.
+# Spark's workers and the commands that tests start import the package from here, as MLproject does.
 os.environ["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["SPARK_CONF_DIR"] = str(PROJECT / "tests" / "spark")
@@ -60,7 +60,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        # MLflow sets it below, and a verb with another store would find no such experiment.
+        # MLflow sets it below, and a command with another store would find no such experiment.
         patch.setenv("MLFLOW_EXPERIMENT_ID", "")
         patch.delenv("MLFLOW_EXPERIMENT_ID")
         mlflow.set_tracking_uri(uri)

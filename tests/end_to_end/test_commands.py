@@ -1,4 +1,4 @@
-"""Whole verbs, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
+"""Whole commands, most as processes, as `mlflow run` starts them: kills, races, errors, stages."""
 
 from pathlib import Path
 

@@ -266,7 +266,7 @@ def test_the_command_prints_what_differs_in_a_table_of_100_columns_and_fails(
     run_id = scored(client, lake, version, RED, label="blue" * 40)
     log(client, run_id, version, digest="d" * 64)
     scored(client, lake, version, GREEN, "/b.jpg", score=0.5)
-    for name, value in workers.ENVIRONMENT.items():  # which the verb sets, for this test only
+    for name, value in workers.ENVIRONMENT.items():  # which the command sets, for this test only
         monkeypatch.setenv(name, value)
     said = ""
     for image, differs in (("/a.jpg", "label"), ("/b.jpg", "score")):

@@ -43,7 +43,7 @@ def fields(settings: learning.Settings) -> dict:
 
 
 def check_log(run, result, table: str, version: int, epochs: int) -> None:
-    """The run holds what a person and the later verbs look for."""
+    """The run holds what users and later commands search for."""
     client = mlflow.MlflowClient()
     params, metrics = run.data.params, run.data.metrics
     assert str(version) == params["images_version"]
