@@ -1,4 +1,4 @@
-"""Rows of real Delta tables as commands write them, at any time and without Spark; bare versions."""
+"""Rows of real Delta tables as commands write them, at any time, without Spark; bare versions."""
 
 import hashlib
 import time
