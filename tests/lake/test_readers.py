@@ -73,42 +73,58 @@ def test_query_builder(lake, table, column):
     assert rows_with_value(table, column) == queries.query(lake, sql, [table])["rows"][0].as_py()
 
 
-DATASET = """
+READ = """
 import json, os, sys
 from datetime import datetime
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
-lake, wanted = sys.argv[1], json.loads(sys.argv[2])
-found = {}
-for table, column, kind, text in wanted:
-    kinds = {"bytes": str.encode, "datetime": datetime.fromisoformat}
-    value = {**kinds, "int": int, "float": float, "str": str}[kind](text)
-    dataset = DeltaTable(f"{lake}/{table}").to_pyarrow_dataset()
-    found[f"{table}.{column}"] = [
-        dataset.count_rows(filter=ds.field(column) == value),
-        dataset.count_rows(filter=ds.field(column).is_null()),
-    ]
+
+def dataset(table, column, value):
+    found = DeltaTable(f"{lake}/{table}").to_pyarrow_dataset()
+    return [found.count_rows(filter=ds.field(column) == value),
+            found.count_rows(filter=ds.field(column).is_null())]
+
+def duckdb(table, column, value):
+    import duckdb
+    found = DeltaTable(f"{lake}/{table}").to_pyarrow_dataset()
+    sql = "SELECT count(*) FROM found WHERE "
+    return [duckdb.execute(f'{sql} "{column}" = $1', [value]).fetchall()[0][0],
+            duckdb.execute(f'{sql} "{column}" IS NULL').fetchall()[0][0]]
+
+def polars(table, column, value):
+    import polars as pl
+    found, key = pl.scan_delta(f"{lake}/{table}"), pl.col(column)
+    return [found.filter(one).select(pl.len()).collect().item()
+            for one in (key == value, key.is_null())]
+
+lake, reader, wanted = sys.argv[1], globals()[sys.argv[2]], json.loads(sys.argv[3])
+kinds = {"bytes": str.encode, "datetime": datetime.fromisoformat}
+kinds |= {"int": int, "float": float, "str": str}
+found = {f"{table}.{column}": reader(table, column, kinds[kind](text))
+         for table, column, kind, text in wanted}
 print(json.dumps(found), flush=True)
 os._exit(0)  # at its exit a process that used these readers may abort (deltalake 1.6.6)
 """
 
 
-def test_the_pyarrow_dataset_of_deltalake(lake):
+def read(lake, reader, columns):
+    """Rows with the value and rows with a null, as a process of its own finds them."""
     wanted = []
-    for table, column in FILTERED:
-        found = value(table, column)
-        text = found.decode() if isinstance(found, bytes) else str(found)
-        wanted.append((table, column, type(found).__name__, text))
-    done = subprocess.run(
-        [sys.executable, "-c", DATASET, lake, json.dumps(wanted)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for table, column in columns:
+        held = value(table, column)
+        text = held.decode() if isinstance(held, bytes) else str(held)
+        wanted.append((table, column, type(held).__name__, text))
+    command = [sys.executable, "-W", "ignore", "-c", READ, lake, reader, json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "" == done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("reader", ["dataset", "duckdb", "polars"])
+def test_readers_of_a_process_of_their_own(lake, reader):
     counts = {pair: rows_with_value(*pair) for pair in FILTERED}
     rows = {".".join(pair): [count, 6 - count] for pair, count in counts.items()}
-    assert rows == json.loads(done.stdout)
+    assert rows == read(lake, reader, FILTERED)
 
 
 @pytest.mark.spark
@@ -138,7 +154,4 @@ def test_files_of_older_releases_find_their_rows_once_their_statistics_are_mende
     assert 1 == maintenance.maintain_table(since.path, "images", 24, None, plan=True).files_mended
     assert 1 == maintenance.maintain_table(since.path, "images", 24, None).files_mended
     assert 0 == maintenance.maintain_table(since.path, "images", 24, None).files_mended
-    wanted = json.dumps([("images", "label", "str", "daisy")])
-    command = [sys.executable, "-c", DATASET, old, wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert {"images.label": [1, 0]} == json.loads(done.stdout)
+    assert {"images.label": [1, 0]} == read(old, "dataset", [("images", "label")])

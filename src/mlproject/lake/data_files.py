@@ -13,10 +13,12 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import chain
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from mlproject.integrations.object_storage import open_path
 
@@ -40,7 +42,7 @@ class DataFile:
     """A data file that no commit names yet."""
 
     name: str
-    """Its name in the table's folder; it holds the table version that it was begun at."""
+    """Its path below the table's folder; it holds the table version that it was begun at."""
     size_bytes: int
     """Its size."""
     written_ms: int
@@ -80,7 +82,11 @@ def write(
     first = next(filled, None)
     if first is None:
         return None
-    name = f"part-{version:020}-{uuid.uuid4()}.parquet"
+    # Polars and DuckDB read partition values from folders. Only ASCII, as delta-rs 1.6.6 cannot
+    # remove other paths.
+    values = dict(partition_values or {})
+    folders = "".join(f"{column}={quote(value, safe='')}/" for column, value in values.items())
+    name = f"{folders}part-{version:020}-{uuid.uuid4()}.parquet"
     filesystem, folder = open_path(path)
     place = f"{folder}/{name}"
     statistics = _Statistics(columns)
@@ -88,6 +94,8 @@ def write(
     measured = [column.name for column in columns if _has_bounds(column.type)]
     options = {"use_dictionary": dictionaries, "write_statistics": measured, **_PARQUET}
     try:
+        if isinstance(filesystem, fs.LocalFileSystem) and folders:
+            filesystem.create_dir(f"{folder}/{folders}", recursive=True)
         with filesystem.open_output_stream(place) as out:
             with pq.ParquetWriter(out, columns, **options) as writer:
                 for table in chain((first,), filled):
@@ -98,7 +106,7 @@ def write(
     except BaseException:  # a stop too must leave no half file
         delete(path, [name])
         raise
-    written_ms, values = int(time.time() * 1000), dict(partition_values or {})
+    written_ms = int(time.time() * 1000)
     errors = statistics.rows - statistics.nulls.get("error", statistics.rows)
     return DataFile(
         name,
@@ -124,9 +132,9 @@ def begun_at(name: str) -> int | None:
     """The table version that a data file was begun at; None = an older release, or Spark, wrote it.
 
     Args:
-        name: The file's name in the table's folder.
+        name: The file's path below the table's folder.
     """
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else None
 
 

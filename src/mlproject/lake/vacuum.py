@@ -58,7 +58,7 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     fence = counter(table, ERASE)
 
     def is_older(file: Unreferenced) -> bool:
-        begun = data_files.begun_at(PurePosixPath(file.path).name)
+        begun = data_files.begun_at(file.path)
         return begun is None or begun < fence
 
     gone = [file for file in found if is_older(file)]
