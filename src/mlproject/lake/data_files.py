@@ -94,8 +94,11 @@ def write(
     measured = [column.name for column in columns if _has_bounds(column.type)]
     options = {"use_dictionary": dictionaries, "write_statistics": measured, **_PARQUET}
     try:
-        if isinstance(filesystem, fs.LocalFileSystem) and folders:
-            filesystem.create_dir(f"{folder}/{folders}", recursive=True)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            # One level at a time: a table's folder that is absent is an error, never made here.
+            for depth in range(1, len(values) + 1):
+                parts = folders.split("/")[:depth]
+                filesystem.create_dir("/".join([folder, *parts]), recursive=False)
         with filesystem.open_output_stream(place) as out:
             with pq.ParquetWriter(out, columns, **options) as writer:
                 for table in chain((first,), filled):
