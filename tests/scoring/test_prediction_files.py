@@ -36,10 +36,10 @@ def written(since, *batches):
 def test_a_task_writes_one_file_and_counts_its_rows_errors_and_bytes(lake):
     since = snapshots.to_append(lake, "predictions", "score:m-1")
     (found,) = written(since, rows(3), rows(2, error="undecodable"))
-    assert (5, 2, 500) == (found.file.rows, found.file.errors, found.image_bytes)
-    stored = pq.read_schema(f"{since.path}/{found.file.name}").names
+    assert (5, 2, 500) == (found.rows, found.errors, found.image_bytes)
+    stored = pq.read_schema(f"{since.path}/{found.name}").names
     assert prediction_files.COLUMNS.names == stored
-    assert PARTITION == found.file.partition_values
+    assert PARTITION == found.partition_values
 
 
 def test_a_task_without_rows_writes_no_file(lake):
@@ -52,7 +52,7 @@ def test_files_of_attempts_that_are_not_reported_are_no_rows_of_the_table(lake):
     since = snapshots.to_append(lake, "predictions", "score:m-1")
     written(since, rows(3))  # an attempt that Spark gave up
     files = written(since, rows(3))
-    assert commits.append_files([one.file for one in files], since) is not None
+    assert commits.append_files(files, since) is not None
     sql = "SELECT model_name, model_version, count(*) AS images FROM predictions GROUP BY 1, 2"
     found = queries.query(lake, sql, ["predictions"]).to_pylist()
     assert [{"model_name": NAME, "model_version": 3, "images": 3}] == found

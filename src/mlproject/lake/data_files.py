@@ -52,7 +52,7 @@ class DataFile:
     errors: int
     """Rows among them whose column `error` is not null."""
     image_bytes: int
-    """Sum of its column `size_bytes`, where it has one."""
+    """Sum of column `size_bytes` of the rows given for it, where they have one."""
     statistics: dict[str, Any]
     """As the log has them. Source: Delta protocol, "Per-file Statistics"."""
     partition_values: dict[str, str] = field(default_factory=dict)
@@ -73,7 +73,8 @@ def write(
 
     Args:
         tables: Rows, in tables of bounded bytes; each becomes a row group.
-        columns: Columns of the file: those of the table without its partitions.
+        columns: Columns of the file: those of the table without its partitions. Others are not
+            written.
         path: Folder or URI of the table.
         version: The table version that the rows were computed from.
         partition_values: Value of each partition column.
@@ -85,26 +86,27 @@ def write(
     # Polars and DuckDB read partition values from folders. Only ASCII, as delta-rs 1.6.6 cannot
     # remove other paths.
     values = dict(partition_values or {})
-    folders = "".join(f"{column}={quote(value, safe='')}/" for column, value in values.items())
-    name = f"{folders}part-{version:020}-{uuid.uuid4()}.parquet"
+    folders = [f"{column}={quote(value, safe='')}" for column, value in values.items()]
+    name = "/".join([*folders, f"part-{version:020}-{uuid.uuid4()}.parquet"])
     filesystem, folder = open_path(path)
     place = f"{folder}/{name}"
-    statistics = _Statistics(columns)
+    statistics, image_bytes = _Statistics(columns), 0
     dictionaries = [column for column in columns.names if column in _DICTIONARIES]
     measured = [column.name for column in columns if _has_bounds(column.type)]
     options = {"use_dictionary": dictionaries, "write_statistics": measured, **_PARQUET}
     try:
         if isinstance(filesystem, fs.LocalFileSystem):
             # One level at a time: a table's folder that is absent is an error, never made here.
-            for depth in range(1, len(values) + 1):
-                parts = folders.split("/")[:depth]
-                filesystem.create_dir("/".join([folder, *parts]), recursive=False)
+            for depth in range(1, len(folders) + 1):
+                filesystem.create_dir("/".join([folder, *folders[:depth]]), recursive=False)
         with filesystem.open_output_stream(place) as out:
             with pq.ParquetWriter(out, columns, **options) as writer:
                 for table in chain((first,), filled):
                     rows = table.select(columns.names).cast(columns)
                     writer.write_table(rows, row_group_size=rows.num_rows)
                     statistics.add(rows)
+                    if "size_bytes" in table.column_names:
+                        image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
             size = out.tell()
     except BaseException:  # a stop too must leave no half file
         delete(path, [name])
@@ -117,7 +119,7 @@ def write(
         written_ms,
         statistics.rows,
         errors,
-        statistics.image_bytes,
+        image_bytes,
         statistics.logged(),
         values,
     )
@@ -193,7 +195,7 @@ class _Statistics:
     """Rows, nulls of each column, and bounds of those that have an order."""
 
     def __init__(self, columns: pa.Schema) -> None:
-        self.rows = self.image_bytes = 0
+        self.rows = 0
         self.nulls = dict.fromkeys(columns.names, 0)
         self._columns = columns
         self._lows: dict[str, Any] = {}
@@ -202,8 +204,6 @@ class _Statistics:
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
-        if "size_bytes" in self.nulls:
-            self.image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
         for column in self._columns:
             self.nulls[column.name] += table[column.name].null_count
             if not _is_finite(table[column.name]):

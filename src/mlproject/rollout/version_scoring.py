@@ -11,8 +11,8 @@ from mlproject.integrations import spark_session
 from mlproject.integrations.spark_session import LazySession
 from mlproject.rollout.decision import Score
 from mlproject.rollout.runs import RolloutRuns
+from mlproject.scoring import scoring_runs
 from mlproject.scoring.scorer import ScoringResult, Settings, score_pending
-from mlproject.versions import version_files
 
 Stop = Callable[[], bool]
 
@@ -61,10 +61,7 @@ class VersionScorer:
             RefusedError: The version fails, or its files are not those that were promoted.
         """
         version, budget = step.version, self.budget
-        files = version_files.read(version)
-        version_files.require_unchanged(self.client, version, files)
-        if files.unmet:
-            self.on_message(f"{version.uri} was made with other packages: {', '.join(files.unmet)}")
+        files = scoring_runs.verified_files(self.client, version, self.on_message)
         run_id = self.runs.scoring_began(version, files, spark_session.master_name())
         most, size_bytes = budget.images, budget.size_bytes
 

@@ -5,10 +5,9 @@ Spark's workers import this module: it needs no MLflow, no framework and no Spar
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
@@ -22,16 +21,6 @@ Batches = Iterator[pa.RecordBatch]
 
 class NotWrittenError(Exception):
     """A task could not write its data file, as on a full disk: no fault of the version."""
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionFile:
-    """A data file of `predictions` that a task has written, and no commit names yet."""
-
-    file: DataFile
-    """As the commit names it."""
-    image_bytes: int
-    """Bytes of the images of its rows."""
 
 
 def writer(
@@ -49,15 +38,7 @@ def writer(
     """
 
     def write(batches: Batches) -> Batches:
-        image_bytes = 0
-
-        def counted() -> Batches:
-            nonlocal image_bytes
-            for batch in batches:
-                image_bytes += pc.sum(batch["size_bytes"]).as_py() or 0
-                yield batch.select(COLUMNS.names)
-
-        tables = data_files.row_groups(counted())
+        tables = data_files.row_groups(batches)
         try:
             file = data_files.write(
                 tables, COLUMNS, path, version, partition_values=partition_values
@@ -65,13 +46,11 @@ def writer(
         except OSError as error:
             raise NotWrittenError(" ".join(str(error).split())) from error
         if file is not None:
-            description = json.dumps({"file": asdict(file), "image_bytes": image_bytes})
-            yield pa.RecordBatch.from_pydict({"description": [description]})
+            yield pa.RecordBatch.from_pydict({"description": [json.dumps(asdict(file))]})
 
     return write
 
 
-def described(descriptions: Iterable[str]) -> list[PredictionFile]:
+def described(descriptions: Iterable[str]) -> list[DataFile]:
     """The files that tasks have written, from their descriptions."""
-    found = map(json.loads, descriptions)
-    return [PredictionFile(DataFile(**one["file"]), one["image_bytes"]) for one in found]
+    return [DataFile(**json.loads(one)) for one in descriptions]

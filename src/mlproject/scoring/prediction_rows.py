@@ -8,9 +8,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
+from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_files, workers
-from mlproject.scoring.prediction_files import PredictionFile
 from mlproject.versions.reference_results import SUM_TOLERANCE
 from mlproject.versions.version import Version
 
@@ -56,7 +56,7 @@ def prediction_rows(
     )
 
 
-def write(rows: DataFrame, version: Version, since: Snapshot) -> list[PredictionFile]:
+def write(rows: DataFrame, version: Version, since: Snapshot) -> list[DataFile]:
     """Writes rows of `predictions` in tasks, as data files that no commit names yet.
 
     Args:

@@ -288,13 +288,13 @@ def _committed(
             images_version=progress.images.version,
         )
         files = prediction_rows.write(rows, version, progress.predictions)
-    appended = commits.append_files([one.file for one in files], progress.predictions)
+    appended = commits.append_files(files, progress.predictions)
     if appended is None:
         raise _StaleError
     return replace(
         progress,
         predictions=appended,
-        count=progress.count + sum(one.file.rows for one in files),
-        errors=progress.errors + sum(one.file.errors for one in files),
-        size_bytes=progress.size_bytes + sum(one.image_bytes for one in files),
+        count=progress.count + sum(file.rows for file in files),
+        errors=progress.errors + sum(file.errors for file in files),
+        size_bytes=progress.size_bytes + sum(file.image_bytes for file in files),
     )

@@ -93,7 +93,7 @@ def score(
 def verified_files(
     client: MlflowClient,
     version: Version,
-    on_message: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None],
 ) -> Files:
     """A version's files, which are the same as when it was promoted.
 
