@@ -29,3 +29,24 @@ class RefusedError(MlprojectError):
     """A check failed: nothing was registered, moved or made the serving version."""
 
     exit_code = 3
+
+
+def require_at_least(least: float, **options: float) -> None:
+    """Raises UserError for the first option that is below a bound, or not a number."""
+    for name, value in options.items():
+        if not value >= least:
+            raise UserError(f"{name}={value} is below {least}")
+
+
+def require_positive(**options: float) -> None:
+    """Raises UserError for the first option that is not above 0."""
+    for name, value in options.items():
+        if not value > 0:
+            raise UserError(f"{name}={value} is not above 0")
+
+
+def require_share(**options: float) -> None:
+    """Raises UserError for the first option that is not a share, 0..1."""
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={value} is not between 0 and 1")

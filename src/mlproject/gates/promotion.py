@@ -13,7 +13,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
+from mlproject.errors import (
+    MlprojectError,
+    RefusedError,
+    UserError,
+    first_line,
+    require_at_least,
+    require_share,
+)
 from mlproject.gates import approvals, checks, comparison, gate_page, summary
 from mlproject.gates.checks import BLOCK, OFF, GateResults, VersionRunner
 from mlproject.gates.verdicts import REFUSED, Limits
@@ -164,12 +171,8 @@ def promote(
 def _limits(
     sample: int, min_accuracy: float, max_drop: float, max_changed: float, require_approval: bool
 ) -> Limits:
-    shares = {"min_accuracy": min_accuracy, "max_drop": max_drop, "max_changed": max_changed}
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise UserError(f"{name}={share} is not between 0 and 1")
-    if sample < 1:
-        raise UserError(f"sample={sample} is below 1")
+    require_share(min_accuracy=min_accuracy, max_drop=max_drop, max_changed=max_changed)
+    require_at_least(1, sample=sample)
     return Limits(sample, min_accuracy, max_drop, max_changed, require_approval)
 
 

@@ -47,6 +47,12 @@ def with_erased_ids(todo: pa.Table, erased: ErasedIds) -> pa.Table:
     return todo.set_column(column, "known", pa.array(known, pa.list_(pa.string())))
 
 
+def is_erased(files: pa.Table, erased: ErasedIds) -> pa.ChunkedArray:
+    """For each file, by its image_id, whether its bytes were erased."""
+    ids = pa.array(chain.from_iterable(erased.values()), pa.string())
+    return pc.is_in(files["image_id"], ids)
+
+
 def by_state(
     same: pa.Table, erased: ErasedIds, state: str, otherwise: str
 ) -> Iterator[tuple[str, pa.Table]]:
@@ -60,8 +66,7 @@ def by_state(
     """
     if not same.num_rows:
         return
-    ids = pa.array(chain.from_iterable(erased.values()), pa.string())
-    among = pc.is_in(same["image_id"], ids)
+    among = is_erased(same, erased)
     for name, chosen in ((state, among), (otherwise, pc.invert(among))):
         files = same.filter(chosen)
         if files.num_rows:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
 from mlproject.ingestion import reconciliation, source_cleaning
 from mlproject.ingestion.new_images import BatchProgress, RowSettings
@@ -157,8 +157,7 @@ def _check_options(settings: SourceSettings, interval: float, lake: str) -> None
     """Raises UserError for options that are out of range or contradict each other."""
     given = {**settings.options(), "interval": interval}
     for name, least in _LEAST.items():
-        if given[name] < least:
-            raise UserError(f"{name}={given[name]} is below {least}")
+        require_at_least(least, **{name: given[name]})
     if settings.clean_source != "keep" and settings.on_missing == "mark":
         raise UserError(
             f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "

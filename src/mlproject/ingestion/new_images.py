@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -265,9 +264,7 @@ def _append_states(lake: str, files: pa.Table, state: str) -> None:
         since = snapshots.to_append(lake, "files", "ingest")
         kept = rows
         if state != ERASED:
-            erased = pa.array(
-                chain.from_iterable(erased_images.erased_ids(lake).values()), pa.string()
-            )
-            kept = rows.filter(pc.invert(pc.is_in(rows["image_id"], erased)))
+            erased = erased_images.erased_ids(lake)
+            kept = rows.filter(pc.invert(erased_images.is_erased(rows, erased)))
         if commits.append_rows(kept, since):
             return

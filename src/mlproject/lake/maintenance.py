@@ -22,6 +22,7 @@ from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
 from mlproject.lake.schemas import TABLES, file_schema, no_table
 from mlproject.lake.snapshots import (
     REWRITE,
+    ActiveFile,
     active_files,
     cannot_be_written,
     counter,
@@ -116,14 +117,13 @@ def maintain(
     return Maintenance(located, plan, tuple(done))
 
 
-def small_size(path: str, target_bytes: int = TARGET_FILE_BYTES) -> int:
+def small_size(files: Sequence[ActiveFile], target_bytes: int = TARGET_FILE_BYTES) -> int:
     """Below which size, bytes, a table's files are to be put together; 0 = it does not pay yet.
 
     Args:
-        path: Where the table lies; it need not be there.
+        files: The data files of the table.
         target_bytes: Bytes of a file, about.
     """
-    files = active_files(open_table(path)) if is_table(path) else []
     for share in SHARES:
         if sum(file.size_bytes < target_bytes // share for file in files) >= MANY:
             return target_bytes // share
@@ -131,8 +131,15 @@ def small_size(path: str, target_bytes: int = TARGET_FILE_BYTES) -> int:
 
 
 def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten | None:
-    """Puts a table's small files together when it pays; None when it does not."""
-    size = small_size(path, target_bytes)
+    """Puts a table's small files together when it pays; None when it does not.
+
+    Args:
+        path: Where the table lies; it need not be there.
+        target_bytes: Bytes of a file, about.
+        spark: Starts a session when there is much to put together.
+    """
+    files = active_files(open_table(path)) if is_table(path) else []
+    size = small_size(files, target_bytes)
     return compact(path, target_bytes, size, spark) if size else None
 
 
@@ -155,11 +162,11 @@ def maintain_table(
     found = open_table(path)
     require_rewritable(found, path)
     old = vacuum.old_files(path, retention_hours)
-    mended = len(_mended(found))
     files = active_files(found)
-    size = small_size(path)
-    compacted = sum(file.size_bytes < size for file in files)
-    if not plan:
+    if plan:
+        mended, size = len(_mended(found)), small_size(files)
+        compacted = sum(file.size_bytes < size for file in files)
+    else:
         mended = _mend(path)
         done = compact_small(path, TARGET_FILE_BYTES, spark)
         compacted = done.files_removed if done else 0

@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, require_at_least
 from mlproject.images.image_bytes import read_image
 from mlproject.inference import COLUMNS
 from mlproject.inference.errors import MODEL_FAILED
@@ -84,8 +84,7 @@ def replay(
     Raises:
         UserError: No such image, version or row; or bytes or files cannot be read now.
     """
-    if not tolerance >= 0:
-        raise UserError(f"tolerance={tolerance} is below 0")
+    require_at_least(0, tolerance=tolerance)
     client = mlflow_tracking.connect()
     lake = location.locate(lake)
     stored = find_row(client, lake, model, image)

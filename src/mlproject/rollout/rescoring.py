@@ -3,9 +3,8 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -14,7 +13,14 @@ from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError  # a worker that crashes raises no PySparkException
 from pyspark.errors import PySparkException
 
-from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject.errors import (
+    MlprojectError,
+    RefusedError,
+    UserError,
+    require_at_least,
+    require_positive,
+    require_share,
+)
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.outages import error_message, spark_ended
 from mlproject.integrations.spark_session import LazySession
@@ -78,7 +84,7 @@ def rescore(
         UserError: An option, an alias, an image or a version's files are not usable.
         RefusedError: A version failed, now or before.
     """
-    parameters = run_parameters(locals())
+    parameters = dict(locals())
     check_options(max_images, max_bytes, max_minutes, min_coverage, max_error_rate, task_timeout)
     client = mlflow_tracking.connect()
     with (
@@ -145,13 +151,6 @@ def budget(max_images: int, max_bytes: int, max_minutes: float) -> Budget:
     return Budget(max_images or math.inf, max_bytes or math.inf, until)
 
 
-def run_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a command as parameters of its MLflow run; callbacks are none."""
-    plain = {name: value for name, value in options.items() if not callable(value)}
-    flags = {name: str(value).lower() for name, value in plain.items() if isinstance(value, bool)}
-    return {**plain, **flags, "pointers": ",".join(options["pointers"])}
-
-
 def check_options(
     max_images: int,
     max_bytes: int,
@@ -161,15 +160,9 @@ def check_options(
     task_timeout: float,
 ) -> None:
     """Raises UserError for an option of `rescore` out of its range."""
-    limits = {"max_images": max_images, "max_bytes": max_bytes, "max_minutes": max_minutes}
-    for name, value in limits.items():
-        if not value >= 0:
-            raise UserError(f"{name}={value} is below 0")
-    for name, value in {"min_coverage": min_coverage, "max_error_rate": max_error_rate}.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}={value} is not between 0 and 1")
-    if not task_timeout > 0:
-        raise UserError(f"task_timeout={task_timeout} is not above 0")
+    require_at_least(0, max_images=max_images, max_bytes=max_bytes, max_minutes=max_minutes)
+    require_share(min_coverage=min_coverage, max_error_rate=max_error_rate)
+    require_positive(task_timeout=task_timeout)
 
 
 def _log(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlflow
 from mlflow import MlflowClient
 
-from mlproject.errors import UserError
+from mlproject.errors import require_positive
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.lake import location
 from mlproject.scoring import coverage
@@ -58,14 +58,8 @@ def score(
         RefusedError: The version fails, or its files are not those that were promoted.
         KeyboardInterrupt: `stop` was true; what was committed stays.
     """
-    if not task_timeout > 0:
-        raise UserError(f"task_timeout={task_timeout} is not above 0")
-    parameters = {
-        "model": model,
-        "lake": lake,
-        "batch_images": batch_images,
-        "task_timeout": task_timeout,
-    }
+    parameters = dict(locals())
+    require_positive(task_timeout=task_timeout)
     client = mlflow_tracking.connect()
     with mlflow_tracking.run("score", parameters) as run:
         version, run_id = registry.resolve(client, model), run.info.run_id

@@ -245,10 +245,9 @@ def _roll_out(
             service.spark.end()
         if stop():
             raise
+        # Known before: only its serving version was kept up to date.
         if plan.action == REFUSED and isinstance(error, RefusedError):
-            watch_state.retries.succeeded(
-                key
-            )  # known: only its serving version was kept up to date
+            watch_state.retries.succeeded(key)
             return None
         _put_off(watch_state, key, plan.alias, error)
         _record_missed(service)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion.reconciliation import IngestResult
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
@@ -89,12 +89,11 @@ def watch(
     Raises:
         UserError: An option is out of its range, or the webhook cannot be used.
     """
-    parameters = rescoring.run_parameters(locals())
+    parameters = dict(locals())
     limits = (max_images, max_bytes, max_minutes)
     rescoring.check_options(*limits, min_coverage, max_error_rate, task_timeout)
-    for name, value, least in (("interval", interval, 0.1), ("idle", idle, 0)):
-        if not value >= least:
-            raise UserError(f"{name}={value} is below {least}")
+    require_at_least(0.1, interval=interval)
+    require_at_least(0, idle=idle)
     for name, patience in PATIENCE.items():
         os.environ.setdefault(name, patience)
     client = mlflow_tracking.connect()
