@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -73,3 +75,42 @@ def test_a_run_that_mlflow_run_started_is_continued(store, monkeypatch):
     assert "a name of my own" == mlflow.get_run(run.info.run_id).info.run_name
     params = mlflow.get_run(run.info.run_id).data.params
     assert {"lake": "as mlflow run wrote it", "model": "m"} == params
+
+
+def test_several_processes_set_the_same_new_tag_at_once(store):
+    client = mlflow_tracking.connect()
+    client.create_registered_model("tagged")
+    client.create_model_version("tagged", "file:///nowhere")
+    run = client.create_run("0").info.run_id
+    barrier = threading.Barrier(4)
+
+    def set_both(key):
+        barrier.wait()
+        client.set_model_version_tag("tagged", "1", key, "value")
+        client.set_tag(run, key, "value")
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            keys = [f"key{number}"] * 4
+            list(threads.map(set_both, keys))
+    expected = {f"key{number}": "value" for number in range(20)}
+    assert expected == client.get_model_version("tagged", "1").tags
+    assert expected.items() <= client.get_run(run).data.tags.items()
+
+
+def test_several_processes_create_the_store_at_once(tmp_path):
+    program = "from mlproject.integrations import mlflow_tracking as t; t.connect()"
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": str(PROJECT / "src")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        _, errors = process.communicate()
+        assert 0 == process.returncode, errors

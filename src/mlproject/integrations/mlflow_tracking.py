@@ -1,11 +1,13 @@
 """The MLflow tracking server and registry, and one run for each command."""
 
+import fcntl
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -24,6 +26,29 @@ TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT
 # A run name that MLflow generated, such as rogue-shrew-565; the user's --run-name is kept.
 # Source: mlflow.utils.name_utils.
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+
+class Client(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
+    """A client whose tags may be set by several processes at once.
+
+    MLflow's database store reads a tag, then adds or replaces it: of two processes that add the
+    same tag, one gets an error of the database. Its second attempt finds the tag and replaces it.
+    Source: MLflow 3.17, set_model_version_tag and set_tag of the SQLAlchemy stores.
+    """
+
+    def set_tag(self, *args: Any, **kwargs: Any) -> None:
+        """As MlflowClient.set_tag, with a second attempt."""
+        try:
+            super().set_tag(*args, **kwargs)
+        except MlflowException:
+            super().set_tag(*args, **kwargs)
+
+    def set_model_version_tag(self, *args: Any, **kwargs: Any) -> None:
+        """As MlflowClient.set_model_version_tag, with a second attempt."""
+        try:
+            super().set_model_version_tag(*args, **kwargs)
+        except MlflowException:
+            super().set_model_version_tag(*args, **kwargs)
 
 
 def connect() -> MlflowClient:
@@ -57,8 +82,9 @@ def connect() -> MlflowClient:
     # Our versions contain no pickle: refuse to execute the code in one.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    client = MlflowClient()
     try:
+        with _one_creator(os.environ["MLFLOW_TRACKING_URI"]):
+            client = Client()
         client.search_experiments(max_results=1)
     except MlflowException as error:
         raise UserError(
@@ -98,6 +124,25 @@ def run(command: str, parameters: Mapping[str, object], *, own: bool = False) ->
         except KeyboardInterrupt:  # the user or the machine stopped it: not a failure
             mlflow.end_run("KILLED")
             raise
+
+
+@contextmanager
+def _one_creator(uri: str) -> Iterator[None]:
+    """Lets one process at a time create the tables of a SQLite store.
+
+    MLflow creates them for the first client, and fails when two processes do so at once.
+    """
+    path = re.match(r"sqlite:///([^?]+)", uri)
+    if path is None or not Path(path[1]).parent.is_dir():
+        yield
+        return
+    folder = os.open(Path(path[1]).parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks, where one process creates them
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _text(value: object) -> str:
