@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -7,9 +9,19 @@ import pytest
 
 import mlproject
 from mlproject.errors import UserError
-from mlproject.lake import commits, maintenance, queries, rewrites, snapshots, vacuum
+from mlproject.lake import (
+    commits,
+    data_files,
+    maintenance,
+    queries,
+    rewrites,
+    schemas,
+    snapshots,
+    vacuum,
+)
 from tests.lake.test_commits import no_spark, note
 from tests.support.commands import run_command
+from tests.support.kills import killed_at_write
 
 MB = 1024**2
 
@@ -28,7 +40,7 @@ def paths(lake):
     return queries.query(lake, sql, ["files"])["path"].to_pylist()
 
 
-def data_files(lake):
+def written_files(lake):
     return list(Path(lake, "files").glob("*.parquet"))
 
 
@@ -53,7 +65,7 @@ def test_maintenance_compacts_and_leaves_old_files_for_a_day(noted, store):
     before = snapshots.newest(noted, "files").version
     done = mlproject.maintain(lake=noted)
     assert (12, before + 1) == (done.tables[0].files_compacted, done.tables[0].table_version)
-    assert 13 == len(data_files(noted))
+    assert 13 == len(written_files(noted))
     assert list(Path(noted, "files/_delta_log").glob("*.checkpoint.parquet"))
     assert [f"/{number:02}.jpg" for number in range(12)] == paths(noted)
 
@@ -66,6 +78,44 @@ def test_a_file_that_no_commit_names_goes_after_a_day_and_one_that_is_being_writ
     os.utime(path / f"part-{0:020}-old.parquet", (old, old))
     found = [file.path for file in vacuum.old_files(str(path), 24)]
     assert [f"part-{0:020}-old.parquet"] == found
+
+
+@pytest.mark.slow
+def test_killed_at_each_step_that_writes_it_loses_nothing_and_the_next_run_does_the_rest(
+    noted, tmp_path
+):
+    path = Path(noted, "files")
+    orphan, late = (f"part-{0:020}-{name}.parquet" for name in ("orphan", "late"))
+    for name, age in ((orphan, 25 * 3600), (late, 0)):  # the late one's writer has yet to commit
+        (path / name).write_bytes(b"x")
+        os.utime(path / name, (time.time() - age,) * 2)
+    since = snapshots.to_append(noted, "files", "ingest")
+    old = data_files.write([note("/x.jpg")], schemas.SCHEMAS["files"], since.path, since.version)
+    for bounds in ("minValues", "maxValues"):  # as older releases wrote them
+        del old.statistics[bounds]["path"]
+    commits.append_files([old], since)
+    rows, kills, ended = paths(noted), 0, -signal.SIGKILL
+    while ended == -signal.SIGKILL:
+        lake = str(tmp_path / str(kills))
+        shutil.copytree(noted, lake)
+        table = f"{lake}/files"
+        call = f"maintenance.maintain_table({table!r}, 'files', 24, None)"
+        ended = killed_at_write(f"from mlproject.lake import maintenance\n{call}", kills)
+        kills += 1
+        assert rows == paths(lake)
+        maintenance.maintain_table(table, "files", 24, no_spark)
+        assert rows == paths(lake)
+        assert (False, True) == (Path(table, orphan).exists(), Path(table, late).exists())
+        assert list(Path(table, "_delta_log").glob("*.checkpoint.parquet"))
+        again = maintenance.maintain_table(table, "files", 24, no_spark, plan=True)
+        assert (1, 0, 0, 0) == (
+            again.files,
+            again.files_compacted,
+            again.files_mended,
+            again.files_removed,
+        )
+    assert 0 == ended
+    assert kills > 12  # six steps, and the undisturbed run
 
 
 def test_a_retention_below_a_day_is_refused(noted, store):
@@ -81,7 +131,7 @@ def test_a_table_that_is_not_there_is_an_error_with_the_command_that_makes_it(la
 
 
 def test_files_that_a_table_names_and_its_folder_lacks_stop_the_removal_of_others(noted):
-    data_files(noted)[0].unlink()
+    written_files(noted)[0].unlink()
     with pytest.raises(UserError, match="which is not in its folder"):
         vacuum.old_files(f"{noted}/files", 24)
 

@@ -24,9 +24,8 @@ def counted(function):
         return result
     return call
 
-deltalake.DeltaTable.create_write_transaction = counted(
-    deltalake.DeltaTable.create_write_transaction
-)
+for name in ("create_write_transaction", "create_checkpoint", "cleanup_metadata"):
+    setattr(deltalake.DeltaTable, name, counted(getattr(deltalake.DeltaTable, name)))
 data_files.write = counted(data_files.write)
 data_files.delete = counted(data_files.delete)
 vacuum.remove = counted(vacuum.remove)
@@ -36,7 +35,8 @@ vacuum.remove = counted(vacuum.remove)
 def killed_at_write(code: str, number: int) -> int | str:
     """Runs code that is killed at a moment of a write, from 0: what it ended with.
 
-    Each write of a data file, commit, and removal of files has two moments: before and after.
+    Each write of a data file, commit, checkpoint and removal of files has two moments: before and
+    after.
 
     Returns:
         The exit status, or the last line of stderr when it failed by itself.
