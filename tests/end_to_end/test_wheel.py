@@ -77,6 +77,13 @@ def test_an_installed_wheel_has_every_command(installed):
     )
 
 
+def test_an_installed_wheel_completes_words_in_a_shell(installed, monkeypatch):
+    monkeypatch.setenv("_MLPROJECT_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "mlproject maintain --table er")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert "plain,erased\n" == run(installed, str(installed / "bin/mlproject"))
+
+
 def test_an_installed_wheel_finds_its_own_model_files(installed):
     files = [Path(name) for name in json.loads(run(installed, "-c", FIND))]
     assert {installed / "mlproject", installed / "mlproject" / "models"} == {
