@@ -2,7 +2,6 @@ import pytest
 
 from mlproject.errors import RefusedError
 from mlproject.gates import approvals, checks, gate_page, summary, verdicts
-from mlproject.gates.checks import VersionRunner
 from mlproject.gates.verdicts import Limits
 from mlproject.versions import version_files
 from tests.support.lakes import add_images, say
@@ -20,20 +19,26 @@ def versions(store):
 def check(client, lake, versions):
     """Checks the second version, in comparison with the first where there is a serving version."""
 
-    def checked(*, serving=True, fault="", score=lambda version, ids: None, **options):
-        mode, approved = options.pop("mode", "block"), options.pop("approved", False)
-        return checks.check_version(
-            client,
-            lake,
-            versions[1],
-            versions[0] if serving else None,
-            VersionRunner(lambda version: fault, score),
-            limits=Limits(**options),
-            mode=mode,
-            approved=approved,
-        )
+    def checked(*, serving=True, **options):
+        return run_gates(client, lake, versions[1], versions[0] if serving else None, **options)
 
     return checked
+
+
+def run_gates(client, lake, version, serving=None, **options):
+    fault, score = options.pop("fault", ""), options.pop("score", lambda version, ids: None)
+    mode, approved = options.pop("mode", "block"), options.pop("approved", False)
+    return checks.check_version(
+        client,
+        lake,
+        version,
+        serving,
+        reference_fault=lambda version: fault,
+        score=score,
+        limits=Limits(**options),
+        mode=mode,
+        approved=approved,
+    )
 
 
 def add_labelled(lake, versions, right: int, before: int, of: int = 100, label: str = "red"):
@@ -208,8 +213,7 @@ def test_a_share_of_changes_that_cannot_be_measured_is_refused_where_there_is_a_
 
 def test_other_packages_are_noted_and_refuse_nothing(store, client, lake):
     version = register_colours("pinned", pins=("mlflow==3.17.2", "pillow==1.0", "nothing==2"))
-    runner = VersionRunner(lambda version: "", lambda version, ids: None)
-    results = checks.check_version(client, lake, version, None, runner)
+    results = run_gates(client, lake, version)
     assert [] == refused(results)
     assert "noted" == states(results)["requirements"]
     assert "pillow 1.0 (here 13.0.0), nothing 2 (here absent)" in found(results, "requirements")
@@ -221,9 +225,8 @@ def test_files_that_changed_since_the_promotion_are_refused_in_every_mode(store,
     version_files.require_unchanged(client, version, files)
     (code,) = store.rglob(f"{version.model_id}/**/colour_model.py")
     code.write_text(code.read_text() + "# another\n")
-    runner = VersionRunner(lambda version: "", lambda version, ids: None)
     for mode in ("block", "warn", "off"):
-        results = checks.check_version(client, lake, version, None, runner, mode=mode)
+        results = run_gates(client, lake, version, mode=mode)
         assert (["files"], "refused") == (refused(results), results.outcome(mode))
     assert "files changed since promotion" in found(results, "files")
 
@@ -234,8 +237,7 @@ def test_files_that_are_lost_are_refused_with_the_reason(store, client, lake):
     for path in code.parent.iterdir():
         path.unlink()
     code.parent.rmdir()
-    runner = VersionRunner(lambda version: "", lambda version, ids: None)
-    results = checks.check_version(client, lake, version, None, runner)
+    results = run_gates(client, lake, version)
     assert (["files"], True) == (refused(results), "no file MLmodel" in found(results, "files"))
 
 
@@ -270,13 +272,11 @@ def test_tables_and_the_page_show_the_gates_the_labels_and_the_changes(lake, ver
         tables[("label", "images ", "accuracy before ", "accuracy ", "drop ")]
     )
     assert [("red", "green", 40)] == list(tables[("label before", "label after", "images ")])
-    paths = {ids[0]: ("/photos/red/<000>.jpg", 0)}
+    paths = dict.fromkeys(ids, ("/photos/red/<000>.jpg", 0))
     changed = summary.changed_images(results.comparison.difference, paths)
-    assert {40} == {len(column) for column in changed.values()}
-    data = gate_page.GatePage(
-        POINTER, versions[1], versions[0], "refused", results, paths, {}, made_at=0
-    )
-    page = gate_page.render(data)
+    assert (40, {"/photos/red/<000>.jpg"}) == (len(changed), set(changed.path))
+    page = gate_page.render(POINTER, versions[1], versions[0], results, "refused", paths, {})
+    assert "&lt;000&gt;.jpg" in page
     assert "refused: the serving version stays" in page
     assert 24 == page.count("<figure>")
     assert "changed.json" in page
@@ -287,9 +287,6 @@ def test_tables_and_the_page_show_the_gates_the_labels_and_the_changes(lake, ver
 
 
 def test_the_page_of_a_first_version_states_that_nothing_was_compared(lake, versions, check):
-    data = gate_page.GatePage(
-        POINTER, versions[1], None, "passed", check(serving=False), {}, {}, made_at=0
-    )
-    page = gate_page.render(data)
+    page = gate_page.render(POINTER, versions[1], None, check(serving=False), "passed", {}, {})
     assert "There is no serving version yet" in page
     assert "Nothing was compared" in page

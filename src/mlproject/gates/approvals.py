@@ -26,14 +26,7 @@ class Approval(NamedTuple):
 
 
 def approve(client: MlflowClient, version: Version, digest: str, user: str) -> None:
-    """Sets the tags of an approval on a version.
-
-    Args:
-        client: The registry.
-        version: The version.
-        digest: The digest of its files, as `version_files.read` gives it.
-        user: The name of the person who approves.
-    """
+    """Sets the tags of an approval, by a user, of a version whose files have this digest."""
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     for key, value in {BY: user, AT: at, FILES: _approved_files(version, digest)}.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)

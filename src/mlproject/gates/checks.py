@@ -29,22 +29,13 @@ from mlproject.versions import version_files
 from mlproject.versions.registry import Version, registered
 from mlproject.versions.version_files import Files
 
-OFF, WARN, BLOCK = "off", "warn", "block"
-WARNED = "warned"
+OFF, BLOCK, WARNED = "off", "block", "warned"
 # Gates that every mode runs: a version with other files than were promoted is never scored, and no
 # mode stands in for the approval of a person.
 ALWAYS = ("files", "approval")
-DEFAULT_LIMITS = Limits()
 
-
-@dataclass(frozen=True, slots=True)
-class VersionRunner:
-    """How the gates run a version; the caller owns the Spark session and the processes."""
-
-    reference_fault: Callable[[Version], str]
-    """What is wrong with a version's results on the reference images; "" = nothing."""
-    score: Callable[[Version, Sequence[str]], None]
-    """Scores images, by image_id, with a version, and appends the predictions."""
+# Scores images, by image_id, with a version, and appends the predictions.
+Score = Callable[[Version, Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +66,27 @@ def check_version(
     lake: str,
     candidate: Version,
     serving: Version | None,
-    runner: VersionRunner,
     *,
-    limits: Limits = DEFAULT_LIMITS,
-    mode: str = BLOCK,
-    approved: bool = False,
+    reference_fault: Callable[[Version], str],
+    score: Score,
+    limits: Limits,
+    mode: str,
+    approved: bool,
 ) -> GateResults:
     """The results of all gates; moves no alias and sets no tag.
 
     Args:
         client: The registry.
         lake: As `location.locate` gives it; it need not exist.
-        candidate: The version that is checked.
-        serving: The serving version of the alias or stage; None = there is none.
-        runner: How the gates run a version.
+        candidate: The version that is checked, without a pointer.
+        serving: The serving version of the alias or stage, without it; None = there is none.
+        reference_fault: What is wrong with a version's results on the reference images; "" =
+            nothing.
+        score: Scores the images that a version has not predicted.
         limits: The limits of the gates.
         mode: `off` runs only the gates of `ALWAYS`; `warn` and `block` run all.
         approved: Whether the user approves the version with this command.
     """
-    candidate = replace(candidate, pointer=None)
-    serving = serving and replace(serving, pointer=None)
     measured = _measure_files(client, candidate)
     if measured.files and limits.require_approval:
         approval = approvals.read_approval(client, candidate, measured.files.digest)
@@ -102,10 +94,10 @@ def check_version(
             approval = Approval(True, "with this promotion")
         measured = replace(measured, approval=approval)
     if measured.files and mode != OFF:
-        fault = runner.reference_fault(candidate)
+        fault = reference_fault(candidate)
         measured = replace(measured, reference_fault=fault)
         if not fault and (serving or limits.min_accuracy):
-            compared = _compare(lake, candidate, serving, runner, limits.sample)
+            compared = _compare(lake, candidate, serving, score, limits.sample)
             measured = replace(measured, comparison=compared)
     return GateResults(tuple(verdicts(measured, limits)), measured.files, measured.comparison)
 
@@ -120,7 +112,7 @@ def _measure_files(client: MlflowClient, version: Version) -> Measurements:
 
 
 def _compare(
-    lake: str, candidate: Version, serving: Version | None, runner: VersionRunner, sample: int
+    lake: str, candidate: Version, serving: Version | None, score: Score, sample: int
 ) -> Comparison:
     """The predictions of both versions for the same images; missing ones are scored."""
     snapshot = snapshots.newest(lake, "images")
@@ -129,8 +121,8 @@ def _compare(
         images = tuple(image for image in images if image.label)
     before, scored_before = None, None
     if serving is not None:
-        before, scored_before = _score_missing(lake, serving, images, runner)
-    after, scored = _score_missing(lake, candidate, images, runner)
+        before, scored_before = _score_missing(lake, serving, images, score)
+    after, scored = _score_missing(lake, candidate, images, score)
     if scored.failure:
         return Comparison(snapshot, scored, scored_before)
     return Comparison(
@@ -143,7 +135,7 @@ def _compare(
 
 
 def _score_missing(
-    lake: str, version: Version, images: Sequence[Image], runner: VersionRunner
+    lake: str, version: Version, images: Sequence[Image], score: Score
 ) -> tuple[Predictions, Scored]:
     """The predictions of a version for images, after the missing ones were scored."""
     predictions = comparison.read_predictions(lake, version, images)
@@ -151,7 +143,7 @@ def _score_missing(
     failure = ""
     if missing:
         try:
-            runner.score(version, missing)
+            score(version, missing)
         except MlprojectError as error:
             failure = str(error)
         predictions = comparison.read_predictions(lake, version, images)

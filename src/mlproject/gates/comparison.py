@@ -139,11 +139,8 @@ class Difference:
 def sample_images(lake: str, count: int, images: Snapshot) -> tuple[Image, ...]:
     """The sample, which is the same each time, and labelled images.
 
-    Args:
-        lake: As `location.locate` gives it.
-        count: Images of the sample, and labelled images, at most: those with the smallest
-            image_id, which is a hash. Where every image has a label they are the same images.
-        images: The snapshot of `images` that is read.
+    Each is `count` images at most: those with the smallest image_id, which is a hash. Where every
+    image has a label they are the same images.
     """
     sample = f"(SELECT *, true AS sampled FROM ({READABLE_IMAGES}) ORDER BY image_id LIMIT {count})"
     labelled = f"""(SELECT *, false AS sampled FROM ({READABLE_IMAGES}) WHERE label IS NOT NULL
@@ -159,14 +156,19 @@ def read_predictions(lake: str, version: Version, images: Iterable[Image]) -> di
     sql = "SELECT image_id, label, score, top_labels, error FROM predictions"
     sql += f" WHERE {coverage.made_by(version)} AND"
     rows = _rows(lake, sql, [image.image_id for image in images], "predictions")
-    return {row["image_id"]: _prediction(row) for row in rows}
+    return {
+        row["image_id"]: Prediction(
+            row["label"], row["score"], tuple(filter(None, row["top_labels"] or ())), row["error"]
+        )
+        for row in rows
+    }
 
 
 def image_paths(
     lake: str, image_ids: Iterable[str], images: Snapshot
 ) -> dict[str, tuple[str, int]]:
     """image_id -> path of one of its files, and its ingested_at, microseconds since 1970."""
-    sql = """SELECT image_id, path, arrow_cast(ingested_at, 'Int64') AS time FROM images WHERE"""
+    sql = "SELECT image_id, path, arrow_cast(ingested_at, 'Int64') AS time FROM images WHERE"
     rows = _rows(lake, sql, list(image_ids), "images", images)
     found = sorted(((row["image_id"], row["path"], row["time"]) for row in rows), reverse=True)
     return {image_id: (path, time) for image_id, path, time in found}  # the first path stays
@@ -178,11 +180,6 @@ def accuracy(images: Iterable[Image], after: Predictions, before: Predictions | 
     A label counts when either version predicts it for any image, at least among the top labels:
     a label that only the serving version predicts is a drop, and a folder named "2024-05" is no
     label.
-
-    Args:
-        images: As `sample_images` gives them.
-        after: The predictions of the version.
-        before: The predictions of the serving version; None = there is none.
     """
     predictions = [*after.values(), *(before or {}).values()]
     known = {label for found in predictions for label in (found.label, *found.top_labels) if label}
@@ -244,13 +241,12 @@ def _comparable(
     images: Iterable[Image], after: Predictions, before: Predictions | None
 ) -> list[Image]:
     """The images that every version could read and has a prediction for."""
-    sides = [after] if before is None else [after, before]
-    return [image for image in images if all(_predicted(side, image) for side in sides)]
-
-
-def _predicted(predictions: Predictions, image: Image) -> bool:
-    found = predictions.get(image.image_id)
-    return found is not None and found.error not in coverage.NO_BYTES
+    ids = [
+        {image_id for image_id, found in side.items() if found.error not in coverage.NO_BYTES}
+        for side in (after, before)
+        if side is not None
+    ]
+    return [image for image in images if all(image.image_id in side for side in ids)]
 
 
 def _lower_score(change: Change) -> float:
@@ -259,8 +255,3 @@ def _lower_score(change: Change) -> float:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _prediction(row: Mapping[str, Any]) -> Prediction:
-    labels = tuple(label for label in row["top_labels"] or () if label)
-    return Prediction(row["label"], row["score"], labels, row["error"])

@@ -1,7 +1,6 @@
 """Promotion: an alias or stage is moved to a model version that the gates do not refuse."""
 
 import getpass
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from mlproject.errors import (
     require_share,
 )
 from mlproject.gates import approvals, checks, comparison, gate_page, summary
-from mlproject.gates.checks import BLOCK, OFF, GateResults, VersionRunner
+from mlproject.gates.checks import BLOCK, OFF, GateResults
 from mlproject.gates.verdicts import REFUSED, Limits
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
@@ -66,20 +65,6 @@ class PromotionRefusedError(RefusedError):
             f"by {names}"
         )
         self.promotion = promotion
-
-
-@dataclass(frozen=True, slots=True)
-class _Gating:
-    """What the gates need to run versions."""
-
-    client: MlflowClient
-    run: Run
-    lake: str
-    candidate: Version
-    spark: LazySession
-    stop: Callable[[], bool]
-    on_progress: Callable[[int, int], None]
-    on_message: Callable[[str], None]
 
 
 def promote(
@@ -129,24 +114,34 @@ def promote(
         PromotionRefusedError: The gates refused the version; its `promotion` is the result.
     """
     parameters = dict(locals())
-    limits = _limits(sample, min_accuracy, max_drop, max_changed, require_approval)
+    require_share(min_accuracy=min_accuracy, max_drop=max_drop, max_changed=max_changed)
+    require_at_least(1, sample=sample)
     client = mlflow_tracking.connect()
     with mlflow_tracking.run("promote", parameters) as run:
         version = replace(registry.resolve(client, model), pointer=None)
         pointer = registry.pointer(version, alias=alias, stage=stage)
         tables = location.locate(lake)
         served = None if gate == OFF else ledger.read(tables).serving(pointer)
-        serving = served.version if served else None
+        serving = replace(served.version, pointer=None) if served else None
         mode = gate or (BLOCK if serving else OFF)
         with closing(LazySession("mlproject promote")) as spark:
-            gating = _Gating(client, run, tables, version, spark, stop, on_progress, on_message)
             results = checks.check_version(
                 client,
                 tables,
                 version,
                 serving,
-                VersionRunner(partial(_reference_fault, client), partial(_score, gating)),
-                limits=limits,
+                reference_fault=partial(_reference_fault, client),
+                score=partial(
+                    _score,
+                    client,
+                    run.info.run_id,
+                    tables,
+                    version,
+                    spark,
+                    stop=stop,
+                    on_progress=on_progress,
+                ),
+                limits=Limits(sample, min_accuracy, max_drop, max_changed, require_approval),
                 mode=mode,
                 approved=approve,
             )
@@ -154,7 +149,7 @@ def promote(
             tags = {"mlproject.pointer": pointer, **scoring_runs.version_tags(version)}
             mlflow.set_tags({**tags, "mlproject.gate": outcome})
             if mode != OFF:
-                _log_results(_page(pointer, version, serving, results, outcome, spark))
+                _log_results(pointer, version, serving, results, outcome, spark)
         if stop():
             raise KeyboardInterrupt
         before = _named_version(client, pointer)
@@ -168,14 +163,6 @@ def promote(
     return promotion
 
 
-def _limits(
-    sample: int, min_accuracy: float, max_drop: float, max_changed: float, require_approval: bool
-) -> Limits:
-    require_share(min_accuracy=min_accuracy, max_drop=max_drop, max_changed=max_changed)
-    require_at_least(1, sample=sample)
-    return Limits(sample, min_accuracy, max_drop, max_changed, require_approval)
-
-
 def _reference_fault(client: MlflowClient, version: Version) -> str:
     """What is wrong with a version's results on the reference images; "" = nothing."""
     framework = registry.registered(client, version).tags.get("framework", "")
@@ -187,39 +174,48 @@ def _reference_fault(client: MlflowClient, version: Version) -> str:
         return first_line(error)
 
 
-def _score(gating: _Gating, version: Version, image_ids: Sequence[str]) -> None:
+def _score(
+    client: MlflowClient,
+    run_id: str,
+    lake: str,
+    candidate: Version,
+    spark: LazySession,
+    version: Version,
+    image_ids: Sequence[str],
+    *,
+    stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None],
+) -> None:
     """Scores images with a version; the predictions stay, whatever the gates decide."""
-    client, run_id = gating.client, gating.run.info.run_id
-    is_candidate = version == gating.candidate
     files = version_files.read(version)
-    if is_candidate:  # the run's tags name one version
+    if version == candidate:  # the run's tags name one version
         scoring_runs.describe(client, run_id, version, files, spark_session.master_name())
     else:  # the digest of a version that may be refused is not recorded
         version_files.require_unchanged(client, version, files)
     scored = scorer.score_pending(
-        gating.spark(),
-        location.locate_to_write(gating.lake),
+        spark(),
+        location.locate_to_write(lake),
         version,
         settings=scorer.Settings(run_id=run_id),
         only=image_ids,
-        stop=gating.stop,
-        on_progress=gating.on_progress,
+        stop=stop,
+        on_progress=on_progress,
     )
-    if gating.stop():
+    if stop():
         raise KeyboardInterrupt
-    if is_candidate:
+    if version == candidate:
         scoring_runs.log(client, run_id, scored)
 
 
-def _page(
+def _log_results(
     pointer: str,
     version: Version,
     serving: Version | None,
     results: GateResults,
     outcome: str,
     spark: LazySession,
-) -> gate_page.GatePage:
-    """The page of the gates, with all changed images and thumbnails of some."""
+) -> None:
+    """Logs the page with thumbnails, the changed images as a table, and the metrics."""
     paths, thumbnails = {}, {}
     difference, images = results.comparison.difference, results.comparison.images
     if difference and difference.changes and images:
@@ -228,19 +224,11 @@ def _page(
         shown = [change.image.image_id for change in gate_page.shown_changes(difference)]
         chosen = {image_id: paths[image_id] for image_id in shown if image_id in paths}
         thumbnails = html.pictures(images.read(spark()), chosen)
-    made_at = time.time_ns() // 1000
-    return gate_page.GatePage(
-        pointer, version, serving, outcome, results, paths, thumbnails, made_at
-    )
-
-
-def _log_results(page: gate_page.GatePage) -> None:
-    """Logs the page, the changed images as a table, and the metrics to the active run."""
-    mlflow.log_text(gate_page.render(page), runs.GATES)
-    difference = page.results.comparison.difference
+    page = gate_page.render(pointer, version, serving, results, outcome, paths, thumbnails)
+    mlflow.log_text(page, runs.GATES)
     if difference is not None:
-        mlflow.log_table(summary.changed_images(difference, page.paths), "changed.json")
-    mlflow.log_metrics(summary.metrics(page.results))
+        mlflow.log_table(summary.changed_images(difference, paths), "changed.json")
+    mlflow.log_metrics(summary.metrics(results))
 
 
 def _named_version(client: MlflowClient, pointer: str) -> str:

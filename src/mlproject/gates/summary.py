@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from mlproject.gates.checks import GateResults
-from mlproject.gates.comparison import Accuracy, Difference, LabelAccuracy
+from mlproject.gates.comparison import Difference, LabelAccuracy
 from mlproject.gates.verdicts import percent
 
 ROWS = 10  # labels, and pairs of labels, that are printed; the page shows more
@@ -12,19 +14,16 @@ ROWS = 10  # labels, and pairs of labels, that are printed; the page shows more
 Table = tuple[Sequence[str], list[Sequence[object]]]
 
 
-def changed_images(
-    difference: Difference, paths: Mapping[str, tuple[str, int]]
-) -> dict[str, list[object]]:
-    """All changed images as columns; `paths` as `comparison.image_paths` gives them."""
-    names = ("image_id", "path", "label", "before", "score_before", "after", "score_after")
-    columns: dict[str, list[object]] = {name: [] for name in names}
+def changed_images(difference: Difference, paths: Mapping[str, tuple[str, int]]) -> pd.DataFrame:
+    """A row for each changed image; `paths` as `comparison.image_paths` gives them."""
+    columns = ["image_id", "path", "label", "before", "score_before", "after", "score_after"]
+    rows = []
     for change in difference.changes:
         image, before, after = change.image, change.before, change.after
-        path = paths[image.image_id][0] if image.image_id in paths else None
+        path, _ = paths.get(image.image_id, (None, 0))
         row = (image.image_id, path, image.label, before.text, before.score)
-        for column, value in zip(columns.values(), (*row, after.text, after.score), strict=True):
-            column.append(value)
-    return columns
+        rows.append((*row, after.text, after.score))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def metrics(results: GateResults) -> dict[str, float]:
@@ -68,8 +67,27 @@ def json_values(results: GateResults) -> dict[str, Any]:
             {"gate": found.gate, "verdict": found.state, "found": found.found, "limit": found.limit}
             for found in results.verdicts
         ],
-        "accuracy": _accuracy(accuracy) if accuracy else None,
-        "changes": _changes(difference) if difference else None,
+        "accuracy": {
+            "total": _label_accuracy(accuracy.total) if accuracy.total else None,
+            "labels": [_label_accuracy(found) for found in accuracy.labels],
+            "unknown": dict(accuracy.unknown),
+        }
+        if accuracy
+        else None,
+        "changes": {
+            "images": difference.images,
+            "changed": len(difference.changes),
+            "share": difference.share,
+            "score_before": difference.score_before,
+            "score": difference.score,
+            "score_moved": difference.score_moved,
+            "flows": [
+                {"before": before, "after": after, "images": count}
+                for before, after, count in difference.transitions
+            ],
+        }
+        if difference
+        else None,
     }
 
 
@@ -77,14 +95,6 @@ def _row(found: LabelAccuracy) -> Sequence[object]:
     before = "" if found.accuracy_before is None else percent(found.accuracy_before)
     drop = percent(found.drop) if found.correct_before is not None else ""
     return found.label, found.images, before, percent(found.accuracy), drop
-
-
-def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
-    return {
-        "total": _label_accuracy(accuracy.total) if accuracy.total else None,
-        "labels": [_label_accuracy(found) for found in accuracy.labels],
-        "unknown": dict(accuracy.unknown),
-    }
 
 
 def _label_accuracy(found: LabelAccuracy) -> dict[str, Any]:
@@ -96,20 +106,4 @@ def _label_accuracy(found: LabelAccuracy) -> dict[str, Any]:
         "accuracy": found.accuracy,
         "drop": found.drop,
         "accuracy_before": found.accuracy_before,
-    }
-
-
-def _changes(difference: Difference) -> dict[str, Any]:
-    flows = [
-        {"before": before, "after": after, "images": count}
-        for before, after, count in difference.transitions
-    ]
-    return {
-        "images": difference.images,
-        "changed": len(difference.changes),
-        "share": difference.share,
-        "score_before": difference.score_before,
-        "score": difference.score,
-        "score_moved": difference.score_moved,
-        "flows": flows,
     }
