@@ -25,40 +25,24 @@ if TYPE_CHECKING:
     from mlproject.versions.ready_weights import register as register
 
 _MODULES = {
-    "ingest": "mlproject.ingestion.ingest",
-    "train": "mlproject.training.trained_versions",
-    "register": "mlproject.versions.ready_weights",
-    "promote": "mlproject.gates.promotion",
-    "score": "mlproject.scoring.scoring_runs",
-    "plan": "mlproject.rollout.planning",
-    "rescore": "mlproject.rollout.rescoring",
-    "watch": "mlproject.service.watching",
-    "history": "mlproject.rollout.history",
-    "replay": "mlproject.replays.replaying",
     "current": "mlproject.rollout.serving",
-    "report": "mlproject.reporting.report",
     "erase": "mlproject.erasure.requests",
-    "plan_erasure": "mlproject.erasure.requests",
+    "history": "mlproject.rollout.history",
+    "ingest": "mlproject.ingestion.ingest",
     "maintain": "mlproject.lake.maintenance",
+    "plan": "mlproject.rollout.planning",
+    "plan_erasure": "mlproject.erasure.requests",
+    "promote": "mlproject.gates.promotion",
+    "register": "mlproject.versions.ready_weights",
+    "replay": "mlproject.replays.replaying",
+    "report": "mlproject.reporting.report",
+    "rescore": "mlproject.rollout.rescoring",
+    "score": "mlproject.scoring.scoring_runs",
+    "train": "mlproject.training.trained_versions",
+    "watch": "mlproject.service.watching",
 }
 
-__all__ = [
-    "current",
-    "erase",
-    "history",
-    "ingest",
-    "maintain",
-    "plan",
-    "plan_erasure",
-    "promote",
-    "register",
-    "replay",
-    "report",
-    "rescore",
-    "score",
-    "train",
-    "watch",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ class Command(click.Command):
         # click keeps the lines of a paragraph that starts with \b.
         text = "\n\n".join(f"\b\n{one}" if "mlflow run" in one else one for one in paragraphs)
         super().__init__(name, help=text, short_help=paragraphs[0], callback=module.run)
-        self.renamed: dict[str, str] = getattr(module, "RENAMED", {})
+        self.module = module
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The options, and `--help`."""
@@ -41,15 +41,13 @@ class Command(click.Command):
 
     def options(self) -> list[click.Option]:
         """The options of the public function, then those of the command alone."""
-        if self.callback is None or self.name is None:
-            raise ValueError("a command has a name and a function")
-        own = list(parameters.options(self.callback))
-        function = getattr(mlproject, self.name, None)
+        function = getattr(mlproject, self.name or "", None)
+        own = list(parameters.options(self.module.run))
         return [*parameters.options(function), *own] if function else own
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Replaces the old name of an option by its new one, with a warning."""
-        for old, new in self.renamed.items():
+        for old, new in getattr(self.module, "RENAMED", {}).items():
             pattern = re.compile(rf"--{old}(?==|$)")
             if any(map(pattern.match, args)):
                 click.echo(f"{ctx.command_path}: {old} is now called {new}", err=True)

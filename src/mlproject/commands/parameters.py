@@ -38,27 +38,21 @@ class CommaSeparated(click.ParamType[list[str], Any]):
 def options(function: Callable[..., Any]) -> Iterator[click.Option]:
     """One option for each parameter of a function, with its default and its help text.
 
-    Parameters whose annotation is a `Callable` are no options, nor is `**options`.
+    Parameters that take functions are no options, nor is `**options`.
     """
     texts = descriptions(function)
     for parameter in inspect.signature(function).parameters.values():
-        is_keywords = parameter.kind is inspect.Parameter.VAR_KEYWORD
-        if not is_keywords and not is_callback(parameter.annotation):
-            yield option(parameter, texts[parameter.name])
+        kinds = (parameter.annotation, *typing.get_args(parameter.annotation))
+        is_callback = any(typing.get_origin(kind) is collections.abc.Callable for kind in kinds)
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD and not is_callback:
+            yield _option(parameter, texts[parameter.name])
 
 
-def is_callback(annotation: Any) -> bool:
-    """Whether a parameter takes a function, which no option can name."""
-    kinds = (annotation, *typing.get_args(annotation))
-    return any(typing.get_origin(kind) is collections.abc.Callable for kind in kinds)
-
-
-def option(parameter: inspect.Parameter, text: str) -> click.Option:
-    """The option of one parameter."""
+def _option(parameter: inspect.Parameter, text: str) -> click.Option:
     is_required = parameter.default is inspect.Parameter.empty
     settings: dict[str, Any] = {"help": text, "required": is_required}
     if not is_required:  # as a user writes it, so that the help shows it like that
-        settings |= {"default": text_of(parameter.default), "show_default": True}
+        settings |= {"default": _text(parameter.default), "show_default": True}
     kind = parameter.annotation
     if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
@@ -71,8 +65,7 @@ def option(parameter: inspect.Parameter, text: str) -> click.Option:
     return click.Option([f"--{parameter.name}", parameter.name], **settings)
 
 
-def text_of(default: Any) -> str:
-    """A default as a user writes it after the option."""
+def _text(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     return str(default) if isinstance(default, str | int | float) else ",".join(default)

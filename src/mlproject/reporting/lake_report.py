@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.inference import ERRORS
 from mlproject.ingestion import labels
-from mlproject.lake import location, snapshots
+from mlproject.lake import snapshots
 from mlproject.reporting import html, report_queries
 from mlproject.reporting.report_queries import (
     Difference,
@@ -22,18 +22,11 @@ from mlproject.reporting.report_queries import (
     ImageCounts,
     Picture,
     VersionCounts,
-    without_pointer,
 )
 from mlproject.rollout import ledger
 from mlproject.versions.registry import Version
 
-READ = (
-    "path",
-    "image_id",
-    "label",
-    "error",
-    "ingested_at",
-)  # columns of images: the content stays unread
+READ = ("path", "image_id", "label", "error", "ingested_at")  # the content stays unread
 COLUMNS = 8  # versions side by side, at most: the width of a page
 LABELS = 30  # labels with a row of their own; one line counts the others
 SHOWN = 6  # versions, and pairs of versions, with thumbnails, at most: a page of about 1 MB
@@ -46,7 +39,8 @@ class ServingVersion:
     pointer: str
     """The alias or stage as a URI."""
     serving: ledger.Entry | None
-    """Its last `serving` row in `rollouts`; None = no version has served yet."""
+    """Its last `serving` row in `rollouts`, whose version is without the pointer here; None = no
+    version has served yet."""
     predictions: int
     """Images of the table of images for which the serving version has a prediction."""
 
@@ -106,22 +100,20 @@ class ReportData:
 
     def counts(self, version: Version) -> VersionCounts | None:
         """The counts of a version; None = it has no predictions."""
-        wanted = without_pointer(version)
-        return next((found for found in self.versions if found.version == wanted), None)
+        return next((found for found in self.versions if found.version == version), None)
 
     def pointers(self, version: Version) -> list[str]:
         """The aliases and stages whose serving version this is."""
         return [
             found.pointer
             for found in self.serving
-            if found.serving and without_pointer(found.serving.version) == without_pointer(version)
+            if found.serving and found.serving.version == version
         ]
 
     def name(self, version: Version) -> str:
         """Model name and number; with the model id where several versions share them."""
-        known = {without_pointer(found.version) for found in self.versions}
-        serving = [found.serving.version for found in self.serving if found.serving]
-        known |= set(map(without_pointer, serving))
+        known = {found.version for found in self.versions}
+        known |= {found.serving.version for found in self.serving if found.serving}
         same = [found for found in known if found.uri == version.uri]
         name = f"{version.name} {version.version}"
         return f"{name} ({version.model_id})" if len(same) > 1 else name
@@ -130,18 +122,13 @@ class ReportData:
 def collect(spark: SparkSession, lake: str) -> ReportData:
     """The data of a report, from one pinned version of each table.
 
-    Args:
-        spark: A session with Delta.
-        lake: The folder or URI of the tables.
-
     Raises:
         UserError: There is no table of images, or a table has other columns than this project's.
     """
-    lake = location.locate(lake)
     made_at = time.time_ns() // 1000
     # In this order: the tables that are pinned later hold every version that `rollouts` names.
     page = ledger.read(lake)
-    predictions, predictions_version = _read(spark, lake, "predictions")
+    scored = snapshots.newest(lake, "predictions")
     pinned = snapshots.required(lake, "images")
     with ExitStack() as stack:
 
@@ -152,23 +139,27 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
         rows = pinned.read(spark).select(*READ)
         newest = labels.with_newest(rows, snapshots.rows(spark, lake, "labels"))
         images = keep(newest.select(*READ))
-        predictions = keep(report_queries.predictions_with_images(images, predictions))
+        scores = snapshots.rows(spark, lake, "predictions", scored)
+        predictions = keep(report_queries.predictions_with_images(images, scores))
         versions = report_queries.count_predictions(predictions)
         serving = tuple(_serving_version(page, name, versions) for name in page.known())
-        heads = _heads(versions, [found.serving for found in serving if found.serving])
-        columns = _columns(versions, heads)
+        by_time = sorted(versions, key=lambda found: found.last_at, reverse=True)
+        last_scored = [found.version for found in by_time]
+        heads = _heads(last_scored, [found.serving for found in serving if found.serving])
+        chosen = list(dict.fromkeys([*heads, *last_scored]))[:COLUMNS]
+        columns = [found for found in versions if found.version in chosen]
         counts = report_queries.count_images(images)
-        label_counts = _labels(images, [found for found in versions if found.version in columns])
+        label_counts = _labels(images, columns)
         certainties = tuple(
             Certainty(head, *report_queries.most_and_least_certain(predictions, head))
             for head in heads[:SHOWN]
         )
-        pairs = _pairs(versions, heads)[:SHOWN]
+        pairs = _pairs(heads, last_scored)[:SHOWN]
         differences = tuple(report_queries.difference(predictions, *pair) for pair in pairs)
         errors = report_queries.count_errors(images, predictions)
     shown = [picture for found in certainties for picture in (*found.most, *found.least)]
     shown += [picture for found in differences for picture in found.pictures]
-    chosen = {
+    places = {
         picture.image_id: (picture.path, picture.ingested_at)
         for picture in shown
         if picture.path is not None and picture.ingested_at is not None
@@ -178,18 +169,18 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
         made_at,
         {
             "images": pinned.version,
-            "predictions": predictions_version,
+            "predictions": scored.version if scored else None,
             "rollouts": page.since.version if page.since else None,
         },
         counts,
         serving,
         versions,
-        columns,
+        tuple(found.version for found in columns),
         label_counts,
         certainties,
         differences,
         errors,
-        html.pictures(pinned.read(spark), chosen),
+        html.pictures(pinned.read(spark), places),
     )
 
 
@@ -198,63 +189,42 @@ def render(report: ReportData) -> str:
     return html.render("report.html.j2", report.thumbnails, report=report, meanings=ERRORS)
 
 
-def _read(spark: SparkSession, lake: str, table: str) -> tuple[DataFrame, int | None]:
-    """A table's rows and Delta version; no rows and None where there is no such table yet."""
-    pinned = snapshots.newest(lake, table)
-    return snapshots.rows(spark, lake, table, pinned), pinned.version if pinned else None
-
-
 def _serving_version(
     page: ledger.LedgerSnapshot, pointer: str, versions: Iterable[VersionCounts]
 ) -> ServingVersion:
     now = page.serving(pointer)
-    version = without_pointer(now.version) if now else None
-    return ServingVersion(
-        pointer, now, next((found.known for found in versions if found.version == version), 0)
-    )
+    if now is None:
+        return ServingVersion(pointer, None, 0)
+    version = replace(now.version, pointer=None)
+    predictions = next((found.known for found in versions if found.version == version), 0)
+    return ServingVersion(pointer, replace(now, version=version), predictions)
 
 
-def _heads(versions: Iterable[VersionCounts], serving: Iterable[ledger.Entry]) -> list[Version]:
+def _heads(last_scored: list[Version], serving: Iterable[ledger.Entry]) -> list[Version]:
     """The versions of interest: the serving ones, the newest first, and of each other model one.
 
-    That one is the version that was scored last.
+    That one is the version that was scored last, the first in `last_scored`.
     """
-    known = {found.version for found in versions}
-    newest = sorted(serving, key=lambda now: now.at, reverse=True)
-    heads = dict.fromkeys(
-        version for version in (without_pointer(now.version) for now in newest) if version in known
-    )
-    names = {head.name for head in heads}
-    for found in sorted(versions, key=lambda found: -found.last_at):
-        if found.version.name not in names:
-            names.add(found.version.name)
-            heads[found.version] = None
-    return list(heads)
+    rows = sorted(serving, key=lambda now: now.at, reverse=True)
+    heads = list(dict.fromkeys(now.version for now in rows if now.version in last_scored))
+    for version in last_scored:
+        if version.name not in {head.name for head in heads}:
+            heads.append(version)
+    return heads
 
 
-def _columns(versions: tuple[VersionCounts, ...], heads: list[Version]) -> tuple[Version, ...]:
-    """The versions side by side, in the order of `versions`."""
-    newest = [found.version for found in sorted(versions, key=lambda found: -found.last_at)]
-    chosen = list(dict.fromkeys([*heads, *newest]))[:COLUMNS]
-    return tuple(found.version for found in versions if found.version in chosen)
-
-
-def _pairs(
-    versions: Iterable[VersionCounts], heads: list[Version]
-) -> list[tuple[Version, Version]]:
+def _pairs(heads: list[Version], last_scored: list[Version]) -> list[tuple[Version, Version]]:
     """For each model its first head, and the version that was scored last beside it."""
     firsts = {head.name: head for head in reversed(heads)}
     pairs = []
     for name in dict.fromkeys(head.name for head in heads):
-        own = [found for found in versions if found.version.name == name]
-        others = [found for found in own if found.version != firsts[name]]
+        others = [one for one in last_scored if one.name == name and one != firsts[name]]
         if others:
-            other = max(others, key=lambda found: found.last_at).version
-            pairs.append((firsts[name], other))
+            pairs.append((firsts[name], others[0]))
     return pairs
 
 
-def _labels(images: DataFrame, versions: list[VersionCounts]) -> Labels:
+def _labels(images: DataFrame, versions: Iterable[VersionCounts]) -> Labels:
     total: Counter[str | None] = Counter()
     for found in versions:
         total.update(found.labels)

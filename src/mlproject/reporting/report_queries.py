@@ -7,7 +7,7 @@ that two can be compared.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from mlproject.scoring import scorer
@@ -115,11 +115,6 @@ class ErrorCount:
     """One path or two."""
 
 
-def without_pointer(version: Version) -> Version:
-    """A version without the alias or stage that it was resolved from."""
-    return Version(version.name, version.version, version.model_id, None)
-
-
 def predictions_with_images(images: DataFrame, predictions: DataFrame) -> DataFrame:
     """All predictions with `path`, `folder` (label) and `time` (`ingested_at`) of their image.
 
@@ -169,7 +164,7 @@ def count_predictions(predictions: DataFrame) -> tuple[VersionCounts, ...]:
     # The label at 0, then the top labels: counts and vocabulary in one pass.
     labels = F.concat(F.array("label"), F.coalesce("top_labels", F.array().cast("array<string>")))
     given = (
-        predictions.where(_without_error())
+        predictions.where("error IS NULL")
         .select(*KEY, F.posexplode(labels).alias("rank", "folder"))
         .groupBy(*KEY, "folder")
         .agg(F.count_if(F.col("rank") == 0).alias("images"))
@@ -178,7 +173,7 @@ def count_predictions(predictions: DataFrame) -> tuple[VersionCounts, ...]:
     try:
         label_rows = given.collect()
         # A folder whose name the version does not know ("2024-05") is no incorrect prediction.
-        labelled = predictions.where(_without_error()).join(
+        labelled = predictions.where("error IS NULL").join(
             F.broadcast(given), [*KEY, "folder"], "left_semi"
         )
         correct = F.count_if(F.col("label") == F.col("folder")).alias("correct")
@@ -202,10 +197,8 @@ def most_and_least_certain(
     predictions: DataFrame, version: Version
 ) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     """The images with the highest and the lowest scores of a version; no image is in both."""
-    own = scorer.version_predictions(predictions, version).where(
-        _without_error() & F.col("score").isNotNull()
-    )
-    own = own.where(~F.isnan("score")).select(*PICTURE)
+    own = scorer.version_predictions(predictions, version)
+    own = own.where("error IS NULL AND score IS NOT NULL AND NOT isnan(score)").select(*PICTURE)
     highest = own.orderBy(F.desc("score"), "image_id").limit(PICTURES)
     lowest = own.orderBy("score", "image_id").limit(PICTURES)
     chosen = {row.image_id: row for row in highest.union(lowest).collect()}
@@ -218,7 +211,7 @@ def most_and_least_certain(
 def difference(predictions: DataFrame, version: Version, other: Version) -> Difference:
     """How often, in which labels and for which images the predictions of two versions differ."""
     own, others = (
-        scorer.version_predictions(predictions, one).where(_without_error())
+        scorer.version_predictions(predictions, one).where("error IS NULL")
         for one in (version, other)
     )
     others = others.select("image_id", F.struct("label", "score").alias("other"))
@@ -270,10 +263,6 @@ def count_errors(images: DataFrame, predictions: DataFrame) -> tuple[ErrorCount,
         ingested = sum(row.images for row in own if row.model_name is None)
         found.append(ErrorCount(code, ingested, versions, examples))
     return tuple(found)
-
-
-def _without_error() -> Column:
-    return F.col("error").isNull()
 
 
 def _version(row: Row) -> Version:
