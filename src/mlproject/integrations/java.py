@@ -34,7 +34,9 @@ def home() -> Path | None:
         UserError: None of the three is Java 17 or newer.
     """
     seen = []
-    for place, java in (("JAVA_HOME", _in_java_home()), ("PATH", shutil.which("java"))):
+    named = os.environ.get("JAVA_HOME")
+    in_home = shutil.which("java", path=f"{named}/bin") if named else None
+    for place, java in (("JAVA_HOME", in_home), ("PATH", shutil.which("java"))):
         release = _release(java) if java else None
         if release is not None and release >= OLDEST:
             return Path(os.environ["JAVA_HOME"]) if place == "JAVA_HOME" else None
@@ -57,12 +59,6 @@ def cache_folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _in_java_home() -> str | None:
-    folder = os.environ.get("JAVA_HOME")
-    java = Path(folder) / "bin" / "java" if folder else None
-    return str(java) if java and java.is_file() else None
 
 
 def _release(java: str) -> int | None:

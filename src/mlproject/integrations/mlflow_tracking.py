@@ -73,23 +73,21 @@ def connect() -> MlflowClient:
             f"MLFLOW_TRACKING_URI={named!r} is a file store, which has no model registry. "
             f"Use a database or a server: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
         )
-    # Absolute, for processes that start in other folders.
     uri = named or DEFAULT_URI
-    relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
-    os.environ["MLFLOW_TRACKING_URI"] = (
-        f"sqlite:///{Path(relative[1]).resolve()}" if relative else uri
-    )
+    if relative := re.fullmatch(r"sqlite:///(?!/)(.+)", uri):
+        uri = f"sqlite:///{Path(relative[1]).resolve()}"  # for processes in other folders
+    os.environ["MLFLOW_TRACKING_URI"] = uri
     # Our versions contain no pickle: refuse to execute the code in one.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(uri)
     try:
-        with _one_creator(os.environ["MLFLOW_TRACKING_URI"]):
+        with _one_creator(uri):
             client = Client()
         client.search_experiments(max_results=1)
     except MlflowException as error:
         raise UserError(
-            f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']!r} does not answer "
-            f"({first_line(error)}). Start the server, or set MLFLOW_TRACKING_URI to another one"
+            f"MLFLOW_TRACKING_URI={uri!r} does not answer ({first_line(error)}). Start the "
+            "server, or set MLFLOW_TRACKING_URI to another one"
         ) from error
     return client
 

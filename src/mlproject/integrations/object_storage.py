@@ -63,23 +63,20 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
     _, filesystem, prefix = open_source(source)
     inner = [path.removeprefix(prefix) for path in paths]
     try:
-        return [_is_missing(info) for info in filesystem.get_file_info(inner)]
+        found = filesystem.get_file_info(inner)
     except OSError:
-        return [_is_surely_missing(source, filesystem, path) for path in inner]
+        return [_is_missing(source, filesystem, path) for path in inner]
+    return [info.type == fs.FileType.NotFound for info in found]
 
 
-def _is_surely_missing(source: str, filesystem: fs.FileSystem, path: str) -> bool:
-    """Whether a file is missing; one that may not be read counts as existing."""
+def _is_missing(source: str, filesystem: fs.FileSystem, path: str) -> bool:
+    """Whether a path is missing; one that this user may not read counts as existing."""
     try:
-        return _is_missing(filesystem.get_file_info(path))
+        return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
     except OSError as error:
         if not is_s3(source) or s3.is_refusal(error):
             return False
         raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
-
-
-def _is_missing(info: fs.FileInfo) -> bool:
-    return bool(info.type == fs.FileType.NotFound)
 
 
 def require(source: str) -> None:
@@ -89,15 +86,8 @@ def require(source: str) -> None:
     gives the same status for a missing bucket and a missing key.
     """
     root, filesystem, _ = open_source(source)
-    if not is_s3(source):
-        return
-    try:
-        bucket = filesystem.get_file_info(root.split("/")[0])
-    except OSError as error:
-        if s3.is_refusal(error):  # it exists: this user may list only some of its folders
-            return
-        raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
-    if _is_missing(bucket):
+    # A bucket whose access is refused exists: this user may list only some of its folders.
+    if is_s3(source) and _is_missing(source, filesystem, root.split("/")[0]):
         raise UserError(f"Source {source!r} is missing. {s3.FAULTS['NO_SUCH_BUCKET']}")
 
 

@@ -87,13 +87,10 @@ def folder(source: str) -> Folder:
         raise UserError(
             f"{endpoint!r}, the server of source {source!r}, is not a URL. Write http://HOST:PORT"
         )
-    region = given.get("region") or (_own_region() if endpoint else _region(source, parts[0]))
-    return Folder("/".join(parts), endpoint, region)
-
-
-def _own_region() -> str:
-    """The region for signing requests to a server other than Amazon's."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    region = given.get("region")
+    if endpoint and not region:  # with which requests to other servers than Amazon's are signed
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return Folder("/".join(parts), endpoint, region or _region(source, parts[0]))
 
 
 def _region(source: str, bucket: str) -> str:

@@ -70,9 +70,6 @@ def session(name: str = "mlproject") -> Iterator[SparkSession]:
     A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
     else it runs on all cores of this machine. Settings in spark-defaults override ours.
 
-    Args:
-        name: The name of the application in Spark's web pages.
-
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
     """
@@ -127,7 +124,7 @@ def master_name() -> str:
     if SparkContext._active_spark_context is not None:
         master = str(SparkContext._active_spark_context.master)
     else:
-        master = os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master", "local[*]")
+        master = _master()
     return master.replace("*", str(os.cpu_count() or 1))
 
 
@@ -204,7 +201,7 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     defaults = _spark_defaults()
-    master = os.environ.get("SPARK_MASTER") or defaults.get("spark.master") or "local[*]"
+    master = _master()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:  # spark-submit started the JVM: its --conf options apply
         SparkContext._ensure_initialized()
@@ -233,6 +230,10 @@ def _start_with_jars(name: str, log: Path) -> SparkSession:
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
     return spark
+
+
+def _master() -> str:
+    return os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master") or "local[*]"
 
 
 def _heap(master: str) -> int:
