@@ -50,7 +50,6 @@ NOTHING_LABELLED = Accuracy(None, (), {})
 @pytest.mark.parametrize(
     ("facts", "limits", "expected"),
     [
-        (Measurements(None, "no file MLmodel"), {}, {"files": "refused"}),
         (Measurements(FILES), {}, {"files": "passed"}),
         (Measurements(FILES, promoted_digest="e" * 64), {}, {"files": "refused"}),
         (

@@ -129,10 +129,10 @@ def test_accuracy_counts_predictions_in_folders_whose_name_the_version_knows(two
 
 def test_the_most_and_least_certain_share_no_image(two_versions):
     data, ids = two_versions
-    (found,) = data.certainties
-    assert OLD == found.version
-    assert [ids["red"], ids["twice"]] == [picture.image_id for picture in found.most]
-    assert [ids["green"], ids["imported"]] == [picture.image_id for picture in found.least]
+    ((version, most, least),) = data.certainties
+    assert OLD == version
+    assert [ids["red"], ids["twice"]] == [picture.image_id for picture in most]
+    assert [ids["green"], ids["imported"]] == [picture.image_id for picture in least]
 
 
 def test_a_difference_counts_the_labels_and_the_correct_predictions_of_both_versions(two_versions):

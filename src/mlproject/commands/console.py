@@ -136,13 +136,20 @@ def progress(*steps: str) -> Iterator[list[OnProgress]]:
     if not sys.stderr.isatty():
         yield [partial(_print_progress, step) for step in steps]
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with _bars(MofNCompleteColumn()) as bars:
         tasks = [bars.add_task(step, total=None) for step in steps]
         yield [partial(_move_bar, bars, task) for task in tasks]
+
+
+def _bars(*columns: Any) -> Any:
+    """Bars on stderr of which nothing is left, with these columns between bar and time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), *columns, TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _print_progress(step: str, done: int, total: int) -> None:
@@ -159,20 +166,10 @@ def progress_of_bytes(step: str) -> Iterator[Callable[[Any], None]]:
     if not sys.stderr.isatty():
         yield partial(_print_bytes, step, time.monotonic())
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import DownloadColumn, TextColumn, TransferSpeedColumn
 
     files = TextColumn("{task.fields[files]} files")
-    columns = (BarColumn(), files, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bars = Progress("{task.description}", *columns, console=Console(stderr=True), transient=True)
-    with bars:
+    with _bars(files, DownloadColumn(), TransferSpeedColumn()) as bars:
         task = bars.add_task(step, total=None, files="0")
         yield lambda done: bars.update(
             task,

@@ -12,12 +12,7 @@ from typing import Any
 
 import mlproject
 from mlproject.commands import console, history_json
-from mlproject.rollout.history import (
-    AliasHistory,
-    HistoryResult,
-    Image,
-    version_name,
-)
+from mlproject.rollout.history import AliasHistory, HistoryResult, Image, version_name
 from mlproject.rollout.ledger import Period
 
 LABELS = 5  # labels of each alias in the table, the most frequent; JSON holds all
@@ -123,4 +118,4 @@ def _clock(at: datetime) -> str:
 
 
 def _print_wrapped(text: str) -> None:
-    print("\n".join(textwrap.wrap(text, console.WIDTH)))
+    print(textwrap.fill(text, console.WIDTH))

@@ -42,9 +42,9 @@ def _period_facts(period: Period) -> dict[str, Any]:
 
 
 def _version_facts(period: Period | None) -> dict[str, Any]:
-    version = period.version if period else None
-    uri, model_id = (version.uri, version.model_id) if version else (None, None)
-    return {"version": uri, "model_id": model_id}
+    if period is None:
+        return {"version": None, "model_id": None}
+    return {"version": period.version.uri, "model_id": period.version.model_id}
 
 
 def _count_facts(at: datetime, one: CurrentPredictions) -> dict[str, Any]:

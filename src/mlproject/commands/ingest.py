@@ -69,8 +69,8 @@ def summary(result: "IngestResult") -> str:
         size = f"{done.size_bytes / 1e6:.1f} MB, {done.errors} with an error."
         found = f"Ingested {done.rows} of {done.listed} image files, {size}"
     version = f"{result.lake}/images version {result.images_version}"
-    counts = {name: getattr(result, name) for name in CHANGES}
-    changes = [text.format(counts[name]) for name, text in CHANGES.items() if counts[name]]
+    counts = ((text, getattr(result, name)) for name, text in CHANGES.items())
+    changes = [text.format(count) for text, count in counts if count]
     return "\n".join([*changes, *result.messages, f"{found}{_left(done.left)} {version}"])
 
 

@@ -6,6 +6,7 @@ The exit code is 0 if the prediction is the same, and 3 if it is not. Nothing is
 """
 
 import textwrap
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import mlproject
@@ -13,7 +14,6 @@ from mlproject.commands import console
 from mlproject.errors import RefusedError
 
 if TYPE_CHECKING:
-    from mlproject.replays.differences import Difference
     from mlproject.replays.replaying import ReplayResult
     from mlproject.rollout.history import Prediction
 
@@ -49,7 +49,7 @@ def _print(found: "ReplayResult") -> None:
         rows = [[one.what, _text(one.then), _text(one.now)] for one in found.causes]
         console.print_table(("", "then", "now"), rows)
     for note in found.notes:
-        print("\n" + "\n".join(textwrap.wrap(note, console.WIDTH)))
+        print("\n" + textwrap.fill(note, console.WIDTH))
     print(f"\nThe prediction {'differs' if found.differences else 'is the same'}.")
 
 
@@ -80,11 +80,7 @@ def _facts(found: "ReplayResult") -> dict[str, Any]:
         "same": not found.differences,
         "then": _columns(then),
         "now": _columns(found.now),
-        "differences": [_pair(one) for one in found.differences],
-        "causes": [_pair(one) for one in found.causes],
+        "differences": [asdict(one) for one in found.differences],
+        "causes": [asdict(one) for one in found.causes],
         "notes": list(found.notes),
     }
-
-
-def _pair(one: "Difference") -> dict[str, Any]:
-    return {"what": one.what, "then": one.then, "now": one.now}

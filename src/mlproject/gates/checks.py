@@ -5,7 +5,7 @@ are scored and stay in the table.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
@@ -14,6 +14,7 @@ from mlproject.gates import approvals, comparison
 from mlproject.gates.approvals import Approval
 from mlproject.gates.comparison import Image, Predictions
 from mlproject.gates.verdicts import (
+    AS_PROMOTED,
     PASSED,
     REFUSED,
     Comparison,
@@ -87,28 +88,24 @@ def check_version(
         mode: `off` runs only the gates of `ALWAYS`; `warn` and `block` run all.
         approved: Whether the user approves the version with this command.
     """
-    measured = _measure_files(client, candidate)
-    if measured.files and limits.require_approval:
-        approval = approvals.read_approval(client, candidate, measured.files.digest)
+    try:
+        files = version_files.read(candidate)
+    except MlprojectError as error:
+        return GateResults(
+            (Verdict("files", REFUSED, str(error), AS_PROMOTED),), None, Comparison()
+        )
+    known = registered(client, candidate).tags.get(version_files.DIGEST)
+    approval, fault, compared = None, None, Comparison()
+    if limits.require_approval:
+        approval = approvals.read_approval(client, candidate, files.digest)
         if approved and not approval.approved:
             approval = Approval(True, "with this promotion")
-        measured = replace(measured, approval=approval)
-    if measured.files and mode != OFF:
+    if mode != OFF:
         fault = reference_fault(candidate)
-        measured = replace(measured, reference_fault=fault)
         if not fault and (serving or limits.min_accuracy):
             compared = _compare(lake, candidate, serving, score, limits.sample)
-            measured = replace(measured, comparison=compared)
-    return GateResults(tuple(verdicts(measured, limits)), measured.files, measured.comparison)
-
-
-def _measure_files(client: MlflowClient, version: Version) -> Measurements:
-    try:
-        files = version_files.read(version)
-    except MlprojectError as error:
-        return Measurements(None, str(error))
-    known = registered(client, version).tags.get(version_files.DIGEST)
-    return Measurements(files, promoted_digest=known)
+    measured = Measurements(files, known, approval, fault, compared)
+    return GateResults(tuple(verdicts(measured, limits)), files, compared)
 
 
 def _compare(

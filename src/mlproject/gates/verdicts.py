@@ -13,7 +13,7 @@ PASSED, NOTED, SKIPPED, REFUSED = "passed", "noted", "skipped", "refused"
 # Images of a label from which on its accuracy has a limit. With fewer, chance alone moves it by
 # more than the default max_drop: two standard errors are 11 points at an accuracy of 90 %.
 LABEL_IMAGES = 30
-NO_LIMIT = "no limit"
+NO_LIMIT, AS_PROMOTED = "no limit", "as promoted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,8 @@ class Comparison:
 class Measurements:
     """What was measured of a version; what was not measured gets no verdict."""
 
-    files: Files | None
-    """Its files; None = they cannot be read."""
-    files_error: str = ""
-    """Why its files cannot be read."""
+    files: Files
+    """Its files."""
     promoted_digest: str | None = None
     """The digest of the files that were promoted first; None = it was never promoted."""
     approval: Approval | None = None
@@ -106,7 +104,7 @@ def verdicts(measured: Measurements, limits: Limits) -> Iterator[Verdict]:
     if measured.approval is not None:
         state = PASSED if measured.approval.approved else REFUSED
         yield Verdict("approval", state, measured.approval.reason, "required")
-    if measured.files is not None and measured.reference_fault is not None:
+    if measured.reference_fault is not None:
         unmet = measured.files.unmet
         found = f"registered with {', '.join(unmet)}" if unmet else "all packages as registered"
         yield Verdict("requirements", NOTED if unmet else PASSED, found, "")
@@ -128,15 +126,13 @@ def verdicts(measured: Measurements, limits: Limits) -> Iterator[Verdict]:
 
 
 def files_verdict(measured: Measurements) -> Verdict:
-    """The files can be read, and are those that were promoted first."""
-    files, known = measured.files, measured.promoted_digest
-    if files is None:
-        return Verdict("files", REFUSED, measured.files_error, "as promoted")
-    found = f"sha256 {files.digest[:12]}, {'as promoted' if known else 'not promoted before'}"
-    if known in (None, files.digest):
-        return Verdict("files", PASSED, found, "as promoted")
-    found = f"files changed since promotion: sha256 {files.digest[:12]}, was {known[:12]}"
-    return Verdict("files", REFUSED, found, "as promoted")
+    """The files are those that were promoted first."""
+    digest, known = measured.files.digest, measured.promoted_digest
+    found = f"sha256 {digest[:12]}, {'as promoted' if known else 'not promoted before'}"
+    if known in (None, digest):
+        return Verdict("files", PASSED, found, AS_PROMOTED)
+    found = f"files changed since promotion: sha256 {digest[:12]}, was {known[:12]}"
+    return Verdict("files", REFUSED, found, AS_PROMOTED)
 
 
 def sample_verdict(scored: Scored, limits: Limits) -> Verdict:

@@ -251,11 +251,9 @@ def _spark_defaults() -> dict[str, str]:
     file = Path(folder) / "spark-defaults.conf" if folder else None
     if file is None or not file.is_file():
         return {}
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
-    pairs = (
-        line.replace("=", " ", 1).split(None, 1) for line in lines if line[:1] not in ("", "#")
-    )
-    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+    # Lines such as "KEY VALUE", "KEY=VALUE" or "# a comment".
+    lines = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
+    return dict(lines.findall(file.read_text(encoding="utf-8")))
 
 
 def _require_delta(spark: SparkSession) -> None:

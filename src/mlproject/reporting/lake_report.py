@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from mlproject.inference import ERRORS
 from mlproject.ingestion import labels
@@ -19,7 +19,6 @@ from mlproject.reporting import html, report_queries
 from mlproject.reporting.report_queries import (
     Difference,
     ErrorCount,
-    ImageCounts,
     Picture,
     VersionCounts,
 )
@@ -46,18 +45,6 @@ class ServingVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Certainty:
-    """The images with the highest and the lowest scores of one version."""
-
-    version: Version
-    """The version."""
-    most: tuple[Picture, ...]
-    """Highest scores first."""
-    least: tuple[Picture, ...]
-    """Lowest scores first."""
-
-
-@dataclass(frozen=True, slots=True)
 class Labels:
     """The most frequent predicted labels of the versions side by side."""
 
@@ -79,8 +66,8 @@ class ReportData:
     """When the tables were read, microseconds since 1970."""
     table_versions: Mapping[str, int | None]
     """Table -> the Delta version that was read; None = there is no such table yet."""
-    images: ImageCounts
-    """Counts of the table of images."""
+    images: Row
+    """Counts of the table of images, as `report_queries.count_images` gives them."""
     serving: tuple[ServingVersion, ...]
     """One for each alias or stage, by name."""
     versions: tuple[VersionCounts, ...]
@@ -89,8 +76,8 @@ class ReportData:
     """The versions side by side: the serving versions, and those scored last."""
     labels: Labels
     """The labels in the rows of these columns."""
-    certainties: tuple[Certainty, ...]
-    """One for each version whose images are shown."""
+    certainties: tuple[tuple[Version, tuple[Picture, ...], tuple[Picture, ...]], ...]
+    """Versions with the images of their highest and of their lowest scores, these first."""
     differences: tuple[Difference, ...]
     """One for each shown model that has predictions of two versions."""
     errors: tuple[ErrorCount, ...]
@@ -151,13 +138,13 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
         counts = report_queries.count_images(images)
         label_counts = _labels(images, columns)
         certainties = tuple(
-            Certainty(head, *report_queries.most_and_least_certain(predictions, head))
+            (head, *report_queries.most_and_least_certain(predictions, head))
             for head in heads[:SHOWN]
         )
         pairs = _pairs(heads, last_scored)[:SHOWN]
         differences = tuple(report_queries.difference(predictions, *pair) for pair in pairs)
         errors = report_queries.count_errors(images, predictions)
-    shown = [picture for found in certainties for picture in (*found.most, *found.least)]
+    shown = [picture for _, most, least in certainties for picture in (*most, *least)]
     shown += [picture for found in differences for picture in found.pictures]
     places = {
         picture.image_id: (picture.path, picture.ingested_at)

@@ -21,20 +21,6 @@ TRANSITIONS = 8  # most frequent pairs of different labels of two versions
 
 
 @dataclass(frozen=True, slots=True)
-class ImageCounts:
-    """Counts of the table of images."""
-
-    rows: int
-    """Rows: one for each path and content."""
-    distinct: int
-    """Different contents, by image_id."""
-    errors: int
-    """Different contents with an error."""
-    labelled: int
-    """Different contents with a label, which is the name of their folder."""
-
-
-@dataclass(frozen=True, slots=True)
 class VersionCounts:
     """Counts of the predictions of one version."""
 
@@ -132,15 +118,17 @@ def predictions_with_images(images: DataFrame, predictions: DataFrame) -> DataFr
     return predictions.select(*columns).join(known, "image_id", "left")
 
 
-def count_images(images: DataFrame) -> ImageCounts:
-    """Counts of the table of images."""
-    row = images.agg(
+def count_images(images: DataFrame) -> Row:
+    """Rows of the table of images (one for each path and content), and different contents.
+
+    These are `distinct` (all), those with `errors`, and those `labelled` with their folder's name.
+    """
+    return images.agg(
         F.count("*").alias("rows"),
         F.countDistinct("image_id").alias("distinct"),
         F.countDistinct(F.when(F.col("error").isNotNull(), F.col("image_id"))).alias("errors"),
         F.countDistinct(F.when(F.col("label").isNotNull(), F.col("image_id"))).alias("labelled"),
-    ).first()
-    return ImageCounts(**(row.asDict() if row else {}))
+    ).collect()[0]
 
 
 def count_folders(images: DataFrame, labels: list[str]) -> dict[str, int]:
@@ -222,8 +210,8 @@ def difference(predictions: DataFrame, version: Version, other: Version) -> Diff
         F.count_if(differs).alias("different"),
         F.count_if(differs & (F.col("label") == F.col("folder"))).alias("correct"),
         F.count_if(differs & (F.col("other.label") == F.col("folder"))).alias("other_correct"),
-    ).first()
-    counted = row.asDict() if row else {}
+    ).collect()[0]
+    counted = row.asDict()
     transitions: list[Row] = []
     rows: list[Row] = []
     if counted["different"]:
