@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -111,8 +112,8 @@ def print_message(message: str) -> None:
 
 
 def print_json(facts: object) -> None:
-    """Prints JSON for scripts."""
-    print(json.dumps(facts, indent=2))
+    """Prints JSON for scripts; times as in ISO 8601."""
+    print(json.dumps(facts, indent=2, default=datetime.isoformat))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -76,7 +76,7 @@ def _facts(found: "ReplayResult") -> dict[str, Any]:
         "version": then.version.uri,
         "model_id": then.version.model_id,
         "run_id": then.run_id,
-        "scored_at": then.scored_at.isoformat(),
+        "scored_at": then.scored_at,
         "same": not found.differences,
         "then": _columns(then),
         "now": _columns(found.now),

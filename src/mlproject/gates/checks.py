@@ -91,9 +91,8 @@ def check_version(
     try:
         files = version_files.read(candidate)
     except MlprojectError as error:
-        return GateResults(
-            (Verdict("files", REFUSED, str(error), AS_PROMOTED),), None, Comparison()
-        )
+        unreadable = Verdict("files", REFUSED, str(error), AS_PROMOTED)
+        return GateResults((unreadable,), None, Comparison())
     known = registered(client, candidate).tags.get(version_files.DIGEST)
     approval, fault, compared = None, None, Comparison()
     if limits.require_approval:
