@@ -27,9 +27,7 @@ class CommaSeparated(click.ParamType[list[str], Any]):
 
     name = "a,b,..."
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[str]:
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:
         """The values, without empty ones."""
         values = value.split(",") if isinstance(value, str) else value
         return [one.strip() for one in values if one.strip()]

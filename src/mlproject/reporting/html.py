@@ -14,13 +14,7 @@ from mlproject.images.thumbnails import thumbnails, wanted
 
 
 def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> str:
-    """A page made from one of the templates.
-
-    Args:
-        template: Its file name.
-        thumbnails: image_id -> JPEG; the template finds them in base64.
-        values: The variables of the template.
-    """
+    """A page made from a template, which finds the thumbnails (image_id -> JPEG) in base64."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -34,11 +28,9 @@ def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> 
 
 
 def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[str, bytes]:
-    """A thumbnail of each chosen image that can be read and decoded.
+    """image_id -> JPEG of each image, chosen as for `thumbnails.wanted`, that can be decoded.
 
-    Args:
-        images: The table of images, at one version.
-        chosen: As `thumbnails.wanted` takes it.
+    `images` is the table of images at one version.
     """
     if not chosen:
         return {}

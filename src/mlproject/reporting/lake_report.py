@@ -16,12 +16,7 @@ from mlproject.inference import ERRORS
 from mlproject.ingestion import labels
 from mlproject.lake import snapshots
 from mlproject.reporting import html, report_queries
-from mlproject.reporting.report_queries import (
-    Difference,
-    ErrorCount,
-    Picture,
-    VersionCounts,
-)
+from mlproject.reporting.report_queries import Difference, ErrorCount, Picture, VersionCounts
 from mlproject.rollout import ledger
 from mlproject.versions.registry import Version
 
