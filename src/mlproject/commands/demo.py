@@ -40,7 +40,7 @@ def run(
     from mlproject.integrations.spark_session import session
     from mlproject.lake import location
     from mlproject.rollout import ledger
-    from mlproject.training import classifier
+    from mlproject.training import classifier, drawn_images
     from mlproject.versions import registration
 
     began = time.monotonic()
@@ -53,8 +53,11 @@ def run(
     out = str(Path("report.html").resolve())
     made = {}
     with mlflow_tracking.run("main", parameters), session("mlproject demo"):
-        # The drawn images are complete: no need to let them settle.
-        photos, settle = (source, 2) if source else (_draw(tables), 0)
+        photos, settle = source, 2
+        if not source:
+            folder = (Path(tables).parent if location.is_local(tables) else Path.cwd()) / DRAWN
+            drawn_images.draw(folder)
+            photos, settle = str(folder), 0  # they are complete: no need to let them settle
         _step("ingest", source=photos, lake=tables, settle=settle)
         for framework, start in starts.items():
             options = {"framework": framework, "weights": start, "lake": tables, "name": name}
@@ -79,18 +82,8 @@ Try next:
     )
 
 
-def _draw(lake: str) -> str:
-    from mlproject.lake import location
-    from mlproject.training import drawn_images
-
-    folder = (Path(lake).parent if location.is_local(lake) else Path.cwd()) / DRAWN
-    drawn_images.draw(folder)
-    return str(folder)
-
-
 def _step(command: str, **options: Any) -> Any:
     """Runs a command in this process and returns its result; its MLflow run is a child."""
-    print(
-        f"\n== {command} {' '.join(f'{key}={value}' for key, value in options.items())}", flush=True
-    )
+    words = " ".join(f"{key}={value}" for key, value in options.items())
+    print(f"\n== {command} {words}", flush=True)
     return importlib.import_module(f"mlproject.commands.{command}").run(**options)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlproject.gates.approvals import Approval
-from mlproject.gates.comparison import Accuracy, Difference
+from mlproject.gates.comparison import Accuracy, Difference, LabelAccuracy
 from mlproject.lake.snapshots import Snapshot
 from mlproject.versions.version_files import Files
 
@@ -119,7 +119,7 @@ def verdicts(measured: Measurements, limits: Limits) -> Iterator[Verdict]:
     if compared.accuracy is not None:
         yield accuracy_verdict(compared.accuracy, limits)
         if compared.serving and compared.accuracy.total:
-            yield drop_verdict(compared.accuracy, limits)
+            yield drop_verdict(compared.accuracy.total, limits)
             yield labels_verdict(compared.accuracy, limits)
     if compared.difference is not None:
         yield changed_verdict(compared.difference, limits)
@@ -172,11 +172,10 @@ def accuracy_verdict(accuracy: Accuracy, limits: Limits) -> Verdict:
     return Verdict("accuracy", state, found + left_out, limit)
 
 
-def drop_verdict(accuracy: Accuracy, limits: Limits) -> Verdict:
+def drop_verdict(total: LabelAccuracy, limits: Limits) -> Verdict:
     """The accuracy on all labelled images does not drop too far."""
-    drop = accuracy.total.drop if accuracy.total else 0.0
-    found = f"accuracy on all images drops by {percent(max(0, drop))}"
-    state = REFUSED if drop > limits.max_drop else PASSED
+    found = f"accuracy on all images drops by {percent(max(0, total.drop))}"
+    state = REFUSED if total.drop > limits.max_drop else PASSED
     return Verdict("drop", state, found, _at_most(limits.max_drop))
 
 
