@@ -11,16 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import mlproject
-from mlproject.commands import console
+from mlproject.commands import console, history_json
 from mlproject.rollout.history import (
     AliasHistory,
-    CurrentPrediction,
-    CurrentPredictions,
     HistoryResult,
     Image,
     version_name,
 )
-from mlproject.rollout.ledger import SERVING, Period
+from mlproject.rollout.ledger import Period
 
 LABELS = 5  # labels of each alias in the table, the most frequent; JSON holds all
 
@@ -33,7 +31,7 @@ def run(*, json: bool = False, **options: Any) -> None:
     """
     found = mlproject.history(**options)
     if json:
-        console.print_json(_facts(found))
+        console.print_json(history_json.facts(found))
     elif found.image:
         _print_predictions(found, found.image)
     elif found.at:
@@ -86,7 +84,7 @@ def _print_counts(found: HistoryResult, at: datetime) -> None:
                 one.alias,
                 version_name(found.rows, one.period.version),
                 _clock(one.period.began.at),
-                f"{_count_images(one):,}",
+                f"{history_json.count_images(one):,}",
                 "\n".join(labels),
                 "\n".join(f"{error} {count:,}" for error, count in one.errors),
             ]
@@ -126,76 +124,3 @@ def _clock(at: datetime) -> str:
 
 def _print_wrapped(text: str) -> None:
     print(textwrap.fill(text, console.WIDTH))
-
-
-def _facts(found: HistoryResult) -> list[dict[str, Any]]:
-    if found.image:
-        return [_prediction_facts(found, found.image, one) for one in found.predictions]
-    if found.at:
-        return [_count_facts(found.at, one) for one in found.counts]
-    return [
-        {
-            "pointer": one.alias,
-            "served": [_period_facts(period) for period in one.served],
-            "attempts": [_period_facts(period) for period in one.attempts],
-        }
-        for one in found.histories
-    ]
-
-
-def _period_facts(period: Period) -> dict[str, Any]:
-    last, counted = period.last, period.last.covered
-    return {
-        **_version_facts(period),
-        "state": last.state,
-        "from": period.began.at,
-        "until": period.until,
-        "seconds": period.seconds,
-        "coverage": last.coverage,
-        "images": counted.images if counted else None,
-        "answered": counted.predicted if counted else None,
-        "errors": counted.errors if counted else None,
-        "images_version": counted.images_version if counted else None,
-        "why": (period.began if last.state == SERVING else last).reason,
-        "run_id": last.run_id,
-    }
-
-
-def _version_facts(period: Period | None) -> dict[str, Any]:
-    if period is None:
-        return {"version": None, "model_id": None}
-    return {"version": period.version.uri, "model_id": period.version.model_id}
-
-
-def _count_facts(at: datetime, one: CurrentPredictions) -> dict[str, Any]:
-    return {
-        "pointer": one.alias,
-        "at": at,
-        **_version_facts(one.period),
-        "from": one.period.began.at if one.period else None,
-        "answers": _count_images(one),
-        "labels": dict(one.labels),
-        "errors": dict(one.errors),
-    }
-
-
-def _prediction_facts(found: HistoryResult, image: Image, one: CurrentPrediction) -> dict[str, Any]:
-    made = one.prediction
-    return {
-        "pointer": one.alias,
-        "at": found.at,
-        "image_id": image.image_id,
-        "path": image.path,
-        "state": image.state,
-        **_version_facts(one.period),
-        "label": made.label if made else None,
-        "score": made.score if made else None,
-        "top": made.top if made else [],
-        "error": made.error if made else None,
-        "scored_at": made.scored_at if made else None,
-        "run_id": made.run_id if made else None,
-    }
-
-
-def _count_images(one: CurrentPredictions) -> int:
-    return sum(count for _, count in (*one.labels, *one.errors))

@@ -30,12 +30,7 @@ def run(*, json: bool = False, **options: Any) -> None:
             console.stopped_by_signals() as stopped,
             console.progress("score the sample") as [on_progress],
         ):
-            promotion = mlproject.promote(
-                **options,
-                stop=stopped.is_set,
-                on_progress=on_progress,
-                on_message=console.print_message,
-            )
+            promotion = mlproject.promote(**options, stop=stopped.is_set, on_progress=on_progress)
     except PromotionRefusedError as error:
         _print(error.promotion, json)
         raise

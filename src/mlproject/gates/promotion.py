@@ -83,7 +83,6 @@ def promote(
     dry_run: bool = False,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    on_message: Callable[[str], None] = lambda message: None,
 ) -> Promotion:
     """Moves an alias, or a stage, to a model version that has passed the gates.
 
@@ -105,9 +104,8 @@ def promote(
         require_approval: true = only a version that a person approved is promoted.
         approve: true = you approve the version with this promotion.
         dry_run: true = report, and move nothing.
-        stop: Asked between micro-batches; true = end without a promotion.
+        stop: Called between micro-batches; true = end without a promotion.
         on_progress: Called with the images of the sample scored so far, and all.
-        on_message: Called with what somebody must know meanwhile.
 
     Raises:
         UserError: A parameter cannot be used, or there is no such version.
