@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from mlproject.rollout import ledger, reconciliation
 from mlproject.rollout.decision import Policy
+from mlproject.rollout.version_scoring import Budget
 from mlproject.versions import registry
 from tests.support.lakes import pending, say, scored
 
@@ -30,8 +31,9 @@ class Scorer:
     meanwhile: list = field(default_factory=list)
     asked: list = field(default_factory=list)
 
-    def limit_reached(self):
-        return self.most <= 0
+    @property
+    def budget(self):
+        return Budget(images=self.most)
 
     def score(self, step, stop):
         self.asked.append(step.version.version)
@@ -53,9 +55,7 @@ class Scoring:
     """Calls a function in place of scoring."""
 
     score: object
-
-    def limit_reached(self):
-        return False
+    budget: Budget = field(default_factory=Budget)
 
 
 class NoRuns:
@@ -73,15 +73,9 @@ def point(client, version):
 
 
 def reconcile(client, lake, scorer=None, *, stopped=False, pointer=POINTER, runs=None, **policy):
-    return reconciliation.reconcile(
-        client,
-        lake,
-        pointer,
-        scorer or Scorer(lake),
-        runs or NoRuns(),
-        policy=Policy(**policy),
-        stop=lambda: stopped,
-    )
+    scorer = scorer or Scorer(lake)
+    scorer.client, scorer.lake, scorer.runs = client, lake, runs or NoRuns()
+    return reconciliation.reconcile(pointer, scorer, Policy(**policy), lambda: stopped)
 
 
 def states(lake, pointer=POINTER):

@@ -6,11 +6,13 @@ The rules, with their reasons, are decision 12 in docs/decisions.
 import math
 from dataclasses import dataclass, replace
 
-from mlproject.rollout.ledger import FAILED
+from mlproject.errors import MlprojectError, RefusedError, UserError
+from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
 from mlproject.scoring.coverage import Coverage, ErrorCounts
 from mlproject.versions.version import Version
 
 NO_ERRORS = ErrorCounts(0, 0, 0, 0)
+Change = tuple[Version, str, str]  # a version, its new state, and the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,8 @@ class VersionStatus:
     """The version."""
     coverage: Coverage
     """How much of the images it has predicted."""
-    state: str = ""
-    """State in its last row; empty = it has no row."""
-    reason: str = ""
-    """Reason in its last row."""
-    recorded: Coverage | None = None
-    """Coverage in its last row."""
+    last: Entry | None = None
+    """Its last row, which has its state; None = it has no row."""
     has_served: bool = False
     """Whether it is the serving version, or was before."""
 
@@ -98,14 +96,6 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Supersede:
-    """Record that versions which the alias no longer names are scored no further."""
-
-    versions: tuple[Version, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """Score what a version has not predicted, after recording that it is being scored."""
 
@@ -116,48 +106,27 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Serve:
-    """Make a version the serving version; for the serving version: record its new coverage."""
+class Record:
+    """Record new states of versions in one commit; a new state of the target ends it."""
 
-    version: Version
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Record that the target stays in state `scoring`, and end."""
-
-    reason: str
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
-    """Record that a version failed, and end with a RefusedError."""
+class Raise:
+    """End with an error; nothing is recorded."""
 
-    version: Version
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """End with a RefusedError; nothing is recorded."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """End with a UserError, as a person must act first; nothing is recorded."""
-
+    error: type[MlprojectError]
+    """RefusedError; or UserError, as a person must act first."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """End: there is nothing to record."""
+    """End: the target serves, and there is nothing to record."""
 
 
-Step = Supersede | Score | Serve | Pause | Fail | Refuse | Block | Done
+Step = Score | Record | Raise | Done
 
 
 def next_step(seen: Observed, policy: Policy) -> Step:
@@ -170,13 +139,6 @@ def next_step(seen: Observed, policy: Policy) -> Step:
         or _excess_errors(seen, policy)
         or _incomplete(seen, policy)
         or _complete(seen)
-    )
-
-
-def is_last(seen: Observed, step: Step) -> bool:
-    """Whether a reconciliation ends with this step."""
-    return isinstance(step, Done | Pause | Fail | Refuse | Block) or (
-        isinstance(step, Serve) and step.version == seen.target.version
     )
 
 
@@ -198,14 +160,16 @@ def _failure(seen: Observed) -> Step | None:
     if attempt is None or not attempt.failure or not attempt.is_target:
         return None
     if serving and serving.version == attempt.version:
-        return Refuse(f"{attempt.version.uri} failed: {attempt.failure}. {serving_stays(seen)}")
-    return Fail(attempt.version, attempt.failure)
+        message = f"{attempt.version.uri} failed: {attempt.failure}. {serving_stays(seen)}"
+        return Raise(RefusedError, message)
+    return Record(((attempt.version, FAILED, attempt.failure),))
 
 
 def _abandoned(seen: Observed) -> Step | None:
     if not seen.abandoned:
         return None
-    return Supersede(seen.abandoned, f"moved to {seen.target.version.uri}")
+    reason = f"moved to {seen.target.version.uri}"
+    return Record(tuple((version, SUPERSEDED, reason) for version in seen.abandoned))
 
 
 def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
@@ -217,9 +181,10 @@ def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
     if serving is None or seen.serves or seen.was_scored:
         return None
     if seen.attempt and seen.attempt.version == serving.version:
-        complete = not serving.coverage.missing
-        return Serve(serving.version, "new images") if complete and _is_news(serving) else None
-    failed = target.state == FAILED and not policy.retry
+        if serving.coverage.missing or not _is_news(serving):
+            return None
+        return Record(((serving.version, SERVING, "new images"),))
+    failed = _failed_before(target, policy)
     is_sooner = not failed and target.coverage.missing <= serving.coverage.missing
     if is_sooner or not serving.coverage.missing or not seen.may_score:
         return None
@@ -229,13 +194,16 @@ def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
 def _step_for_target(seen: Observed, policy: Policy) -> Step | None:
     """Scores the target, unless it failed before."""
     target, attempt = seen.target, seen.attempt
-    if target.state == FAILED and not policy.retry:
+    failed = _failed_before(target, policy)
+    if failed:
         message = (
-            f"{target.version.uri} failed before ({target.reason}). {serving_stays(seen)}. "
+            f"{target.version.uri} failed before ({failed.reason}). {serving_stays(seen)}. "
             "Move the alias to another version, or run again with -P retry=true"
         )
         trouble = attempt.failure if attempt else ""  # of the serving version
-        return Block(f"{message}. {trouble}") if trouble else Refuse(message)
+        return (
+            Raise(UserError, f"{message}. {trouble}") if trouble else Raise(RefusedError, message)
+        )
     if target.coverage.missing and seen.may_score and not seen.was_scored:
         return Score(target.version, _moved_from(seen), quarantine=seen.serves)
     return None
@@ -247,17 +215,18 @@ def _excess_errors(seen: Observed, policy: Policy) -> Step | None:
     if seen.target.has_served:  # the way back to it is always open
         return None
     if errors.rate > most:
-        return Fail(
-            seen.target.version,
+        reason = (
             f"errors on {errors.errors} of {errors.predicted} images that were readable before, "
-            f"more than max_error_rate={most:g}",
+            f"more than max_error_rate={most:g}"
         )
+        return Record(((seen.target.version, FAILED, reason),))
     if errors.lost_rate > most:  # no fault of the version
-        return Block(
+        return Raise(
+            UserError,
             f"the files of {errors.lost} of {errors.predicted} images that were readable before "
             f"are gone or changed. {serving_stays(seen)}. Accept the loss: "
             f"-P max_error_rate={math.ceil(errors.lost_rate * 100) / 100:g}; or bring the files "
-            "back and register the version again, as its predictions stay"
+            "back and register the version again, as its predictions stay",
         )
     return None
 
@@ -268,25 +237,37 @@ def _incomplete(seen: Observed, policy: Policy) -> Step | None:
         return None
     unreadable = seen.attempt.unreadable if seen.attempt and seen.was_scored else 0
     if unreadable:
-        return Block(
+        return Raise(
+            UserError,
             f"{unreadable} images cannot be read from their files now. {serving_stays(seen)}. "
             "Make the files readable (an empty folder counts as an unmounted disk: remove it "
-            "if it is not one) and run again"
+            "if it is not one) and run again",
         )
     reason = "stopped" if seen.stopped else "a limit of the run was reached"
-    return Done() if seen.serves else Pause(reason)
+    return Done() if seen.serves else Record(((seen.target.version, SCORING, reason),))
 
 
 def _complete(seen: Observed) -> Step:
     """Makes the target the serving version, or records its new coverage."""
     if seen.serves and not _is_news(seen.target):
         return Done()
-    return Serve(seen.target.version, _moved_from(seen))
+    version = seen.target.version
+    serves = (version, SERVING, _moved_from(seen))
+    if seen.serving is None or seen.serves:
+        return Record((serves,))
+    return Record(((seen.serving.version, SUPERSEDED, f"moved to {version.uri}"), serves))
+
+
+def _failed_before(target: VersionStatus, policy: Policy) -> Entry | None:
+    """The row of a version that failed before and is not tried again."""
+    last = target.last
+    return last if last and last.state == FAILED and not policy.retry else None
 
 
 def _is_news(status: VersionStatus) -> bool:
     """Whether a version's coverage differs from that in its last row."""
-    found, recorded = status.coverage, status.recorded
+    recorded = status.last.covered if status.last else None
+    found = status.coverage
     return recorded is None or found != replace(recorded, images_version=found.images_version)
 
 

@@ -6,42 +6,34 @@ the next reconciliation continues from there.
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-
-from mlflow import MlflowClient
 
 from mlproject.errors import RefusedError, UserError
 from mlproject.rollout import ledger
 from mlproject.rollout.decision import (
     NO_ERRORS,
     Attempt,
-    Block,
-    Fail,
+    Change,
+    Done,
     Observed,
-    Pause,
     Policy,
-    Refuse,
+    Raise,
     Score,
-    Serve,
-    Step,
-    Supersede,
     VersionStatus,
     cannot_recover,
-    is_last,
     next_step,
     serving_stays,
 )
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, LedgerSnapshot
-from mlproject.rollout.runs import RolloutRuns
+from mlproject.rollout.runs import record_missed
 from mlproject.rollout.version_scoring import Stop, VersionScorer
 from mlproject.scoring import coverage
 from mlproject.scoring.coverage import Coverage
 from mlproject.scoring.scorer import ScoringResult, total
 from mlproject.versions.registry import resolve, resolve_pointer
 from mlproject.versions.version import Version
-
-DEFAULT = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +68,25 @@ class RolloutResult:
 class _Context:
     """What all steps of one reconciliation share."""
 
-    client: MlflowClient
-    lake: str
     alias: str
     scorer: VersionScorer
-    runs: RolloutRuns
     policy: Policy
     stop: Stop
+    counted: dict[Version, Coverage] = field(default_factory=dict)
+    """The last coverage of each version."""
+    results: list[ScoringResult] = field(default_factory=list)
 
 
-def reconcile(
-    client: MlflowClient,
-    lake: str,
-    alias: str,
-    scorer: VersionScorer,
-    runs: RolloutRuns,
-    *,
-    policy: Policy = DEFAULT,
-    stop: Stop = lambda: False,
-) -> RolloutResult:
+def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> RolloutResult:
     """Rolls out the version behind an alias: scores what is missing, then lets it serve.
 
     Until then the version before serves and is kept up to date. When the alias is moved meanwhile,
-    the version that it names then is rolled out instead.
+    the version that it names then is rolled out instead. At the end MLflow gets what earlier runs
+    could not record.
 
     Args:
-        client: The registry.
-        lake: As `location.locate` gives it, with a table of images.
         alias: URI of an alias or stage.
-        scorer: Scores versions.
-        runs: Records the roll-outs in MLflow.
+        scorer: Scores versions of the lake, which has a table of images.
         policy: When a version may become the serving version.
         stop: Called before each micro-batch; true ends the reconciliation.
 
@@ -114,80 +95,74 @@ def reconcile(
             of the version, cannot be read.
         RefusedError: The version failed, now or before; table `rollouts` has the reason.
     """
-    alias = str(resolve_pointer(client, alias).pointer)
-    context = _Context(client, lake, alias, scorer, runs, policy, stop)
-    counted: dict[Version, Coverage] = {}
-    results: list[ScoringResult] = []
-    attempt, trouble = None, ""
-    seen, rows = _observe(context, attempt, counted)
+    alias = str(resolve_pointer(scorer.client, alias).pointer)
+    context = _Context(alias, scorer, policy, stop)
+    attempt: Attempt | None = None
+    trouble = ""
+    seen, rows = _observe(context, attempt)
     before = seen.serving.version if seen.serving else None
     while True:
         step = next_step(seen, policy)
-        if isinstance(step, Score):
-            outcome = _score(context, seen, rows, step)
-            if outcome:
-                attempt, found = outcome
-                results += found
-                trouble = trouble if attempt.is_target else attempt.failure
-        elif _apply(context, seen, rows, step) and is_last(seen, step):
+        if isinstance(step, Done):
+            state = SERVING
             break
-        seen, rows = _observe(context, attempt, counted)
-    state = SERVING if seen.serves or isinstance(step, Serve) else SCORING
-    target = seen.target
-    return RolloutResult(
-        target.version, before, state, target.coverage, total(results) if results else None, trouble
-    )
+        if isinstance(step, Raise):
+            raise step.error(f"{alias}: {step.message}")
+        if isinstance(step, Score):
+            tried = _score(context, seen, rows, step)
+            if tried:
+                attempt = tried
+                trouble = trouble if attempt.is_target else attempt.failure
+        elif _write(context, seen, rows, step.changes):
+            version, state, reason = step.changes[-1]
+            if state == FAILED:
+                failed = f"{alias}: {version.uri} failed: {reason}"
+                raise RefusedError(f"{failed}. {serving_stays(seen)}")
+            if version == seen.target.version:
+                break
+        seen, rows = _observe(context, attempt)
+    record_missed(scorer.client, ledger.read(scorer.lake), alias)
+    target, scored = seen.target, total(context.results) if context.results else None
+    return RolloutResult(target.version, before, state, target.coverage, scored, trouble)
 
 
-def _observe(
-    context: _Context, attempt: Attempt | None, counted: dict[Version, Coverage]
-) -> tuple[Observed, LedgerSnapshot]:
-    """All that the next decision depends on, and the rows of `rollouts` that it was read from.
-
-    Args:
-        context: The alias.
-        attempt: The last scoring.
-        counted: The last coverage of each version, which is brought up to date.
-    """
+def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, LedgerSnapshot]:
+    """All that the next decision depends on, and the rows of `rollouts` that it was read from."""
+    lake, alias = context.scorer.lake, context.alias
     # The rows are read before the alias: if it is moved and rolled out after that, our row loses.
-    rows = ledger.read_to_write(context.lake, context.alias)
-    target = resolve(context.client, context.alias)
-    images = coverage.newest_images(context.lake)
-    serving = rows.serving(context.alias)
+    rows = ledger.read_to_write(lake, alias)
+    target = resolve(context.scorer.client, alias)
+    images = coverage.newest_images(lake)
+    serving = rows.serving(alias)
 
     def status(version: Version) -> VersionStatus:
-        known, last = counted.get(version), rows.last(version)
+        known = context.counted.get(version)
         if known is None or known.missing or known.images_version != images.version:
-            counted[version] = known = coverage.count(context.lake, version, images)[0]
-        state, reason, recorded = (
-            (last.state, last.reason, last.covered) if last else ("", "", None)
-        )
-        return VersionStatus(version, known, state, reason, recorded, rows.has_served(version))
+            context.counted[version] = known = coverage.count(lake, version, images)[0]
+        return VersionStatus(version, known, rows.last(version), rows.has_served(version))
 
     found = status(target)
     errors = NO_ERRORS
     if found.coverage.predicted and not found.has_served:
         before = serving.version if serving else None
-        errors = coverage.count_errors(context.lake, target, before, images)
+        errors = coverage.count_errors(lake, target, before, images)
     seen = Observed(
         found,
         status(serving.version) if serving else None,
         errors,
-        tuple(sorted(rows.scoring(context.alias) - {target}, key=lambda one: one.version)),
+        tuple(sorted(rows.scoring(alias) - {target}, key=lambda one: one.version)),
         attempt,
         context.stop(),
-        context.scorer.limit_reached(),
+        context.scorer.budget.is_spent(),
     )
     return seen, rows
 
 
-def _score(
-    context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score
-) -> tuple[Attempt, list[ScoringResult]] | None:
-    """Scores a version, and how it ended; None = another writer was first, so observe again."""
+def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score) -> Attempt | None:
+    """Scores a version; None = another writer was first, so observe again."""
     version, last = step.version, rows.last(step.version)
     is_target, counted = version == seen.target.version, seen.target.coverage
-    context.runs.began(version, last)
+    context.scorer.runs.began(version, last)
     is_recorded = last is not None and last.state in (SCORING, SERVING)
     if not is_recorded and not _write(context, seen, rows, [(version, SCORING, step.reason)]):
         return None
@@ -200,78 +175,50 @@ def _score(
             raise
         # What stops us may have stopped the workers too.
         stopped = is_target and context.stop()
-        return replace(attempt, failure="" if stopped else str(error)), []
-    return replace(attempt, unreadable=result.unreadable), [result]
+        return replace(attempt, failure="" if stopped else str(error))
+    context.results.append(result)
+    return replace(attempt, unreadable=result.unreadable)
 
 
 def _stop_of_target(context: _Context, seen: Observed) -> Stop:
     """Whether the target's scoring is to end after the micro-batch at hand."""
-    calls = itertools.count()
+    calls, lake = itertools.count(), context.scorer.lake
 
     def stop() -> bool:
-        if context.stop() or resolve(context.client, context.alias) != seen.target.version:
+        if context.stop() or resolve(context.scorer.client, context.alias) != seen.target.version:
             return True
         if next(calls) == 0 or seen.serving is None or seen.serves:
             return False
-        images = coverage.newest_images(context.lake)
+        images = coverage.newest_images(lake)
         if images.version != seen.target.coverage.images_version:
             return True  # the serving version predicts new images first
         if seen.target.has_served:
             return False
         target, serving = seen.target.version, seen.serving.version
-        errors = coverage.count_errors(context.lake, target, serving, images)
+        errors = coverage.count_errors(lake, target, serving, images)
         return cannot_recover(errors, context.policy)
 
     return stop
 
 
-def _apply(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Step) -> bool:
-    """Commits the rows of a step, or raises; False = another writer was first, so observe again."""
-    match step:
-        case Refuse(message):
-            raise RefusedError(f"{context.alias}: {message}")
-        case Block(message):
-            raise UserError(f"{context.alias}: {message}")
-        case Supersede(versions, reason):
-            changes = [(version, SUPERSEDED, reason) for version in versions]
-        case Pause(reason):
-            changes = [(seen.target.version, SCORING, reason)]
-        case Fail(version, reason):
-            changes = [(version, FAILED, reason)]
-        case Serve(version, reason):
-            changes = [(version, SERVING, reason)]
-            if seen.serving and seen.serving.version != version:
-                changes.insert(0, (seen.serving.version, SUPERSEDED, f"moved to {version.uri}"))
-        case _:
-            return True
-    written = _write(context, seen, rows, changes)
-    if written and isinstance(step, Fail):
-        failed = f"{context.alias}: {step.version.uri} failed: {step.reason}"
-        raise RefusedError(f"{failed}. {serving_stays(seen)}")
-    return written
-
-
 def _write(
-    context: _Context, seen: Observed, rows: LedgerSnapshot, changes: list[tuple[Version, str, str]]
+    context: _Context, seen: Observed, rows: LedgerSnapshot, changes: Sequence[Change]
 ) -> bool:
-    """Commits versions with their new states and reasons; False = another writer was first."""
+    """Commits versions with their new states; False = another writer was first: observe again."""
+    lake, runs = context.scorer.lake, context.scorer.runs
+    coverages = {one.version: one.coverage for one in (seen.target, seen.serving) if one}
     entries = []
     for version, state, reason in changes:
-        counted, last = _coverage(context, seen, version), rows.last(version)
+        counted, last = coverages.get(version), rows.last(version)
+        if counted is None:
+            counted, _ = coverage.count(lake, version, coverage.newest_images(lake))
         ends = state == SUPERSEDED and last is not None
-        run_id = last.run_id if last and ends else context.runs.began(version, last)
+        run_id = last.run_id if last and ends else runs.began(version, last)
         now = datetime.now(UTC)
         entries.append(Entry(version, state, counted.share, counted, reason, run_id, now))
     written = ledger.write(rows, entries)
     if written is None:
         return False
     for entry in written.entries[-len(entries) :]:
-        context.runs.row_written(entry)
+        runs.row_written(entry)
     return True
-
-
-def _coverage(context: _Context, seen: Observed, version: Version) -> Coverage:
-    for status in (seen.target, seen.serving):
-        if status and status.version == version:
-            return status.coverage
-    return coverage.count(context.lake, version, coverage.newest_images(context.lake))[0]

@@ -25,7 +25,7 @@ from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.outages import error_message, spark_ended
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
-from mlproject.rollout import ledger, reconciliation, runs
+from mlproject.rollout import ledger, reconciliation
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.reconciliation import RolloutResult
 from mlproject.rollout.runs import RolloutRuns
@@ -112,7 +112,7 @@ def rescore(
                 if stop():
                     break
                 try:
-                    result = roll_out(alias, scorer, policy=policy, stop=stop)
+                    result = reconciliation.reconcile(alias, scorer, policy, stop)
                 except FAULTS as error:
                     faults.append(error)
                     if spark_ended(error):  # the next alias starts another session
@@ -131,18 +131,6 @@ def rescore(
         elif faults:
             raise _fault(faults, len(aliases))
     return RescoreResult(tuple(results), stop())
-
-
-def roll_out(
-    alias: str, scorer: VersionScorer, *, policy: Policy, stop: Callable[[], bool]
-) -> RolloutResult:
-    """Reconciles one alias, and records in MLflow what earlier runs could not."""
-    client, lake = scorer.client, scorer.lake
-    result = reconciliation.reconcile(
-        client, lake, alias, scorer, scorer.runs, policy=policy, stop=stop
-    )
-    runs.record_missed(client, ledger.read(lake), alias)
-    return result
 
 
 def budget(max_images: int, max_bytes: int, max_minutes: float) -> Budget:

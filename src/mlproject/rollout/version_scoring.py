@@ -49,10 +49,6 @@ class VersionScorer:
     results: list[ScoringResult] = field(default_factory=list)
     """All results, also of roll-outs that failed."""
 
-    def limit_reached(self) -> bool:
-        """Whether nothing more may be scored."""
-        return self.budget.is_spent()
-
     def score(self, step: Score, stop: Stop) -> ScoringResult:
         """Scores what a version has not predicted, until it is complete or stopped.
 

@@ -16,6 +16,7 @@ from mlproject.ingestion.reconciliation import IngestResult
 from mlproject.integrations.outages import error_message, spark_ended
 from mlproject.integrations.spark_session import LazySession
 from mlproject.rollout import ledger, planning, rescoring, runs
+from mlproject.rollout import reconciliation as rollout
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.ledger import SCORING, SERVING
 from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, AliasPlan
@@ -239,7 +240,7 @@ def _roll_out(
     """Rolls out one alias; one that fails is tried again later and later."""
     key, stop = _key(plan), service.report.stop
     try:
-        result = rescoring.roll_out(plan.alias, scorer, policy=service.policy, stop=stop)
+        result = rollout.reconcile(plan.alias, scorer, service.policy, stop)
     except rescoring.FAULTS as error:
         if spark_ended(error):
             service.spark.end()
