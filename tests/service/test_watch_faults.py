@@ -11,7 +11,8 @@ import pytest
 from mlproject.integrations.spark_session import LazySession
 from mlproject.rollout import ledger
 from mlproject.rollout.decision import Policy
-from mlproject.service import health, loop
+from mlproject.service import loop
+from mlproject.service.retries import Retries, Troubles
 from tests.support.lakes import add_images, image_id, register, say
 from tests.support.rollouts import POINTER, point
 
@@ -76,18 +77,25 @@ class Watch:
         with mlflow.start_run() as run:
             options = loop.Options(pointers, source=source, interval=interval)
             self.service = loop.Service(
-                client, run, lake, LazySession("none"), Policy(), options, callbacks
+                client,
+                run,
+                lake,
+                LazySession("none"),
+                Policy(),
+                options,
+                callbacks,
+                Retries(interval),
+                Troubles(self.faults.append, self.messages.append),
             )
-        self.watch_state = loop.initial_state(self.service)
 
     def reconcile(self):
-        return loop.reconcile(self.service, self.watch_state, 0)[0]
+        return loop.reconcile(self.service)[0]
 
     @contextlib.contextmanager
     def going_on(self):
         """Reconciles in a thread while the block runs; gives the trigger."""
         trigger = threading.Event()
-        arguments = (self.service, self.watch_state, trigger)
+        arguments = (self.service, trigger)
         thread = threading.Thread(target=loop.reconcile_until_stopped, args=arguments)
         thread.start()
         try:
@@ -145,7 +153,7 @@ def test_a_source_that_is_away_delays_no_alias_and_is_reported_once(client, lake
     assert version.version == ledger.read(lake).serving(POINTER).version.version
     assert 1 == sum(fault.startswith(f"{away}: ") for fault in watch.faults)
     away.mkdir()
-    watch.watch_state.retries.clear()  # as time or a trigger does
+    watch.service.retries.clear()  # as time or a trigger does
     with mlflow.start_run():
         watch.reconcile()
     assert f"{away}: works again" in watch.messages
@@ -157,17 +165,19 @@ def test_the_lag_is_the_time_since_an_alias_fell_behind(client, lake, store):
     point(client, versions[0])
     watch = Watch(client, lake, POINTER)
     plans = watch.reconcile()  # it has no files
-    assert [POINTER] == list(watch.watch_state.behind)
-    since = watch.watch_state.behind[POINTER]
-    state = health.health(plans, watch.watch_state.behind, since + 7)
-    assert health.Health(aliases=1, behind=1, backlog=3, lag_s=7) == state
+    assert [POINTER] == list(watch.service.state.behind)
+    watch.service.state.behind[POINTER] -= 1000
+    loop.log_health(watch.service, plans)
+    assert "1 aliases, 1 behind, backlog 3 images, lag 10" in watch.messages[-1]
+    metrics = client.get_run(watch.service.run.info.run_id).data.metrics
+    assert (1, 3) == (metrics["looks"], metrics["backlog"])
+    assert 1000 <= metrics["lag_s"] < 1099  # of a busy machine
     for version in versions:
         say(lake, version, map(image_id, range(3)))
-    watch.watch_state.retries.clear()
-    loop.log_health(watch.service, watch.watch_state, watch.reconcile(), 0)
-    assert {} == watch.watch_state.behind
-    line = "1 aliases, 0 behind, backlog 0 images, lag 0 s"
-    assert line in watch.messages[-1]
+    watch.service.retries.clear()
+    loop.log_health(watch.service, watch.reconcile())
+    assert {} == watch.service.state.behind
+    assert "1 aliases, 0 behind, backlog 0 images, lag 0 s" in watch.messages[-1]
 
 
 def test_a_failed_version_does_not_delay_the_one_that_the_alias_names_next(client, lake):

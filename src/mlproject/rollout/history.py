@@ -141,15 +141,11 @@ def history(
 
 
 def known_aliases(rows: LedgerSnapshot, wanted: Sequence[str]) -> list[str]:
-    """The given aliases, or all when none are given.
-
-    Raises:
-        UserError: One of them, or all, are not in table `rollouts`.
-    """
+    """The given aliases, or all when none are given; UserError unless `rollouts` has them."""
     known = rows.known()
-    names = ", ".join(map(repr, known)) or "none"
     missing = [alias for alias in wanted if alias not in known]
     if missing:
+        names = ", ".join(map(repr, known)) or "none"
         raise UserError(
             f"{missing[0]!r} was never rolled out in this lake (aliases and stages: {names}). "
             f"Run: mlflow run . -e rescore -P pointers={missing[0]}"
@@ -195,12 +191,7 @@ def current_prediction(
 
 
 def find_image(lake: str, image: str, at: datetime | None) -> Image:
-    """The image of an image_id, or that which lay at a path at a time, as far as `ingest` saw it.
-
-    Args:
-        lake: As `location.locate` gives it.
-        image: An image_id, or a path as the tables have it.
-        at: The time; None = now.
+    """The image of an image_id, or that which lay at a path at a time (None = now), as ingested.
 
     Raises:
         UserError: The tables do not have it, did not then, or it was erased.
@@ -252,14 +243,10 @@ def image_predictions(lake: str, image_id: str, condition: str = "true") -> list
 
 def version_name(rows: LedgerSnapshot, version: Version) -> str:
     """A version's number, with the beginning of its model id if another model had the same."""
-    twins = {
-        entry.version.model_id
-        for entry in rows.entries
-        if (entry.version.name, entry.version.version) == (version.name, version.version)
-    }
-    if len(twins | {version.model_id}) == 1:
+    model_id = version.model_id
+    twins = {one.version.model_id for one in rows.entries if one.version.uri == version.uri}
+    if twins <= {model_id}:
         return str(version.version)
     # Ids that MLflow did not make are paths, which differ at their end.
-    model_id = version.model_id
     short = model_id[:ID_CHARACTERS] if model_id.startswith("m-") else model_id[-ID_CHARACTERS:]
     return f"{version.version} ({short})"

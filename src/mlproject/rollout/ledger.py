@@ -26,7 +26,9 @@ from mlproject.scoring.coverage import Coverage
 from mlproject.versions.version import Version
 
 SCORING, SERVING, SUPERSEDED, FAILED = "scoring", "serving", "superseded", "failed"
-STATES = (SCORING, SERVING, SUPERSEDED, FAILED)
+_TICK = timedelta(microseconds=1)
+# Columns of the fields of `Coverage`, in their order.
+_COUNTS = ("images", "answered", "errors", "images_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Entry:
     version: Version
     """The version, with the alias or stage that the row is about."""
     state: str
-    """One of `STATES`."""
+    """`scoring`, `serving`, `superseded` or `failed`."""
     coverage: float
     """Share of the images that it had predicted, 0..1."""
     covered: Coverage | None
@@ -120,8 +122,7 @@ class LedgerSnapshot:
 
     def last(self, version: Version) -> Entry | None:
         """The last row of a version at its alias, which has its state; None = it has none."""
-        rows = reversed(self.rows(version.pointer or ""))
-        return next((entry for entry in rows if entry.version == version), None)
+        return next((entry for entry in reversed(self.entries) if entry.version == version), None)
 
     def scoring(self, alias: str) -> set[Version]:
         """The versions of an alias whose state is `scoring`."""
@@ -130,8 +131,7 @@ class LedgerSnapshot:
 
     def has_served(self, version: Version) -> bool:
         """Whether a version is the serving version of its alias, or was."""
-        rows = self.rows(version.pointer or "")
-        return any(entry.version == version and entry.state == SERVING for entry in rows)
+        return any(entry.version == version and entry.state == SERVING for entry in self.entries)
 
     def periods(self, alias: str) -> list[Period]:
         """The serving versions of an alias, one after the other; the last one serves now."""
@@ -176,20 +176,16 @@ def read(lake: str) -> LedgerSnapshot:
 
 
 def read_to_write(lake: str, alias: str) -> LedgerSnapshot:
-    """As `read`, to write rows of one alias or stage; makes the table if it is not there yet.
-
-    Raises:
-        UserError: As `read`, or it cannot be created.
-    """
+    """As `read`, to write rows of one alias or stage; makes the table if it is not there yet."""
     return _snapshot(lake, snapshots.to_append(lake, "rollouts", f"rollout:{alias}"))
 
 
 def write(rows: LedgerSnapshot, entries: Sequence[Entry]) -> LedgerSnapshot | None:
-    """Appends rows of one alias in one commit, unless another writer has appended some since.
+    """Appends rows of one alias in one commit, each `at` a time after the alias's last row.
 
     Args:
         rows: What the new rows were computed from, as `read_to_write` gives it.
-        entries: The new rows; `at` is set to a time after the alias's last row.
+        entries: The new rows.
 
     Returns:
         The table with these rows; None = another writer was first: observe again.
@@ -226,36 +222,37 @@ def moment(text: str) -> datetime:
         ) from error
 
 
-_TICK = timedelta(microseconds=1)
-# Columns of the fields of `Coverage`, in their order.
-_COUNTS = ("images", "answered", "errors", "images_version")
-_FACTS = ("state", "coverage", "reason", "run_id", "at")
-
-
 def _snapshot(lake: str, since: Snapshot | None) -> LedgerSnapshot:
     if since is None:
         return LedgerSnapshot(None, ())
     found = queries.query(lake, "SELECT * FROM rollouts", ["rollouts"], since)
-    rows = found.sort_by("at").to_pylist()
-    return LedgerSnapshot(since, tuple(_entry(row) for row in rows))
+    return LedgerSnapshot(since, tuple(_entry(row) for row in found.sort_by("at").to_pylist()))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
-    version = Version(row["model_name"], row["model_version"], row["model_id"], row["pointer"])
     counts: list[Any] = [row.get(name) for name in _COUNTS]
-    covered = None if None in counts else Coverage(*counts)
-    facts: dict[str, Any] = {name: row.get(name) for name in _FACTS}
-    facts |= {name: facts[name] or "" for name in ("reason", "run_id")}  # null in old rows
-    return Entry(version=version, covered=covered, **facts)
+    return Entry(
+        Version(row["model_name"], row["model_version"], row["model_id"], row["pointer"]),
+        row["state"],
+        row["coverage"],
+        None if None in counts else Coverage(*counts),
+        row.get("reason") or "",  # older tables lack it
+        row.get("run_id") or "",
+        row["at"],
+    )
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    row = {
+    counts = astuple(entry.covered) if entry.covered else (None,) * len(_COUNTS)
+    return {
         "pointer": entry.version.pointer,
         "model_name": entry.version.name,
         "model_version": entry.version.version,
         "model_id": entry.version.model_id,
+        "state": entry.state,
+        "coverage": entry.coverage,
+        **dict(zip(_COUNTS, counts, strict=True)),
+        "reason": entry.reason,
+        "run_id": entry.run_id,
+        "at": entry.at,
     }
-    if entry.covered:
-        row |= dict(zip(_COUNTS, astuple(entry.covered), strict=True))
-    return row | {name: getattr(entry, name) for name in _FACTS}

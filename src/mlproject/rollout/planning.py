@@ -1,16 +1,17 @@
 """What a reconciliation of each alias would do and cost, from ids and metadata alone; no Spark."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from mlflow import MlflowClient
 
 from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.lake import location
-from mlproject.lake.snapshots import Snapshot
 from mlproject.rollout import ledger
-from mlproject.rollout.ledger import FAILED, Entry, LedgerSnapshot
+from mlproject.rollout.ledger import FAILED
 from mlproject.rollout.runs import absence_ignored
 from mlproject.scoring import coverage
 from mlproject.scoring.coverage import Coverage
@@ -127,19 +128,16 @@ def limited(
     plans: Sequence[AliasPlan], max_images: int = 0, max_bytes: int = 0, max_minutes: float = 0
 ) -> list[AliasPlan]:
     """The plans with what a run with these limits would leave of each; 0 = no limit."""
-    images, size_bytes, seconds = float(max_images), float(max_bytes), 60 * max_minutes
+    images = max_images or math.inf
+    size_bytes = max_bytes or math.inf
+    seconds = 60 * max_minutes or math.inf
     found = []
     for one in plans:
         left = 0
         for backlog in one.work:
             count = backlog.coverage.missing
-            share = 1.0
-            if max_images:
-                share = min(share, images / count)
-            if max_bytes and backlog.size_bytes:
-                share = min(share, size_bytes / backlog.size_bytes)
-            if max_minutes and backlog.seconds:
-                share = min(share, seconds / backlog.seconds)
+            costs = ((images, count), (size_bytes, backlog.size_bytes), (seconds, backlog.seconds))
+            share = min(1.0, *(allowed / cost for allowed, cost in costs if cost))
             done = int(share * count)
             left += count - done
             images -= done
@@ -172,60 +170,47 @@ def alias_plans(
     """
     images = coverage.newest_images(lake)
     rows = ledger.read(lake)
-    planner = _Planner(client, lake, rows, images, session)
-    return [planner.plan(alias, retry) for alias in rows.aliases(aliases)]
 
+    @cache  # aliases may share a version
+    def count(version: Version) -> tuple[Coverage, int]:
+        return coverage.count(lake, version, images)
 
-class _Planner:
-    """What the plans of all aliases share: each version is counted once."""
+    def backlog(version: Version) -> Backlog:
+        counted, size_bytes = count(replace(version, pointer=None))
+        measured = counted.missing and session
+        rate = _rate(client, version, session) if measured else None
+        return Backlog(version, counted, size_bytes, rate)
 
-    def __init__(
-        self,
-        client: MlflowClient,
-        lake: str,
-        rows: LedgerSnapshot,
-        images: Snapshot,
-        session: str,
-    ) -> None:
-        self.client, self.lake, self.rows = client, lake, rows
-        self.images, self.session = images, session
-        self._counted: dict[tuple[str, int, str], tuple[Coverage, int]] = {}
-
-    def plan(self, alias: str, retry: bool) -> AliasPlan:
-        now = self.rows.serving(alias)
-        serving = self._backlog(now.version) if now else None
+    def plan_alias(alias: str) -> AliasPlan:
+        now = rows.serving(alias)
+        serving = backlog(now.version) if now else None
         try:
-            version = resolve(self.client, alias)
+            version = resolve(client, alias)
         except UserError as error:
             return AliasPlan(alias, None, serving, LOST, str(error))
         if version.pointer is None:
             return AliasPlan(alias, None, serving, LOST, "it is a version, not an alias or stage")
         if version.pointer != alias:  # a stage in other letters
-            return self.plan(version.pointer, retry)
-        target = self._backlog(version)
-        return AliasPlan(alias, target, serving, *self._action(target, now, retry))
+            return plan_alias(version.pointer)
+        target, last = backlog(version), rows.last(version)
+        failure = last.reason if last and last.state == FAILED and not retry else None
+        return AliasPlan(alias, target, serving, *_action(target, serving, failure))
 
-    def _action(self, target: Backlog, now: Entry | None, retry: bool) -> tuple[str, str]:
-        last = self.rows.last(target.version)
-        if last and last.state == FAILED and not retry:
-            return REFUSED, f"failed before: {last.reason}"
-        serves = now is not None and now.version == target.version
-        if target.coverage.missing:
-            moved = f"moved from {now.version.uri}" if now else "no version serves yet"
-            return SCORE, "new images" if serves else moved
-        complete = "every image is predicted"
-        if serves:
-            return NOTHING, complete
-        return SWITCH, f"moved from {now.version.uri}; {complete}" if now else complete
+    return [plan_alias(alias) for alias in rows.aliases(aliases)]
 
-    def _backlog(self, version: Version) -> Backlog:
-        key = (version.name, version.version, version.model_id)
-        if key not in self._counted:
-            self._counted[key] = coverage.count(self.lake, version, self.images)
-        counted, size_bytes = self._counted[key]
-        measured = counted.missing and self.session
-        rate = _rate(self.client, version, self.session) if measured else None
-        return Backlog(version, counted, size_bytes, rate)
+
+def _action(target: Backlog, serving: Backlog | None, failure: str | None) -> tuple[str, str]:
+    """The action of a plan and its reason, given why the target failed before."""
+    if failure is not None:
+        return REFUSED, f"failed before: {failure}"
+    serves = serving is not None and serving.version == target.version
+    if target.coverage.missing:
+        moved = f"moved from {serving.version.uri}" if serving else "no version serves yet"
+        return SCORE, "new images" if serves else moved
+    complete = "every image is predicted"
+    if serves:
+        return NOTHING, complete
+    return SWITCH, f"moved from {serving.version.uri}; {complete}" if serving else complete
 
 
 def _rate(client: MlflowClient, version: Version, session: str) -> Rate | None:

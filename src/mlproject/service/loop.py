@@ -11,20 +11,18 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlproject.errors import RefusedError
-from mlproject.ingestion import reconciliation
+from mlproject.ingestion import reconciliation as ingestion
 from mlproject.ingestion.reconciliation import IngestResult
 from mlproject.integrations.outages import error_message, spark_ended
 from mlproject.integrations.spark_session import LazySession
-from mlproject.rollout import ledger, planning, rescoring, runs
-from mlproject.rollout import reconciliation as rollout
+from mlproject.rollout import ledger, planning, reconciliation, rescoring, runs
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.ledger import SCORING, SERVING
 from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, AliasPlan
 from mlproject.rollout.reconciliation import RolloutResult
 from mlproject.rollout.runs import RolloutRuns
 from mlproject.rollout.version_scoring import VersionScorer
-from mlproject.service.health import Troubles, behind_since, health
-from mlproject.service.retries import Retries, delay_s
+from mlproject.service.retries import Retries, Troubles, delay_s
 from mlproject.versions.version import Version
 
 # What may fail in a reconciliation and work in the next; errors of requests are OSErrors, and a
@@ -63,6 +61,20 @@ class Callbacks:
     on_ingest: Callable[[IngestResult], None]
 
 
+@dataclass(slots=True)
+class WatchState:
+    """What changes from one reconciliation to the next."""
+
+    count: int = 0
+    """Reconciliations that ended."""
+    behind: dict[str, float] = field(default_factory=dict)
+    """Since when each alias names another version than its serving version, `time.monotonic`."""
+    line: str = ""
+    """The last health line."""
+    line_at: float = 0.0
+    """When it was logged, in seconds of `time.monotonic`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What all reconciliations of a watch share."""
@@ -74,155 +86,57 @@ class Service:
     policy: Policy
     options: Options
     report: Callbacks
-
-
-@dataclass(slots=True)
-class WatchState:
-    """The state of a watch from one reconciliation to the next."""
-
     retries: Retries
     troubles: Troubles
-    behind: dict[str, float] = field(default_factory=dict)
-    """Since when each alias is behind, in seconds of `time.monotonic`."""
-    line: str = ""
-    """The last health line."""
-    line_at: float = 0.0
-    """When it was logged, in seconds of `time.monotonic`."""
+    state: WatchState = field(default_factory=WatchState)
 
 
-def initial_state(service: Service) -> WatchState:
-    """The state of a watch that begins."""
-    troubles = Troubles(service.report.on_fault, service.report.on_message)
-    return WatchState(Retries(service.options.interval), troubles)
-
-
-def reconcile_until_stopped(
-    service: Service, watch_state: WatchState, trigger: threading.Event
-) -> int:
+def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
     """Reconciles at each trigger and interval until the watch is stopped; how often it did."""
-    count = failures = 0
+    state, failures = service.state, 0
     while not service.report.stop():
         trigger.clear()  # before: a trigger in the middle brings another reconciliation
         continues = False
         try:
-            plans, continues = reconcile(service, watch_state, count)
-            if failures or not count:  # what the server has missed
+            plans, continues = reconcile(service)
+            if failures or not state.count:  # what the server has missed
                 _record_missed(service)
-            log_health(service, watch_state, plans, count)
+            log_health(service, plans)
         except FAULTS as error:
             failures += 1
             message = error_message(error)
             if service.report.stop():  # what stops us may have stopped Spark too
                 message = f"stopped in the middle, the next watch continues ({message})"
-            watch_state.troubles.report(ITSELF, message)
+            service.troubles.report(ITSELF, message)
             if spark_ended(error):
                 service.spark.end()
         else:
             if failures:  # aliases are tried at once
-                watch_state.retries.clear()
+                service.retries.clear()
                 trigger.set()
             failures = 0
-            watch_state.troubles.report(ITSELF, "")
-        count += 1
+            service.troubles.report(ITSELF, "")
+        state.count += 1
         delay = CONTINUE_S if continues else delay_s(failures, service.options.interval)
-        _wait(service, watch_state, trigger, delay)
-    return count
+        _wait(service, trigger, delay)
+    return state.count
 
 
-def reconcile(
-    service: Service, watch_state: WatchState, count: int
-) -> tuple[list[AliasPlan], bool]:
+def reconcile(service: Service) -> tuple[list[AliasPlan], bool]:
     """Ingests, and rolls out the aliases that are due.
-
-    Args:
-        service: The watch.
-        watch_state: Its state.
-        count: Reconciliations before this one.
 
     Returns:
         What is left to do, and whether the next reconciliation continues at once.
     """
-    _ingest(service, watch_state, count)
-    plans = _plans(service, watch_state)
-    due = [plan for plan in plans if _is_due(watch_state, plan)]
+    _ingest(service)
+    plans = _plans(service)
+    due = [plan for plan in plans if _is_due(service, plan)]
     stop = service.report.stop
     if not due or stop():
         return plans, False
-    scorer = _scorer(service)
-    results = []
-    try:
-        for plan in due:
-            result = None if stop() else _roll_out(service, watch_state, scorer, plan)
-            results += [result] if result else []
-    finally:
-        scorer.runs.ended(stopped=stop())
-    service.spark.used_at = time.monotonic()
-    continues = not any(service.options.limits) and any(one.state == SCORING for one in results)
-    return _plans(service, watch_state), continues
-
-
-def log_health(
-    service: Service, watch_state: WatchState, plans: Sequence[AliasPlan], count: int
-) -> None:
-    """Logs one line and metrics when the state has changed, or nothing was logged for long."""
-    now = time.monotonic()
-    found = health(plans, watch_state.behind, now)
-    if found.line == watch_state.line and now - watch_state.line_at < HEALTH_S:
-        return
-    watch_state.line, watch_state.line_at = found.line, now
-    clock = time.strftime("%H:%M:%S")
-    service.report.on_message(
-        f"health: reconciliation {count + 1} at {clock}: {found.line}, lag {found.lag_s:.0f} s"
-    )
-    metrics = {"looks": count + 1, "lag_s": found.lag_s, "backlog": found.backlog}
-    for key, value in {**metrics, "last_look": time.time()}.items():
-        service.client.log_metric(service.run.info.run_id, key, value, step=count)
-
-
-def _ingest(service: Service, watch_state: WatchState, count: int) -> None:
-    """Ingests the source; one that is away is tried later and later, and delays no alias."""
-    source, stop = service.options.source, service.report.stop
-    if not source or not watch_state.retries.is_due(source):
-        return
-    try:
-        settings = reconciliation.SourceSettings(source)
-        result = reconciliation.reconcile(
-            service.spark, service.lake, settings, step=count, stop=stop
-        )
-    except FAULTS as error:
-        if stop() or spark_ended(error):
-            raise
-        _put_off(watch_state, source, source, error)
-        return
-    watch_state.retries.succeeded(source)
-    watch_state.troubles.report(source, "")
-    if result.changed:
-        service.report.on_ingest(result)
-
-
-def _plans(service: Service, watch_state: WatchState) -> list[AliasPlan]:
-    found = planning.alias_plans(
-        service.client, service.lake, service.options.pointers, retry=service.policy.retry
-    )
-    watch_state.behind = behind_since(watch_state.behind, found, time.monotonic())
-    return found
-
-
-def _is_due(watch_state: WatchState, plan: AliasPlan) -> bool:
-    """Whether an alias has something to do, and its last fault is long enough ago."""
-    key = _key(plan)
-    is_lost = plan.action == LOST
-    if is_lost or key not in watch_state.retries:
-        trouble = f"{plan.action}, {plan.reason}" if is_lost or plan.action == REFUSED else ""
-        watch_state.troubles.report(plan.alias, trouble)
-    wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and plan.work)
-    return bool(wanted) and watch_state.retries.is_due(key)
-
-
-def _scorer(service: Service) -> VersionScorer:
     budget = rescoring.budget(*service.options.limits)
     budget.until = min(budget.until, time.monotonic() + SCORING_S)
-    return VersionScorer(
+    scorer = VersionScorer(
         service.client,
         service.lake,
         service.spark,
@@ -232,15 +146,80 @@ def _scorer(service: Service) -> VersionScorer:
         service.report.on_progress,
         service.report.on_message,
     )
+    try:
+        results = [_roll_out(service, scorer, plan) for plan in due if not stop()]
+    finally:
+        scorer.runs.ended(stopped=stop())
+    service.spark.used_at = time.monotonic()
+    is_scoring = any(result and result.state == SCORING for result in results)
+    return _plans(service), is_scoring and not any(service.options.limits)
 
 
-def _roll_out(
-    service: Service, watch_state: WatchState, scorer: VersionScorer, plan: AliasPlan
-) -> RolloutResult | None:
+def log_health(service: Service, plans: Sequence[AliasPlan]) -> None:
+    """Logs one line and metrics when the state has changed, or nothing was logged for long."""
+    state, now, number = service.state, time.monotonic(), service.state.count + 1
+    backlog = sum(one.coverage.missing for plan in plans for one in plan.work)
+    lag_s = max((now - at for at in state.behind.values()), default=0.0)
+    line = f"{len(plans)} aliases, {len(state.behind)} behind, backlog {backlog} images"
+    if line == state.line and now - state.line_at < HEALTH_S:
+        return
+    state.line, state.line_at = line, now
+    clock = time.strftime("%H:%M:%S")
+    service.report.on_message(
+        f"health: reconciliation {number} at {clock}: {line}, lag {lag_s:.0f} s"
+    )
+    metrics = {"looks": number, "lag_s": lag_s, "backlog": backlog, "last_look": time.time()}
+    for key, value in metrics.items():
+        service.client.log_metric(service.run.info.run_id, key, value, step=state.count)
+
+
+def _ingest(service: Service) -> None:
+    """Ingests the source; one that is away is tried later and later, and delays no alias."""
+    source, stop = service.options.source, service.report.stop
+    if not source or not service.retries.is_due(source):
+        return
+    try:
+        settings = ingestion.SourceSettings(source)
+        result = ingestion.reconcile(
+            service.spark, service.lake, settings, step=service.state.count, stop=stop
+        )
+    except FAULTS as error:
+        if stop() or spark_ended(error):
+            raise
+        _put_off(service, source, source, error)
+        return
+    service.retries.succeeded(source)
+    service.troubles.report(source, "")
+    if result.changed:
+        service.report.on_ingest(result)
+
+
+def _plans(service: Service) -> list[AliasPlan]:
+    found = planning.alias_plans(
+        service.client, service.lake, service.options.pointers, retry=service.policy.retry
+    )
+    before, now = service.state.behind, time.monotonic()
+    behind = [plan.alias for plan in found if plan.is_behind]
+    service.state.behind = {alias: before.get(alias, now) for alias in behind}
+    return found
+
+
+def _is_due(service: Service, plan: AliasPlan) -> bool:
+    """Whether an alias has something to do, and its last fault is long enough ago."""
+    key = _key(plan)
+    is_lost = plan.action == LOST
+    if is_lost or key not in service.retries:
+        trouble = f"{plan.action}, {plan.reason}" if is_lost or plan.action == REFUSED else ""
+        service.troubles.report(plan.alias, trouble)
+    wanted = plan.action in (SCORE, SWITCH) or (plan.action == REFUSED and plan.work)
+    return bool(wanted) and service.retries.is_due(key)
+
+
+def _roll_out(service: Service, scorer: VersionScorer, plan: AliasPlan) -> RolloutResult | None:
     """Rolls out one alias; one that fails is tried again later and later."""
     key, stop = _key(plan), service.report.stop
     try:
-        result = rollout.reconcile(plan.alias, scorer, service.policy, stop)
+        result = reconciliation.reconcile(plan.alias, scorer, service.policy, stop)
     except rescoring.FAULTS as error:
         if spark_ended(error):
             service.spark.end()
@@ -248,23 +227,23 @@ def _roll_out(
             raise
         # Known before: only its serving version was kept up to date.
         if plan.action == REFUSED and isinstance(error, RefusedError):
-            watch_state.retries.succeeded(key)
+            service.retries.succeeded(key)
             return None
-        _put_off(watch_state, key, plan.alias, error)
+        _put_off(service, key, plan.alias, error)
         _record_missed(service)
         return None
-    watch_state.retries.succeeded(key)
+    service.retries.succeeded(key)
     if result.state == SERVING:  # though the alias may have been moved again since
-        watch_state.behind.pop(plan.alias, None)
+        service.state.behind.pop(plan.alias, None)
     service.report.on_rollout(result)
     return result
 
 
 def _put_off(
-    watch_state: WatchState, key: str | tuple[str, Version | None], subject: str, error: Exception
+    service: Service, key: str | tuple[str, Version | None], subject: str, error: Exception
 ) -> None:
-    watch_state.troubles.report(subject, error_message(error).removeprefix(f"{subject}: "))
-    watch_state.retries.failed(key)
+    service.troubles.report(subject, error_message(error).removeprefix(f"{subject}: "))
+    service.retries.failed(key)
 
 
 def _record_missed(service: Service) -> None:
@@ -275,14 +254,12 @@ def _record_missed(service: Service) -> None:
             runs.record_missed(service.client, rows, alias)
 
 
-def _wait(
-    service: Service, watch_state: WatchState, trigger: threading.Event, delay: float
-) -> None:
+def _wait(service: Service, trigger: threading.Event, delay: float) -> None:
     """Waits for a trigger, the time, or the end of the watch; ends an idle Spark session."""
     until = time.monotonic() + delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     while not service.report.stop() and time.monotonic() < until:
         if trigger.wait(min(POLL_S, service.options.interval)):
-            watch_state.retries.clear()
+            service.retries.clear()
             return
         if time.monotonic() - service.spark.used_at > service.options.idle:
             service.spark.end()

@@ -1,7 +1,7 @@
-"""When something that failed is tried again: later and later."""
+"""What has failed: when it is tried again, and how it is reported once."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 LONGEST_S = 600  # between two tries, however many have failed
 
@@ -38,3 +38,20 @@ class Retries:
     def clear(self) -> None:
         """Everything may be tried now."""
         self._failed.clear()
+
+
+class Troubles:
+    """Reports each trouble of a subject once, and its end."""
+
+    def __init__(self, on_fault: Callable[[str], None], on_message: Callable[[str], None]) -> None:
+        self._on_fault, self._on_message = on_fault, on_message
+        self._reported: dict[str, str] = {}
+
+    def report(self, subject: str, trouble: str) -> None:
+        """Reports a trouble unless it was reported last; empty = the subject works."""
+        reported = self._reported.get(subject, "")
+        if trouble and trouble != reported:
+            self._on_fault(f"{subject}: {trouble}")
+        if reported and not trouble:
+            self._on_message(f"{subject}: works again")
+        self._reported[subject] = trouble

@@ -18,13 +18,8 @@ from mlproject.rollout import rescoring
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.reconciliation import RolloutResult
 from mlproject.service import webhook_listener, webhook_registration
-from mlproject.service.loop import (
-    Callbacks,
-    Options,
-    Service,
-    initial_state,
-    reconcile_until_stopped,
-)
+from mlproject.service.loop import Callbacks, Options, Service, reconcile_until_stopped
+from mlproject.service.retries import Retries, Troubles
 
 # For a watch the next reconciliation is the retry.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -109,10 +104,12 @@ def watch(
             Policy(min_coverage, max_error_rate, retry),
             Options(pointers, limits, task_timeout, source, interval, idle),
             Callbacks(stop, on_progress, on_message, on_fault, on_rollout, on_ingest),
+            Retries(interval),
+            Troubles(on_fault, on_message),
         )
         try:
             with _webhooks(service, webhook, listen, trigger):
-                count = reconcile_until_stopped(service, initial_state(service), trigger)
+                count = reconcile_until_stopped(service, trigger)
         finally:
             spark.end()
         while mlflow.active_run():
@@ -135,9 +132,9 @@ def _webhooks(
     secret = webhook_registration.secret_of_environment()
     app = webhook_listener.receiver(secret, trigger.set)
     with webhook_listener.listening(app, host, int(port)) as taken:
-        found = webhook_registration.register(service.client, webhook, secret)
-        service.report.on_message(f"Listening for webhooks of {found.url} at {host}:{taken}")
-        if found.problem:
+        problem = webhook_registration.register(service.client, webhook, secret)
+        service.report.on_message(f"Listening for webhooks of {webhook} at {host}:{taken}")
+        if problem:
             seconds = f"{service.options.interval:g} s"
-            service.report.on_fault(f"{found.problem}. Reconciling every {seconds}")
+            service.report.on_fault(f"{problem}. Reconciling every {seconds}")
         yield

@@ -41,6 +41,7 @@ BODY_S = 5.0  # MLflow sends it at once
 CONNECTION_S = 10.0  # from its beginning to its end, whatever the client sends
 CONNECTIONS = 100  # at once; each holds at most 16 KiB of headers and two times BODY_BYTES
 BACKLOG = 128  # connections that the kernel accepts for us; asyncio takes as many at a time
+WINDOW_S = 300  # between a delivery's timestamp and the clock, either way; MLflow tries for 130 s
 SEEN = 10_000  # ids of deliveries that are remembered, of about 200 bytes each
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")  # no dot: signed text can be cut in one way only
@@ -48,11 +49,7 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 def receiver(
-    secret: str,
-    trigger: Callable[[], object],
-    *,
-    clock: Callable[[], float] = time.time,
-    window_s: float = 300,
+    secret: str, trigger: Callable[[], object], *, clock: Callable[[], float] = time.time
 ) -> FastAPI:
     """An app that calls a function for every event that MLflow signed: POST at `PATH`.
 
@@ -64,8 +61,6 @@ def receiver(
         secret: What the webhook was registered with.
         trigger: Called in the server's thread, which it must not block: `threading.Event.set`.
         clock: Seconds since 1970.
-        window_s: How far the delivery's timestamp may be from the clock, either way. Longer than
-            MLflow tries (130 s).
 
     Raises:
         UserError: The secret is empty, with which MLflow would sign nothing.
@@ -83,11 +78,11 @@ def receiver(
     async def receive(request: Request) -> Response:
         delivery_id, timestamp = _verified(secret, request.headers, await _body(request))
         now = clock()
-        if abs(now - timestamp) > window_s:
+        if abs(now - timestamp) > WINDOW_S:
             raise HTTPException(401, f"The clocks differ by {now - timestamp:.0f} s")
         if delivery_id not in received:
             trigger()  # before it is noted: if this fails, MLflow's next try triggers
-            received[delivery_id] = now + 2 * window_s  # a timestamp may lie window_s ahead
+            received[delivery_id] = now + 2 * WINDOW_S  # a timestamp may lie WINDOW_S ahead
         while received and (len(received) > SEEN or next(iter(received.values())) < now):
             del received[next(iter(received))]
         return Response(status_code=204)

@@ -14,11 +14,11 @@ What MLflow's server does. Source: mlflow 3.17.2, mlflow/server/handlers.py, web
 
 import os
 import re
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.webhook import Webhook
 from mlflow.exceptions import MlflowException
+from mlflow.utils import get_results_from_paginated_fn
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
@@ -35,20 +35,10 @@ KEY = (
     "print(Fernet.generate_key().decode())')"
 )
 
+PAGE = 100  # webhooks in one response
+
 # Aliases have events, and stages have none.
 EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A webhook that the MLflow server has, and whether its events arrive."""
-
-    webhook_id: str
-    """MLflow's id of it."""
-    url: str
-    """Where the server sends events to."""
-    problem: str
-    """One line: why its events do not arrive, or not all. Empty when a test event did."""
 
 
 def secret_of_environment() -> str:
@@ -67,8 +57,8 @@ def secret_of_environment() -> str:
     return secret
 
 
-def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -> Registration:
-    """The server's one webhook of this name, or else of this URL: made, or brought up to date.
+def register(client: MlflowClient, url: str, secret: str) -> str:
+    """Makes the server's one webhook of our name or of this URL, or brings it up to date.
 
     The server then sends a test event, which triggers too. That can take two minutes if nothing
     responds at the URL.
@@ -77,7 +67,9 @@ def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -
         client: The registry, behind an MLflow server.
         url: Where the server reaches the receiver: https://HOST/mlflow.
         secret: What the server shall sign with.
-        name: Two watches of one server need two names.
+
+    Returns:
+        One line: why events do not arrive, or not all. Empty when the test event did.
 
     Raises:
         UserError: The server refuses the webhook; the message has the setting it needs.
@@ -91,27 +83,18 @@ def register(client: MlflowClient, url: str, secret: str, *, name: str = NAME) -
         )
     wanted = {"url": url, "events": list(EVENTS), "secret": secret, "status": "ACTIVE"}
     try:
-        hooks = _hooks(client)
-        found = [hook for hook in hooks if hook.name == name]
+        hooks = get_results_from_paginated_fn(client.list_webhooks, PAGE)
+        found = [hook for hook in hooks if hook.name == NAME]
         found = found or [hook for hook in hooks if hook.url == url][:1]
         for double in found[1:]:  # two watches started at once
             client.delete_webhook(double.webhook_id)
         if found:
-            hook = client.update_webhook(found[0].webhook_id, name=name, **wanted)
+            hook = client.update_webhook(found[0].webhook_id, name=NAME, **wanted)
         else:
-            hook = client.create_webhook(name, **wanted)
+            hook = client.create_webhook(NAME, **wanted)
     except MlflowException as error:
         raise UserError(f"Webhook {url!r} cannot be registered: {_need(error)}") from error
-    return Registration(hook.webhook_id, url, _problem(client, hook))
-
-
-def _hooks(client: MlflowClient) -> list[Webhook]:
-    page = client.list_webhooks()
-    hooks = list(page)
-    while page.token:
-        page = client.list_webhooks(page_token=page.token)
-        hooks += page
-    return hooks
+    return _problem(client, hook)
 
 
 def _need(error: MlflowException) -> str:
