@@ -45,9 +45,9 @@ def log(client, run_id, version, **other):
         client.set_tag(run_id, f"mlproject.{name}", value)
 
 
-def replay(client, lake, model, image="/a.jpg", **options):
-    row = replaying.find_row(client, lake, model, image)
-    return replaying.replay_row(client, lake, row, **options)
+def replay(client, lake, model, image="/a.jpg", tolerance=replaying.TOLERANCE):
+    found = replaying.find_row(client, lake, model, image)
+    return replaying.replay_row(client, lake, *found, tolerance)
 
 
 def what(differences):
@@ -63,7 +63,7 @@ def test_a_version_predicts_again_what_it_predicted(client, lake, version):
 
 def test_an_image_is_named_by_its_image_id_too(client, lake, version):
     scored(client, lake, version, RED)
-    image_id = replaying.find_row(client, lake, version.uri, "/a.jpg").image_id
+    image_id = replaying.find_row(client, lake, version.uri, "/a.jpg")[0]
     assert () == replay(client, lake, version.uri, image_id).differences
 
 
@@ -222,7 +222,7 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_are_
     client, lake, version
 ):
     scored(client, lake, version, RED)
-    old = replaying.find_row(client, lake, version.uri, "/a.jpg").image_id
+    old = replaying.find_row(client, lake, version.uri, "/a.jpg")[0]
     hold(lake, "/a.jpg", GREEN, day(5))
     with pytest.raises(UserError, match=f"has no row of image .* older contents .* {old}"):
         replay(client, lake, version.uri)

@@ -23,6 +23,6 @@ def test_a_row_of_spark_is_replayed_without_spark(spark, store, lake, tmp_path):
     scoring_runs.describe(client, run_id, made, files, "local[2]")
     scoring_runs.log(client, run_id, scored)
     row = replaying.find_row(client, lake, made.uri, str(source / "red" / "000.jpg"))
-    found = replaying.replay_row(client, lake, row, tolerance=0)
+    found = replaying.replay_row(client, lake, *row, 0)
     assert ((), (), ()) == (found.differences, found.causes, found.notes)
     assert ("red", found.now.top) == (found.then.label, found.then.top)

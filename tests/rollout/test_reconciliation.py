@@ -25,7 +25,7 @@ def test_a_version_is_scored_then_served_with_its_counts(client, lake, versions)
     add_images(lake, range(10))
     point(client, versions[0])
     result = reconcile(client, lake, Scorer(lake, bad=frozenset()))
-    assert (10, "serving", True) == (result.images, result.state, result.switched)
+    assert (10, "serving", True) == (result.scored.images, result.state, result.switched)
     rows = ledger.read(lake).rows(POINTER)
     assert [("scoring", 0.0), ("serving", 1.0)] == [(row.state, row.coverage) for row in rows]
     assert (10, 10, 0) == tuple(
@@ -67,7 +67,7 @@ def test_going_back_scores_only_what_came_since(client, lake, versions):
         reconcile(client, lake)
     add_images(lake, range(10, 13))
     point(client, versions[0])
-    assert 3 == reconcile(client, lake).images  # version 1 is complete as soon
+    assert 3 == reconcile(client, lake).scored.images  # version 1 is complete as soon
     require_sound(lake)
 
 
@@ -76,7 +76,7 @@ def test_a_version_whose_alias_is_moved_is_superseded_and_keeps_its_rows(client,
     point(client, versions[0])
     scorer = Scorer(lake, meanwhile=[lambda: point(client, versions[1])])
     result = reconcile(client, lake, scorer)
-    assert (2, 14) == (result.version.version, result.images)
+    assert (2, 14) == (result.version.version, result.scored.images)
     assert 4 == len(said_by(lake, versions[0]))
     assert [(1, "scoring"), (1, "superseded"), (2, "scoring"), (2, "serving")] == states(lake)
 
@@ -139,7 +139,7 @@ def test_going_back_is_not_ended_by_errors_however_many_micro_batches_it_takes(
     point(client, versions[0])
     bad = frozenset(map(image_id, range(4, 40)))
     result = reconcile(client, lake, Scorer(lake, bad=bad))
-    assert (36, "serving") == (result.images, result.state)
+    assert (36, "serving") == (result.scored.images, result.state)
 
 
 @pytest.mark.parametrize("error", ["gone", "changed"])

@@ -86,7 +86,7 @@ def test_a_failed_version_is_not_retried_without_the_option_retry(client, lake, 
     with pytest.raises(RefusedError, match="failed before"):
         reconcile(client, lake, scorer)
     assert [] == scorer.asked
-    assert 10 == reconcile(client, lake, scorer, retry=True).images
+    assert 10 == reconcile(client, lake, scorer, retry=True).scored.images
     require_sound(lake)
 
 
@@ -112,7 +112,7 @@ def test_a_limited_run_leaves_the_version_scoring_and_the_next_goes_on(client, l
     result = reconcile(client, lake, Scorer(lake, most=6))
     assert ("scoring", 4, None) == (result.state, result.coverage.missing, serving(lake))
     assert [0.0, 0.6] == [row.coverage for row in ledger.read(lake).rows(POINTER)]
-    assert 4 == reconcile(client, lake).images
+    assert 4 == reconcile(client, lake).scored.images
     assert 1 == serving(lake)
     require_sound(lake)
 
@@ -134,7 +134,7 @@ def test_a_model_made_again_is_another_version(client, lake, versions):
     assert again.uri == versions[0].uri
     point(client, again)
     result = reconcile(client, lake)
-    assert (10, True) == (result.images, result.switched)
+    assert (10, True) == (result.scored.images, result.switched)
     ids = [entry.version.model_id for entry in ledger.read(lake).rows(POINTER)]
     assert [versions[0].model_id] * 2 == ids[:2]
     assert again.model_id == ids[-1]

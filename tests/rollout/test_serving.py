@@ -65,7 +65,7 @@ def test_the_serving_version_follows_a_moved_alias_or_stage(
 ):
     first, second = versions
     point(client, pointer, first)
-    assert 5 == reconcile(spark, client, lake, pointer).images
+    assert 5 == reconcile(spark, client, lake, pointer).scored.images
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
     point(client, pointer, second)
     assert [(first.version, "red")] * 5 == seen(spark, lake, pointer)
@@ -80,7 +80,7 @@ def test_going_back_scores_nothing(spark, client, lake, source, versions, pointe
         reconcile(spark, client, lake, pointer)
     point(client, pointer, versions[0])
     back = reconcile(spark, client, lake, pointer)
-    assert (0, True) == (back.images, back.switched)
+    assert (None, True) == (back.scored, back.switched)
     assert [(versions[0].version, "red")] * 5 == seen(spark, lake, pointer)
 
 
@@ -100,7 +100,7 @@ def test_new_images_are_scored_and_recorded(spark, client, lake, source, version
     (source / "new.jpg").write_bytes(photo((9, 200, 9), 3))
     version = ingest(spark, lake, source).table_version
     result = reconcile(spark, client, lake, pointer)
-    assert (1, False) == (result.images, result.switched)
+    assert (1, False) == (result.scored.images, result.switched)
     assert version == ledger.read(lake).serving(pointer).covered.images_version
 
 
@@ -117,7 +117,7 @@ def test_a_version_whose_alias_is_moved_while_it_is_scored_never_serves(
 
     result = reconcile(spark, client, lake, pointer, before=move)
     assert second.uri == result.version.uri
-    assert 5 == result.images  # none by the version that was left
+    assert 5 == result.scored.images  # none by the version that was left
     rows = [(entry.version.version, entry.state) for entry in ledger.read(lake).entries]
     assert [
         (first.version, "scoring"),

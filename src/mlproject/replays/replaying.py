@@ -56,18 +56,6 @@ class ReplayResult:
     """Sentences that explain the result."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPrediction:
-    """The row that is replayed."""
-
-    image_id: str
-    """Sha256 of the image's bytes."""
-    prediction: Prediction
-    """Its content."""
-    notes: tuple[str, ...] = ()
-    """Which version it is of, if that is not the one that was named."""
-
-
 def replay(
     model: str, image: str, lake: str = "lake", *, tolerance: float = TOLERANCE
 ) -> ReplayResult:
@@ -87,35 +75,32 @@ def replay(
     require_at_least(0, tolerance=tolerance)
     client = mlflow_tracking.connect()
     lake = location.locate(lake)
-    stored = find_row(client, lake, model, image)
+    found = find_row(client, lake, model, image)
     os.environ.update(workers.ENVIRONMENT)  # before a framework is imported, as in workers
     # What frameworks print while they are imported is no output of ours.
     with tempfile.TemporaryDirectory() as folder, output_to(Path(folder) / "log.txt"):
-        return replay_row(client, lake, stored, tolerance=tolerance)
+        return replay_row(client, lake, *found, tolerance)
 
 
-def find_row(client: MlflowClient, lake: str, model: str, image: str) -> StoredPrediction:
-    """The row of an image by a version.
+def find_row(
+    client: MlflowClient, lake: str, model: str, image: str
+) -> tuple[str, Prediction, list[str]]:
+    """The image_id and the row of an image by a version, and a note if another model made the row.
 
     An alias means its serving version; one that was never rolled out, the version that it names.
     If the registry has no version of a number any more, or another model without such a row, the
     row in the table is taken. `models:/m-...` is MLflow's URI of one model, whatever its number.
-
-    Args:
-        client: The registry.
-        lake: As `location.locate` gives it.
-        model: A model URI.
-        image: An image_id, or a path as the tables have it, which means its newest content.
+    A path means its newest content.
 
     Raises:
         UserError: No such image, version or row; the message lists those that exist.
     """
-    found = history.find_image(lake, image, None)
-    rows = history.image_predictions(lake, found.image_id)
+    image_id = history.find_image(lake, image, None).image_id
+    rows = history.image_predictions(lake, image_id)
     wanted, reason = _wanted_version(client, lake, model, rows)
     own = [row for row in rows if row.version == wanted]
     if own:
-        return StoredPrediction(found.image_id, own[-1])
+        return image_id, own[-1], []
     twins = [row for row in rows if row.version.uri == model]
     if twins:
         reason = reason or f"{model} is another model now ({wanted.model_id})"
@@ -123,40 +108,38 @@ def find_row(client: MlflowClient, lake: str, model: str, image: str) -> StoredP
         if made_by.loaded_from == made_by.uri:
             raise UserError(f"{reason}, and the model that made the row is no longer there")
         note = f"{reason}; {made_by.model_id}, which made the row, is replayed"
-        return StoredPrediction(found.image_id, twins[-1], (note,))
-    raise UserError(_no_row(lake, image, found.image_id, wanted, rows))
+        return image_id, twins[-1], [note]
+    raise UserError(_no_row(lake, image, image_id, wanted, rows))
 
 
 def replay_row(
-    client: MlflowClient, lake: str, stored: StoredPrediction, *, tolerance: float = TOLERANCE
+    client: MlflowClient,
+    lake: str,
+    image_id: str,
+    then: Prediction,
+    notes: list[str],
+    tolerance: float,
 ) -> ReplayResult:
     """Predicts the image of a row again, in this process, and compares.
-
-    Args:
-        client: The tracking server, which has the run of the row.
-        lake: As `location.locate` gives it.
-        stored: The row, as `find_row` gives it.
-        tolerance: Scores that differ by this or less are the same.
 
     Raises:
         UserError: The bytes or the version's files cannot be read now, or it cannot be loaded.
     """
-    then = stored.prediction
-    content, error = read_image(lake, stored.image_id)
+    content, error = read_image(lake, image_id)
     if content is None and then.error != error:
         raise UserError(
-            f"The bytes of image {stored.image_id} cannot be read now ({error}): they are neither "
+            f"The bytes of image {image_id} cannot be read now ({error}): they are neither "
             "in the table nor in a file"
         )
     files = version_files.read(then.version)
     if content is None:
-        now, raised = _prediction(then.version, error=error), ""
+        now, raised = _failed(then.version, error), ""
     else:
         now, raised = _predict(then.version, files, content)
     found = tuple(differences(then, now, tolerance))
     tags = _tags(client, then)
     causes = () if tags is None else tuple(changed_environment(tags, files))
-    notes = [*stored.notes, *filter(None, [raised])]
+    notes = [*notes, *filter(None, [raised])]
     if tags is None or DIGEST not in tags:
         gone = (
             "was deleted" if tags is None else "does not name them (killed, or of an older release)"
@@ -169,7 +152,7 @@ def replay_row(
             "Files and packages are the same. What remains is the machine, its devices, and which "
             f"images were in one batch (scored in {tags.get(SESSION, 'an unknown session')})"
         )
-    return ReplayResult(stored.image_id, then, now, found, causes, tuple(notes))
+    return ReplayResult(image_id, then, now, found, causes, tuple(notes))
 
 
 def _wanted_version(
@@ -225,25 +208,19 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
         if len(predicted) != 1:
             raise ValueError(f"{len(predicted)} predictions for one image")
     except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`
-        return _prediction(version, error=MODEL_FAILED), f"The version raised {_in_a_line(error)}"
+        return _failed(version, MODEL_FAILED), f"The version raised {_in_a_line(error)}"
     row = predicted.to_dict("records")[0]
     invalid = prediction_fault(row)
     error_code = row["error"] or (invalid.code if invalid else "")
     if error_code:
-        return _prediction(version, error=error_code), ""
+        return _failed(version, error_code), ""
     top = tuple(zip(row["top_labels"], map(float, row["top_scores"]), strict=True))
-    return _prediction(version, label=row["label"], score=float(row["score"]), top=top), ""
+    score, scored_at = float(row["score"]), datetime.now(UTC)
+    return Prediction(version, row["label"], score, top, None, "", scored_at), ""
 
 
-def _prediction(
-    version: Version,
-    *,
-    label: str | None = None,
-    score: float | None = None,
-    top: tuple[tuple[str, float], ...] = (),
-    error: str | None = None,
-) -> Prediction:
-    return Prediction(version, label, score, top, error, "", datetime.now(UTC))
+def _failed(version: Version, error: str | None) -> Prediction:
+    return Prediction(version, None, None, (), error, "", datetime.now(UTC))
 
 
 def _tags(client: MlflowClient, then: Prediction) -> Mapping[str, str] | None:

@@ -11,21 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.rollout import ledger
-from mlproject.rollout.decision import (
-    NO_ERRORS,
-    Attempt,
-    Change,
-    Done,
-    Observed,
-    Policy,
-    Raise,
-    Score,
-    VersionStatus,
-    cannot_recover,
-    next_step,
-    serving_stays,
-)
+from mlproject.rollout import decision, ledger
+from mlproject.rollout.decision import Attempt, Change, Observed, Policy, Score, VersionStatus
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, LedgerSnapshot
 from mlproject.rollout.runs import record_missed
 from mlproject.rollout.version_scoring import Stop, VersionScorer
@@ -54,11 +41,6 @@ class RolloutResult:
     """Why the version before could not be kept up to date; empty = it could."""
 
     @property
-    def images(self) -> int:
-        """Images that were scored."""
-        return self.scored.images if self.scored else 0
-
-    @property
     def switched(self) -> bool:
         """Whether another version serves than before."""
         return self.state == SERVING and self.before != self.version
@@ -82,13 +64,7 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
 
     Until then the version before serves and is kept up to date. When the alias is moved meanwhile,
     the version that it names then is rolled out instead. At the end MLflow gets what earlier runs
-    could not record.
-
-    Args:
-        alias: URI of an alias or stage.
-        scorer: Scores versions of the lake, which has a table of images.
-        policy: When a version may become the serving version.
-        stop: Called before each micro-batch; true ends the reconciliation.
+    could not record. `stop` is called before each micro-batch; true ends the reconciliation.
 
     Raises:
         UserError: The alias names no version, or is a version by number; or images, or the files
@@ -102,11 +78,11 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
     seen, rows = _observe(context, attempt)
     before = seen.serving.version if seen.serving else None
     while True:
-        step = next_step(seen, policy)
-        if isinstance(step, Done):
+        step = decision.next_step(seen, policy)
+        if isinstance(step, decision.Done):
             state = SERVING
             break
-        if isinstance(step, Raise):
+        if isinstance(step, decision.Raise):
             raise step.error(f"{alias}: {step.message}")
         if isinstance(step, Score):
             tried = _score(context, seen, rows, step)
@@ -117,7 +93,7 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
             version, state, reason = step.changes[-1]
             if state == FAILED:
                 failed = f"{alias}: {version.uri} failed: {reason}"
-                raise RefusedError(f"{failed}. {serving_stays(seen)}")
+                raise RefusedError(f"{failed}. {decision.serving_stays(seen)}")
             if version == seen.target.version:
                 break
         seen, rows = _observe(context, attempt)
@@ -142,7 +118,7 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
         return VersionStatus(version, known, rows.last(version), rows.has_served(version))
 
     found = status(target)
-    errors = NO_ERRORS
+    errors = decision.NO_ERRORS
     if found.coverage.predicted and not found.has_served:
         before = serving.version if serving else None
         errors = coverage.count_errors(lake, target, before, images)
@@ -196,7 +172,7 @@ def _stop_of_target(context: _Context, seen: Observed) -> Stop:
             return False
         target, serving = seen.target.version, seen.serving.version
         errors = coverage.count_errors(lake, target, serving, images)
-        return cannot_recover(errors, context.policy)
+        return decision.cannot_recover(errors, context.policy)
 
     return stop
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from py4j.protocol import Py4JError  # a worker that crashes raises no PySparkException
 from pyspark.errors import PySparkException
@@ -93,12 +91,11 @@ def rescore(
     ):
         lake = location.locate_to_write(lake)
         aliases = ledger.read(lake).aliases(pointers)
-        rollout_runs = RolloutRuns(client, run)
         scorer = VersionScorer(
             client,
             lake,
             spark,
-            rollout_runs,
+            RolloutRuns(client, run),
             budget(max_images, max_bytes, max_minutes),
             task_timeout,
             on_progress,
@@ -123,9 +120,9 @@ def rescore(
                 results.append(result)
                 on_rollout(result)
         finally:
-            rollout_runs.ended(stopped=stop())
+            scorer.runs.ended(stopped=stop())
         with contextlib.suppress(MlflowException, OSError):  # no outage now hides a fault
-            _log(client, run, scorer, results)
+            _log(scorer, run.info.run_id, results)
         if stop():
             mlflow.end_run("KILLED")
         elif faults:
@@ -153,9 +150,7 @@ def check_options(
     require_positive(task_timeout=task_timeout)
 
 
-def _log(
-    client: MlflowClient, run: Run, scorer: VersionScorer, results: Sequence[RolloutResult]
-) -> None:
+def _log(scorer: VersionScorer, run_id: str, results: Sequence[RolloutResult]) -> None:
     """Logs the sums of a run; by the client, as MLflow's fluent functions call Spark too."""
     images = sum(scored.images for scored in scorer.results)
     seconds = sum(scored.seconds for scored in scorer.results)
@@ -167,9 +162,9 @@ def _log(
     if results:
         metrics["coverage"] = min(found.coverage.share for found in results)
         served = [f"{found.version.pointer} = {found.version.uri}" for found in results]
-        client.set_tag(run.info.run_id, "mlproject.serving", ", ".join(served))
+        scorer.client.set_tag(run_id, "mlproject.serving", ", ".join(served))
     for key, value in metrics.items():
-        client.log_metric(run.info.run_id, key, value)
+        scorer.client.log_metric(run_id, key, value)
 
 
 def _fault(faults: Sequence[Exception], aliases: int) -> Exception:

@@ -10,7 +10,6 @@ from mlflow.exceptions import MlflowException
 
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry, LedgerSnapshot
 from mlproject.scoring import scoring_runs
-from mlproject.scoring.scorer import ScoringResult
 from mlproject.scoring.scoring_runs import version_tags
 from mlproject.versions.version import Version
 from mlproject.versions.version_files import Files
@@ -28,12 +27,7 @@ class RolloutRuns:
         self._rows: dict[str, Entry] = {}  # the last row of each run
 
     def began(self, version: Version, last: Entry | None) -> str:
-        """The id of a roll-out's run: a new one, or that of its last row if it continues.
-
-        Args:
-            version: The version, with its alias.
-            last: Its last row in `rollouts`.
-        """
+        """The id of a roll-out's run: a new one, or that of its last row if it continues."""
         if version not in self._ids:
             self._ids[version] = _continued(self._client, last) or self._new(version)
             if last and last.run_id == self._ids[version]:
@@ -41,33 +35,22 @@ class RolloutRuns:
         return self._ids[version]
 
     def scoring_began(self, version: Version, files: Files, session: str) -> str:
-        """Records what predicts, before the first prediction names the run; the run's id.
-
-        Args:
-            version: The version, whose roll-out has begun.
-            files: The version's files.
-            session: The kind of Spark session, as `spark_session.master_name` gives it.
-        """
+        """Records what predicts, before the first prediction names the run; the run's id."""
         run_id = self.began(version, None)
-        if not scoring_runs.describe(self._client, run_id, version, files, session):
-            # It began with other packages: a run is of one environment.
-            self._client.set_terminated(self._ids.pop(version))
-            run_id = self.began(version, None)
-            scoring_runs.describe(self._client, run_id, version, files, session)
-        return run_id
+        if scoring_runs.describe(self._client, run_id, version, files, session):
+            return run_id
+        # It began with other packages: a run is of one environment.
+        self._client.set_terminated(self._ids.pop(version))
+        return self.scoring_began(version, files, session)
 
     def micro_batch_scored(self, run_id: str, images: int) -> None:
         """Records the coverage after so many images of this scoring."""
-        covered = self._rows[run_id].covered if run_id in self._rows else None
-        if covered and covered.images:
-            predicted = covered.predicted + images
+        last = self._rows.get(run_id)
+        if last and last.covered and last.covered.images:
+            predicted = last.covered.predicted + images
             with contextlib.suppress(MlflowException, OSError):  # one point of a curve
-                share = predicted / covered.images
+                share = predicted / last.covered.images
                 self._client.log_metric(run_id, "coverage", share, step=predicted)
-
-    def scored(self, run_id: str, result: ScoringResult) -> None:
-        """Records the result of a scoring."""
-        scoring_runs.log(self._client, run_id, result)
 
     def row_written(self, entry: Entry) -> None:
         """Records a row of `rollouts` after its commit."""

@@ -82,5 +82,5 @@ class VersionScorer:
         )
         budget.size_bytes = size_bytes - result.size_bytes
         self.results.append(result)
-        self.runs.scored(run_id, result)
+        scoring_runs.log(self.client, run_id, result)
         return result

@@ -108,10 +108,7 @@ def listening(app: FastAPI, host: str, port: int) -> Iterator[int]:
     the newest. That is why uvicorn's `limit_concurrency` is unused: it turns the newest away, so
     that clients who never finish their headers would keep MLflow out.
 
-    Args:
-        app: As `receiver` gives it.
-        host: Address to listen at.
-        port: 0 picks a free one.
+    Port 0 picks a free one.
 
     Raises:
         UserError: One cannot listen there.
