@@ -97,13 +97,24 @@ def find_row(
     """
     image_id = history.find_image(lake, image, None).image_id
     rows = history.image_predictions(lake, image_id)
-    wanted, reason = _wanted_version(client, lake, model, rows)
+    by_id = [row for row in rows if model == f"models:/{row.version.model_id}"]
+    if by_id:
+        return image_id, by_id[-1], []
+    twins = [row for row in rows if row.version.uri == model]
+    serving = ledger.read(lake).serving(model)
+    try:
+        named = serving.version if serving else resolve(client, model)
+        wanted = replace(named, pointer=None)
+        reason = f"{model} is another model now ({wanted.model_id})"
+    except UserError as error:
+        if not twins:
+            raise
+        wanted = replace(twins[-1].version, model_id="")
+        reason = f"the registry has no {model} ({error})"
     own = [row for row in rows if row.version == wanted]
     if own:
         return image_id, own[-1], []
-    twins = [row for row in rows if row.version.uri == model]
     if twins:
-        reason = reason or f"{model} is another model now ({wanted.model_id})"
         made_by = twins[-1].version
         if made_by.loaded_from == made_by.uri:
             raise UserError(f"{reason}, and the model that made the row is no longer there")
@@ -136,10 +147,10 @@ def replay_row(
         now, raised = _failed(then.version, error), ""
     else:
         now, raised = _predict(then.version, files, content)
+    notes = [*notes, raised] if raised else [*notes]
     found = tuple(differences(then, now, tolerance))
     tags = _tags(client, then)
     causes = () if tags is None else tuple(changed_environment(tags, files))
-    notes = [*notes, *filter(None, [raised])]
     if tags is None or DIGEST not in tags:
         gone = (
             "was deleted" if tags is None else "does not name them (killed, or of an older release)"
@@ -153,25 +164,6 @@ def replay_row(
             f"images were in one batch (scored in {tags.get(SESSION, 'an unknown session')})"
         )
     return ReplayResult(image_id, then, now, found, causes, tuple(notes))
-
-
-def _wanted_version(
-    client: MlflowClient, lake: str, model: str, rows: list[Prediction]
-) -> tuple[Version, str]:
-    """The version that is meant, without an alias; and why only the tables have it, if so."""
-    by_id = [row.version for row in rows if model == f"models:/{row.version.model_id}"]
-    serving = ledger.read(lake).serving(model)
-    if by_id:
-        return by_id[-1], ""
-    if serving:
-        return replace(serving.version, pointer=None), ""
-    try:
-        return replace(resolve(client, model), pointer=None), ""
-    except UserError as error:
-        stored = [row.version for row in rows if row.version.uri == model]
-        if not stored:
-            raise
-        return replace(stored[-1], model_id=""), f"the registry has no {model} ({error})"
 
 
 def _no_row(lake: str, image: str, image_id: str, wanted: Version, rows: list[Prediction]) -> str:

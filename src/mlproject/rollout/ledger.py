@@ -183,12 +183,8 @@ def read_to_write(lake: str, alias: str) -> LedgerSnapshot:
 def write(rows: LedgerSnapshot, entries: Sequence[Entry]) -> LedgerSnapshot | None:
     """Appends rows of one alias in one commit, each `at` a time after the alias's last row.
 
-    Args:
-        rows: What the new rows were computed from, as `read_to_write` gives it.
-        entries: The new rows.
-
-    Returns:
-        The table with these rows; None = another writer was first: observe again.
+    They were computed from `rows`, as `read_to_write` gives it. None = another writer was first:
+    observe again.
 
     Raises:
         UserError: It cannot be written, as on a full disk.

@@ -157,13 +157,8 @@ def alias_plans(
 ) -> list[AliasPlan]:
     """What the next reconciliation of each alias would do; reads no content and writes nothing.
 
-    Args:
-        client: The registry and tracking server.
-        lake: As `location.locate` gives it.
-        aliases: URIs of aliases or stages; empty = all in table `rollouts`.
-        session: The master that would score, as `spark_session.master_name` gives it;
-            empty = times are not estimated, and no run is searched for them.
-        retry: Whether versions that failed are tried again.
+    `session` is the master that would score, as `spark_session.master_name` gives it; empty = times
+    are not estimated, and no run is searched for them. Without aliases: all in table `rollouts`.
 
     Raises:
         UserError: There is no table of images, no alias, or a table cannot be read.

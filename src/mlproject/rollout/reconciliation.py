@@ -182,7 +182,7 @@ def _write(
 ) -> bool:
     """Commits versions with their new states; False = another writer was first: observe again."""
     lake, runs = context.scorer.lake, context.scorer.runs
-    coverages = {one.version: one.coverage for one in (seen.target, seen.serving) if one}
+    coverages = {one.version: one.coverage for one in (seen.serving, seen.target) if one}
     entries = []
     for version, state, reason in changes:
         counted, last = coverages.get(version), rows.last(version)

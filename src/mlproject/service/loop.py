@@ -125,8 +125,7 @@ def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
 def reconcile(service: Service) -> tuple[list[AliasPlan], bool]:
     """Ingests, and rolls out the aliases that are due.
 
-    Returns:
-        What is left to do, and whether the next reconciliation continues at once.
+    It gives what is left to do, and whether the next reconciliation continues at once.
     """
     _ingest(service)
     plans = _plans(service)

@@ -57,10 +57,7 @@ def receiver(
     with 404 to everything else. A delivery that was received before gets 204 as well and triggers
     nothing: MLflow sends it again when our first response was lost.
 
-    Args:
-        secret: What the webhook was registered with.
-        trigger: Called in the server's thread, which it must not block: `threading.Event.set`.
-        clock: Seconds since 1970.
+    `trigger` is called in the server's thread, which it must not block, as `threading.Event.set`.
 
     Raises:
         UserError: The secret is empty, with which MLflow would sign nothing.

@@ -61,12 +61,7 @@ def register(client: MlflowClient, url: str, secret: str) -> str:
     """Makes the server's one webhook of our name or of this URL, or brings it up to date.
 
     The server then sends a test event, which triggers too. That can take two minutes if nothing
-    responds at the URL.
-
-    Args:
-        client: The registry, behind an MLflow server.
-        url: Where the server reaches the receiver: https://HOST/mlflow.
-        secret: What the server shall sign with.
+    responds at the URL, which is https://HOST/mlflow as the server reaches it.
 
     Returns:
         One line: why events do not arrive, or not all. Empty when the test event did.
