@@ -88,9 +88,8 @@ class RolloutRuns:
 
 def record_missed(client: MlflowClient, rows: LedgerSnapshot, alias: str) -> None:
     """Records the states of an alias that MLflow missed because its server was away."""
-    for version in {entry.version for entry in rows.rows(alias)}:
-        last = rows.last(version)
-        if last and last.run_id:
+    for last in {entry.version: entry for entry in rows.rows(alias)}.values():
+        if last.run_id:
             with absence_ignored():
                 run = client.get_run(last.run_id)
                 if run.data.tags.get("mlproject.state") != last.state:
