@@ -18,9 +18,7 @@ PARTS = ("models", "src", "pyproject.toml", "setup.py", "requirements.txt", "REA
 FIND = """
 import json, mlproject
 from mlproject.versions import registration
-names = ("keras_mobilenet_v2", "torch_mobilenet_v2")
-files = [str(registration.model_file(name)) for name in names]
-print(json.dumps([mlproject.__file__, *files]))
+print(json.dumps([mlproject.__file__, str(registration.model_file())]))
 """
 
 
@@ -84,18 +82,15 @@ def test_an_installed_wheel_completes_words_in_a_shell(installed, monkeypatch):
     assert "plain,erased\n" == run(installed, str(installed / "bin/mlproject"))
 
 
-def test_an_installed_wheel_finds_its_own_model_files(installed):
-    files = [Path(name) for name in json.loads(run(installed, "-c", FIND))]
-    assert {installed / "mlproject", installed / "mlproject" / "models"} == {
-        file.parent for file in files
-    }
-    for file in files[1:]:
-        assert (PROJECT / "models" / file.name).read_text() == file.read_text()
+def test_an_installed_wheel_finds_its_own_model_file(installed):
+    package, file = (Path(name) for name in json.loads(run(installed, "-c", FIND)))
+    assert installed / "mlproject" == package.parent
+    assert installed / "mlproject" / "models" == file.parent
+    assert (PROJECT / "models" / file.name).read_text() == file.read_text()
 
 
-def test_a_checkout_finds_its_own_model_files():
-    for name in ("keras_mobilenet_v2", "torch_mobilenet_v2"):
-        assert PROJECT / "models" / f"{name}.py" == registration.model_file(name)
+def test_a_checkout_finds_its_own_model_file():
+    assert PROJECT / "models" / "mobilenet_v2.py" == registration.model_file()
 
 
 def test_a_wheel_holds_the_files_of_the_packages_and_nothing_else(wheel):

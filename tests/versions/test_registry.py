@@ -11,8 +11,10 @@ def version(store):
 
 
 def test_a_number_an_alias_a_stage_and_latest_name_the_same_version(client, version):
-    alias = registry.move(client, version, alias="champion")
-    stage = registry.move(client, version, stage="staging")
+    registry.move(client, version, alias="champion")
+    registry.move(client, version, stage="staging")
+    alias = registry.pointer(version, alias="champion")
+    stage = registry.pointer(version, stage="staging")
     assert ("models:/known@champion", "models:/known/Staging") == (alias, stage)
     for uri in (alias, stage, "models:/known/1", "models:/known/latest"):
         found = registry.resolve(client, uri)

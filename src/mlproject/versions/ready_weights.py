@@ -1,6 +1,7 @@
 """Ready weights and their labels become a registered model version, without training."""
 
 import importlib.util
+import runpy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,6 @@ def imagenet_labels() -> list[str]:
     """The 1000 unique labels of ImageNet weights, in the order of their outputs.
 
     They are read from the list in torchvision, without importing torch.
-
-    Raises:
-        UserError: torchvision is not installed.
     """
     package = importlib.util.find_spec("torchvision")
     if package is None or package.origin is None:
@@ -88,12 +86,4 @@ def imagenet_labels() -> list[str]:
             "file with one label per line: -P labels=FILE"
         )
     file = Path(package.origin).parent / "models" / "_meta.py"
-    spec = importlib.util.spec_from_file_location("torchvision_meta", file)
-    if spec is None or spec.loader is None:
-        raise UserError(
-            f"torchvision has no list of labels at {str(file)!r}. Name a text file with one label "
-            "per line: -P labels=FILE"
-        )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return list(module._IMAGENET_CATEGORIES)
+    return list(runpy.run_path(str(file))["_IMAGENET_CATEGORIES"])

@@ -10,13 +10,7 @@ from mlproject.inference.errors import EMPTY, UNDECODABLE
 
 
 class ReferenceImage(NamedTuple):
-    """One image that every version is tried on.
-
-    Attributes:
-        name: Its format and shape, as text.
-        content: The encoded image.
-        error: The expected error code; "" = a label is expected.
-    """
+    """One encoded image that every version is tried on, and its error code; "" = a label."""
 
     name: str
     content: bytes
@@ -26,15 +20,19 @@ class ReferenceImage(NamedTuple):
 def reference_images() -> list[ReferenceImage]:
     """The reference images, the same bytes on each call."""
     photo = _drawing(320, 240)
+    transparent = photo.convert("RGBA")
+    transparent.putalpha(photo.convert("L"))
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # orientation: rotated by 90 degrees. Source: EXIF 2.32
     levels = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     pictures = {
         "landscape JPEG": _encoded(photo, "JPEG", quality=90),
         "portrait PNG": _encoded(_drawing(150, 400), "PNG"),
-        "rotated JPEG": _encoded(photo, "JPEG", exif=_rotated()),
+        "rotated JPEG": _encoded(photo, "JPEG", exif=rotated),
         "CMYK JPEG": _encoded(photo.convert("CMYK"), "JPEG"),
         "grey PNG": _encoded(photo.convert("L"), "PNG"),
         "16-bit grey PNG": _encoded(Image.fromarray(levels), "PNG"),
-        "transparent PNG": _encoded(_transparent(photo), "PNG"),
+        "transparent PNG": _encoded(transparent, "PNG"),
         "palette GIF": _encoded(photo.convert("P"), "GIF"),
         "WebP": _encoded(photo, "WEBP"),
         "BMP": _encoded(_drawing(40, 30), "BMP"),
@@ -60,18 +58,6 @@ def _drawing(width: int, height: int) -> Image.Image:
     disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 3) ** 2
     channels = (x * 255 // width, y * 255 // height, np.where(disc, 220, 60))
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
-
-
-def _transparent(image: Image.Image) -> Image.Image:
-    seen = image.convert("RGBA")
-    seen.putalpha(image.convert("L"))
-    return seen
-
-
-def _rotated() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: rotated by 90 degrees. Source: EXIF 2.32
-    return exif
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

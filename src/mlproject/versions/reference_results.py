@@ -22,13 +22,7 @@ SUM_TOLERANCE = 1e-3  # of the scores above 1: for networks that compute in floa
 
 
 class ReferenceResult(NamedTuple):
-    """The predictions of a version for one reference image.
-
-    Attributes:
-        image: The image.
-        batched: The prediction in one batch with the other images, by `inference.COLUMNS`.
-        alone: The prediction in a batch of its own.
-    """
+    """The predictions, by `inference.COLUMNS`: in one batch with the other images, and alone."""
 
     image: ReferenceImage
     batched: Mapping[str, Any]
@@ -36,12 +30,7 @@ class ReferenceResult(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why a prediction is invalid.
-
-    Attributes:
-        code: The error code of its row in `predictions`.
-        reason: The rule that it breaks, as text.
-    """
+    """The error code of an invalid prediction, and the rule that it breaks, as text."""
 
     code: str
     reason: str
@@ -91,9 +80,6 @@ def prediction_fault(row: Mapping[str, Any]) -> Fault | None:
     """The rule that a prediction without an error breaks; None = it is valid.
 
     The same rules as `scoring` applies in Spark. A null score was NaN before MLflow converted it.
-
-    Args:
-        row: The values of `inference.COLUMNS`.
     """
     score, *scores = (
         math.nan if value is None else float(value)

@@ -48,13 +48,8 @@ def config(
 ) -> dict[str, Any]:
     """The numbers of preprocessing and prediction, which travel inside the version.
 
-    Args:
-        framework: `keras` or `torch`.
-        image_size: Side of the network's input, pixels. The paper's is 224; the short side of an
-            image is resized to 256/224 of it before the crop.
-        width: Width multiplier of the network.
-        top_k: Labels in `top_labels`, fewer when there are fewer labels.
-        batch_size: Images that are decoded and computed at a time; bounds the memory.
+    The paper's image_size is 224 pixels; the short side of an image is resized to 256/224 of it
+    before the crop. `batch_size` images are decoded and computed at a time: it bounds the memory.
 
     Raises:
         UserError: No such framework, or a number is too small.
@@ -104,16 +99,12 @@ def register(
         UserError: Weights, labels, config or name do not fit together; nothing was logged.
         RefusedError: The version fails on the reference images; nothing was registered.
     """
-    if mlflow.active_run() is None:
-        raise RuntimeError(
-            "register() needs an active MLflow run: call it inside mlflow.start_run()"
-        )
     _check(weights_path, labels, config, name)
     framework = config["framework"]
     with tempfile.TemporaryDirectory() as folder:
         logged = mlflow.pyfunc.log_model(
             name=f"{framework}_mobilenet_v2",
-            python_model=str(model_file(f"{framework}_mobilenet_v2")),
+            python_model=str(model_file()),
             artifacts=_artifacts(weights_path, labels, framework, Path(folder)),
             model_config=dict(config),
             signature=signature(),
@@ -126,34 +117,23 @@ def register(
     except RefusedError:
         mlflow.MlflowClient().delete_logged_model(model_id)
         raise
-    numbers = {"image_size": config["crop"], "width": config["width"], "classes": len(labels)}
-    registered = mlflow.register_model(
-        f"models:/{model_id}",
-        name,
-        tags={"framework": framework, **{k: str(v) for k, v in numbers.items()}, **tags},
-    )
+    own = {"framework": framework, "image_size": str(config["crop"])}
+    own |= {"width": str(config["width"]), "classes": str(len(labels))}
+    registered = mlflow.register_model(f"models:/{model_id}", name, tags={**own, **tags})
     return Version(name, int(registered.version), model_id, pointer=None)
 
 
-def model_file(name: str) -> Path:
-    """The file of a kind of version, such as `keras_mobilenet_v2`, which MLflow executes.
-
-    It lies in `mlproject/models` of an installation, and in `models` of a checkout.
-    """
+def model_file() -> Path:
+    """The file that MLflow executes: in `mlproject/models` of an installation, else in `models`."""
     package = Path(inference.__file__).parents[1]
     folder = package / "models"
-    return (folder if folder.is_dir() else package.parents[1] / "models") / f"{name}.py"
+    return (folder if folder.is_dir() else package.parents[1] / "models") / "mobilenet_v2.py"
 
 
 def signature() -> ModelSignature:
     """The signature of every version: one column `content`; the outputs are `inference.COLUMNS`."""
-    types = (
-        DataType.string,
-        DataType.double,
-        Array(DataType.string),
-        Array(DataType.double),
-        DataType.string,
-    )
+    text, number = DataType.string, DataType.double
+    types = (text, number, Array(text), Array(number), text)
     outputs = [ColSpec(kind, name) for kind, name in zip(types, inference.COLUMNS, strict=True)]
     return ModelSignature(Schema([ColSpec(DataType.binary, "content")]), Schema(outputs))
 
@@ -169,7 +149,6 @@ def check_name(name: str) -> None:
 
 
 def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
-    """Raises UserError when weights, labels, config and name do not fit together."""
     check_name(name)
     suffix = weights.CANONICAL_SUFFIX[config["framework"]]
     if not path.name.endswith(suffix):

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Callable
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -19,10 +18,8 @@ _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@
 def resolve(client: MlflowClient, uri: str) -> Version:
     """The version that a model URI names now, pinned.
 
-    Args:
-        client: The registry.
-        uri: `models:/photos@champion`, `models:/photos/Production`, `models:/photos/3` or
-            `models:/photos/latest`.
+    The URI is `models:/photos@champion`, `models:/photos/Production`, `models:/photos/3` or
+    `models:/photos/latest`.
 
     Raises:
         UserError: No such model, version, alias or stage; the message lists what exists.
@@ -40,13 +37,13 @@ def resolve(client: MlflowClient, uri: str) -> Version:
     if rest.isdigit():
         chosen = [found for found in versions if int(found.version) == int(rest)]
         if not chosen:
-            numbers = ", ".join(sorted((str(found.version) for found in versions), key=int))
+            numbers = ", ".join(str(found.version) for found in versions)
             raise UserError(f"Model {name!r} has no version {rest} (versions: {numbers or 'none'})")
         return _version(chosen[0], pointer=None)
     if rest.lower() == "latest":
         if not versions:
             raise UserError(f"Model {name!r} has no version. Run: mlflow run . -e register")
-        return _version(max(versions, key=lambda found: int(found.version)), pointer=None)
+        return _version(versions[-1], pointer=None)
     stage = _stage(rest)
     staged = [found for found in versions if found.current_stage == stage]
     if not staged:
@@ -55,8 +52,7 @@ def resolve(client: MlflowClient, uri: str) -> Version:
             f"Model {name!r} has no version in stage {stage!r} (stages: {', '.join(now) or 'none'})"
             f". Run: mlflow run . -e promote -P model=models:/{name}/NUMBER -P stage={stage}"
         )
-    newest = max(staged, key=lambda found: int(found.version))
-    return _version(newest, pointer=f"models:/{name}/{stage}")
+    return _version(staged[-1], pointer=f"models:/{name}/{stage}")
 
 
 def resolve_pointer(client: MlflowClient, pointer: str) -> Version:
@@ -96,32 +92,27 @@ def registered(client: MlflowClient, version: Version) -> ModelVersion:
     return found
 
 
-def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> str:
+def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> None:
     """Moves an alias, or a stage when one is given, to a version.
 
     Other versions in the stage are archived: a stage names one version here, as an alias does.
 
-    Returns:
-        The URI of the alias or stage.
-
     Raises:
         UserError: The registry refuses the alias or stage.
     """
-    moved = pointer(version, alias=alias, stage=stage)
-    if stage:
-        stage = _stage(stage)
-        _set(
-            lambda: client.transition_model_version_stage(
-                version.name, str(version.version), stage, archive_existing_versions=True
-            ),
-            f"Stage {stage!r} cannot be set on {version.uri!r}",
-        )
-        return moved
-    _set(
-        lambda: client.set_registered_model_alias(version.name, alias, str(version.version)),
-        f"Alias {alias!r} cannot be set on {version.uri!r}",
-    )
-    return moved
+    stage, number = _stage(stage) if stage else "", str(version.version)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, but work
+            if stage:
+                client.transition_model_version_stage(
+                    version.name, number, stage, archive_existing_versions=True
+                )
+            else:
+                client.set_registered_model_alias(version.name, alias, number)
+    except MlflowException as error:
+        moved = f"Stage {stage!r}" if stage else f"Alias {alias!r}"
+        raise UserError(f"{moved} cannot be set on {version.uri!r}: {first_line(error)}") from error
 
 
 def pointer(version: Version, *, alias: str = "", stage: str = "") -> str:
@@ -136,6 +127,7 @@ def pointer(version: Version, *, alias: str = "", stage: str = "") -> str:
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """All versions of a model, by their numbers."""
     try:
         client.get_registered_model(name)
     except MlflowException as error:
@@ -147,7 +139,8 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
             "Run: mlflow run . -e train, or -e register"
         ) from None
     quoted = name.replace("'", "''")
-    return list(client.search_model_versions(f"name='{quoted}'"))
+    found = client.search_model_versions(f"name='{quoted}'")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion:
@@ -182,12 +175,3 @@ def _version(found: ModelVersion, pointer: str | None) -> Version:
 def _model_id(found: ModelVersion) -> str:
     # The SQL stores keep the id of the logged model in the source only: models:/m-...
     return str(found.model_id or str(found.source).removeprefix("models:/"))
-
-
-def _set(call: Callable[[], object], failed: str) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, but work
-            call()
-    except MlflowException as error:
-        raise UserError(f"{failed}: {first_line(error)}") from error

@@ -1,6 +1,5 @@
 """The files of a model version: their digest and the packages that they require."""
 
-import contextlib
 import hashlib
 import json
 import re
@@ -52,7 +51,19 @@ def read(version: Version) -> Files:
     Raises:
         UserError: They cannot be read now.
     """
-    with _downloaded(version) as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=name)
+            # MLflow downloads nothing of a missing folder, and raises no error.
+            if not (folder / "MLmodel").is_file():
+                raise FileNotFoundError("there is no file MLmodel")
+        except (MlflowException, OSError) as error:
+            reason = first_line(error)
+            raise UserError(
+                f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
+                "artifact store, or move the alias to another version: mlflow run . -e promote"
+            ) from error
         requirements = folder / "requirements.txt"
         lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
         return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
@@ -63,11 +74,6 @@ def require_unchanged(client: MlflowClient, version: Version, files: Files) -> N
 
     The digest is a tag of the registered version. Where it is not set yet, as for an alias that
     was moved by hand, it is set now.
-
-    Args:
-        client: The registry.
-        version: A version by name and number.
-        files: Its files now.
 
     Raises:
         RefusedError: The files have another digest.
@@ -84,26 +90,8 @@ def require_unchanged(client: MlflowClient, version: Version, files: Files) -> N
         )
 
 
-@contextlib.contextmanager
-def _downloaded(version: Version) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=folder)
-            # MLflow downloads nothing of a missing folder, and raises no error.
-            if not (Path(folder) / "MLmodel").is_file():
-                raise FileNotFoundError("there is no file MLmodel")
-        except (MlflowException, OSError) as error:
-            reason = first_line(error)
-            raise UserError(
-                f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
-                "artifact store, or move the alias to another version: mlflow run . -e promote"
-            ) from error
-        yield Path(folder)
-
-
 def _preprocessing(folder: Path) -> str:
-    model = folder / "MLmodel"
-    flavors = Model.load(str(model)).flavors if model.is_file() else {}
+    flavors = Model.load(str(folder / "MLmodel")).flavors
     config = json.dumps(flavors.get("python_function", {}).get("config"), sort_keys=True)
     artifacts = folder / "artifacts"
     name = "inference" if (artifacts / "inference").is_dir() else "onboard"

@@ -5,13 +5,14 @@ only the arrays are read, never the configuration, and `.pth`/`.pt` files are re
 restricted reader, which refuses pickled code.
 """
 
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 from mlproject.versions import mobilenet_v2
 
 # The value that stands for the weights that the framework downloads.
@@ -27,29 +28,27 @@ _KERAS_MEMBER = "model.weights.h5"
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """One canonical weights file.
-
-    Attributes:
-        path: `.weights.h5` (Keras) or `.safetensors` (torch, torchvision's names).
-        classes: Outputs of the classification head.
-        width: Width multiplier of the network (`alpha`, `width_mult`); 1.0 is the paper's.
-    """
+    """One canonical weights file."""
 
     path: Path
+    """`.weights.h5` (Keras) or `.safetensors` (torch, torchvision's names)."""
     classes: int
+    """Outputs of the classification head."""
     width: float
+    """Width multiplier of the network (`alpha`, `width_mult`); 1.0 is the paper's."""
 
 
 def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
-    """The canonical file of a framework, made from `spec`.
+    """The canonical file of a framework, made from `spec` in a folder that may be absent.
 
-    Args:
-        framework: `keras` or `torch`; it is imported, and a process imports one of them only.
-        spec: As in `keras_file` and `torch_file`.
-        folder: Where the canonical file is written; created when absent.
+    The framework is imported, and a process imports one only. `spec` is `imagenet` (downloaded by
+    the framework) or the path of a MobileNetV2 with its head: for Keras a `.weights.h5`, `.h5` or
+    `.keras` file, for torch a `.safetensors` file, or a `.pth` or `.pt` state dict (bare, or under
+    `state_dict` or `model`).
 
     Raises:
-        UserError: As in `keras_file` and `torch_file`.
+        UserError: The file is absent, has another format, contains pickled code, or does not fit
+            MobileNetV2, or the download failed.
     """
     return (keras_file if framework == "keras" else torch_file)(spec, folder)
 
@@ -61,61 +60,19 @@ def check(framework: str, spec: str) -> None:
 
 
 def keras_file(spec: str, folder: Path) -> WeightsFile:
-    """A `.weights.h5` of `keras.applications.MobileNetV2` in `folder`, made from `spec`.
-
-    Args:
-        spec: `imagenet` (downloaded by Keras), or the path of a `.weights.h5`, `.h5` or `.keras`
-            file of a MobileNetV2 with its head. Of a `.keras` archive only the arrays are read.
-        folder: Where the canonical file is written; created when absent.
-
-    Raises:
-        UserError: The file is absent, has another format, or does not fit MobileNetV2, or the
-            download failed.
-    """
-    if spec == IMAGENET:
-        return _keras_download(folder)
-    source = _existing(spec, KERAS_SUFFIXES)
+    """A `.weights.h5` of `keras.applications.MobileNetV2`, see `canonical`."""
+    network = _keras_download() if spec == IMAGENET else _keras_network(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    if source.name.endswith(".keras"):
-        arrays = folder / f"{source.stem}.unpacked.weights.h5"
-        _unpack_keras(source, arrays)
-    else:
-        arrays = source
-    try:
-        classes, width = _recognise(spec, _h5_shapes(spec, arrays))
-        import keras
-
-        network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
-        try:
-            network.load_weights(arrays)
-        except (ValueError, KeyError, OSError, TypeError) as error:
-            raise UserError(_misfit(spec, _first_line(error))) from error
-        return WeightsFile(_save_keras(network, folder), classes, width)
-    finally:
-        if arrays != source:
-            arrays.unlink(missing_ok=True)
+    path = folder / "mobilenet_v2.weights.h5"
+    network.save_weights(path)
+    return read(path)
 
 
 def torch_file(spec: str, folder: Path) -> WeightsFile:
-    """A `.safetensors` of `torchvision.models.mobilenet_v2` in `folder`, made from `spec`.
-
-    Args:
-        spec: `imagenet` (downloaded by torchvision), or the path of a `.pth` or `.pt` state dict
-            (bare, or under `state_dict` or `model`) or a `.safetensors` file.
-        folder: Where the canonical file is written; created when absent.
-
-    Raises:
-        UserError: The file is absent, has another format, contains pickled code, or does not fit
-            MobileNetV2, or the download failed.
-    """
-    state = (
-        _torch_download()
-        if spec == IMAGENET
-        else _torch_state(spec, _existing(spec, TORCH_SUFFIXES))
-    )
+    """A `.safetensors` of `torchvision.models.mobilenet_v2`, see `canonical`."""
+    state = _torch_download() if spec == IMAGENET else _torch_state(spec)
     classes, width = _recognise(spec, [tuple(value.shape) for value in state.values()])
 
-    import torch
     import torchvision
     from safetensors.torch import save_file
 
@@ -132,8 +89,7 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
         raise UserError(_misfit(spec, detail)) from error
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "mobilenet_v2.safetensors"
-    tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
-    save_file({key: _float32(value, torch) for key, value in tensors.items()}, path)
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
     return WeightsFile(path, classes, width)
 
 
@@ -168,9 +124,8 @@ def _misfit(spec: str, detail: str) -> str:
     return f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    return first_line(error).rstrip(".")
 
 
 def _recognise(spec: str, shapes: list[tuple[int, ...]]) -> tuple[int, float]:
@@ -210,37 +165,43 @@ def _safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
         raise UserError(f"Weights {spec!r} are not a readable safetensors file.") from error
 
 
-def _unpack_keras(source: Path, target: Path) -> None:
-    """Writes the arrays of a `.keras` archive to `target`; its configuration is not read."""
-    try:
-        with zipfile.ZipFile(source) as archive:
-            target.write_bytes(archive.read(_KERAS_MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(
-            f"Weights {str(source)!r} are not a Keras archive: they contain no {_KERAS_MEMBER!r}."
-        ) from error
+def _keras_network(spec: str) -> Any:
+    """The network with the arrays of a file; the configuration in an archive is not read."""
+    source = _existing(spec, KERAS_SUFFIXES)
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = source
+        if source.suffix == ".keras":
+            try:
+                with zipfile.ZipFile(source) as archive:
+                    arrays = Path(archive.extract(_KERAS_MEMBER, folder))
+            except (zipfile.BadZipFile, KeyError) as error:
+                raise UserError(
+                    f"Weights {str(source)!r} are not a Keras archive: they contain no "
+                    f"{_KERAS_MEMBER!r}."
+                ) from error
+        classes, width = _recognise(spec, _h5_shapes(spec, arrays))
+        import keras
+
+        network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
+        try:
+            network.load_weights(arrays)
+        except (ValueError, KeyError, OSError, TypeError) as error:
+            raise UserError(_misfit(spec, _reason(error))) from error
+        return network
 
 
-def _save_keras(network: Any, folder: Path) -> Path:
-    path = folder / "mobilenet_v2.weights.h5"
-    network.save_weights(path)
-    return path
-
-
-def _keras_download(folder: Path) -> WeightsFile:
+def _keras_download() -> Any:
     import keras
 
     try:
-        network = keras.applications.MobileNetV2(weights=IMAGENET)
+        return keras.applications.MobileNetV2(weights=IMAGENET)
     except Exception as error:  # Keras raises a bare Exception: "URL fetch failure"
         raise UserError(_no_download(KERAS_SUFFIXES, error)) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    return WeightsFile(_save_keras(network, folder), 1000, 1.0)
 
 
 def _no_download(suffixes: tuple[str, ...], error: Exception) -> str:
     return (
-        f"The download of the ImageNet weights failed ({_first_line(error)}). "
+        f"The download of the ImageNet weights failed ({_reason(error)}). "
         f"Try again with network access, or name a file that ends in {', '.join(suffixes)}."
     )
 
@@ -256,12 +217,9 @@ def _torch_download() -> Mapping[str, Any]:
     return dict(state)
 
 
-def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
-    """The state dict in a file: torchvision's names, values are tensors.
-
-    Raises:
-        UserError: The file cannot be read without executing code, or contains no state dict.
-    """
+def _torch_state(spec: str) -> Mapping[str, Any]:
+    """The state dict in a file: torchvision's names, values are tensors."""
+    path = _existing(spec, TORCH_SUFFIXES)
     import torch
     from safetensors.torch import load_file
 
@@ -285,7 +243,3 @@ def _torch_state(spec: str, path: Path) -> Mapping[str, Any]:
         raise UserError(_misfit(spec, "the file contains no state dict"))
     # DataParallel prefixes every name with "module.".
     return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _float32(tensor: Any, torch: Any) -> Any:
-    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor

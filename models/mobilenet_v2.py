@@ -1,8 +1,9 @@
-"""A model version: MobileNetV2 in PyTorch, from image bytes to label, score, top labels and error.
+"""A model version: MobileNetV2 in Keras or PyTorch, from image bytes to label, scores and error.
 
 MLflow executes this file when the version is logged ("models from code") and each time it is
 loaded. What it needs besides the framework travels in the version: the model config and the
-artifacts `weights` (safetensors), `labels` (text, one per line) and `inference` (a folder of code).
+artifacts `weights` (.weights.h5 of Keras, safetensors of PyTorch), `labels` (text, one per line)
+and `inference` (a folder of code). A process imports one framework only: that of the config.
 """
 
 import hashlib
@@ -16,13 +17,14 @@ import warnings
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 
 # One lock for all versions of a process: MLflow executes this file as a new module at each load.
 _loading = sys.modules.setdefault("mlproject_loading", threading.Lock())
 
 
-class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
+class MobileNetV2(mlflow.pyfunc.PythonModel):
     """Predictions for encoded images; the network is loaded once per process and device."""
 
     def load_context(self, context):
@@ -54,41 +56,84 @@ class TorchMobileNetV2(mlflow.pyfunc.PythonModel):
 
     def network(self):
         """(forward, number of decoding threads) for the device of the running task."""
-        import torch
-
-        index = self.inference.task_device_index(torch.cuda.device_count())
-        device = "cpu" if index is None else f"cuda:{index}"
+        keras = self.config["framework"] == "keras"
+        index = self.inference.task_device_index(keras_devices() if keras else torch_devices())
         # A CPU task has one core; with an accelerator all cores decode.
         threads = 1 if index is None else min(8, os.cpu_count() or 1)
-        key = (*self.key, device)
-        return self.inference.cached(key, lambda: self.load_network(device)), threads
+        load = load_keras if keras else load_torch
+        arguments = (self.weights, len(self.labels), self.config, index)
+        return self.inference.cached((*self.key, index), lambda: load(*arguments)), threads
 
-    def load_network(self, device):
-        """A function on `device`: uint8 images (N, H, W, 3) -> probabilities (N, K)."""
-        import torch
-        import torchvision
-        from safetensors.torch import load_file
 
-        if "OMP_NUM_THREADS" in os.environ:  # torch may be loaded before it was set
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        network = torchvision.models.mobilenet_v2(
-            num_classes=len(self.labels), width_mult=self.config["width"]
+def keras_devices():
+    """The number of accelerators that TensorFlow sees."""
+    # Set before TensorFlow is imported: Keras uses TensorFlow, which allocates memory of an
+    # accelerator only as needed, because several workers may share it.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def torch_devices():
+    """The number of accelerators that torch sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def load_keras(weights, classes, config, index):
+    """A compiled function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
+    import keras
+    import tensorflow as tf
+
+    device = "/CPU:0" if index is None else f"/GPU:{index}"
+    shape = (config["crop"], config["crop"], 3)
+    mean, std = np.float32(config["mean"]), np.float32(config["std"])
+    with tf.device(device):
+        network = keras.applications.MobileNetV2(
+            weights=None, classes=classes, alpha=config["width"], input_shape=shape
         )
-        network.load_state_dict(load_file(self.weights))
-        network = fused(network.eval()).to(device, memory_format=torch.channels_last)
-        mean, std = (
-            torch.tensor(self.config[name], device=device).view(1, 3, 1, 1)
-            for name in ("mean", "std")
-        )
+        network.load_weights(weights)
 
-        def forward(images):
-            with torch.inference_mode():
-                # (N, H, W, 3) -> (N, 3, H, W) without a copy: these strides are channels_last.
-                pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-                logits = network((pixels.float() / 255.0 - mean) / std)
-                return torch.softmax(logits, dim=1).cpu().numpy()
+    # A fixed signature with a free batch size is traced once, for batches of every size.
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8)])
+    def probabilities(images):
+        with tf.device(device):
+            return network((tf.cast(images, tf.float32) / 255.0 - mean) / std, training=False)
 
-        return forward
+    def forward(images):
+        return probabilities(tf.constant(images)).numpy()
+
+    forward(np.zeros((1, *shape), np.uint8))  # traces it now instead of in the first batch
+    return forward
+
+
+def load_torch(weights, classes, config, index):
+    """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
+    import torch
+    import torchvision
+    from safetensors.torch import load_file
+
+    device = "cpu" if index is None else f"cuda:{index}"
+    if "OMP_NUM_THREADS" in os.environ:  # torch may be loaded before it was set
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=config["width"])
+    network.load_state_dict(load_file(weights))
+    network = fused(network.eval()).to(device, memory_format=torch.channels_last)
+    mean, std = (
+        torch.tensor(config[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std")
+    )
+
+    def forward(images):
+        with torch.inference_mode():
+            # (N, H, W, 3) -> (N, 3, H, W) without a copy: these strides are channels_last.
+            pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+            logits = network((pixels.float() / 255.0 - mean) / std)
+            return torch.softmax(logits, dim=1).cpu().numpy()
+
+    return forward
 
 
 def fused(network):
@@ -134,4 +179,4 @@ def load_inference_code(folder):
         return sys.modules[name]
 
 
-mlflow.models.set_model(TorchMobileNetV2())
+mlflow.models.set_model(MobileNetV2())
