@@ -61,7 +61,7 @@ def check_log(run, result, table: str, version: int, epochs: int) -> None:
     assert f"images@v{version}" == lineage.dataset.name
     assert ["training"] == [tag.value for tag in lineage.tags]
     loaded = mlflow.data.get_source(lineage).load()
-    assert result.images <= loaded.count()
+    assert result.training + result.held_out <= loaded.count()
 
 
 def check_serving(spark, network, result, table: str) -> None:

@@ -50,10 +50,10 @@ def test_images_with_two_labels_or_an_error_are_left_out_and_counted(spark, tmp_
     checks.fill(spark, lake, folder)
     table = spark.read.format("delta").load(f"{lake}/images")
     newest = labels.with_newest(table.drop("content"), snapshots.rows(spark, lake, "labels"))
-    found = labelled_images.labelled(newest)
-    assert found.ambiguous == 1
+    label_of, ambiguous = labelled_images.labelled(newest)
+    assert ambiguous == 1
     config = registration.config("torch", image_size=32)
-    data = labelled_images.load(table, found.labels, config, tmp_path / "scratch")
+    data = labelled_images.load(table, label_of, config, tmp_path / "scratch")
     assert 40 == len(data.image_ids)  # 40 pictures, less the one, and the truncated file
     assert len(data.training) + len(data.held_out) == 39
     assert not set(data.training) & set(data.held_out)
@@ -82,4 +82,4 @@ def test_labels_given_later_are_what_is_learnt(spark, tmp_path):
     given = pa.table({"path": [row.path], "label": ["forest"]})
     assert 1 == labels.append_labels(lake, given, "test")
     newest = labels.with_newest(rows, snapshots.rows(spark, lake, "labels"))
-    assert "forest" == labelled_images.labelled(newest).labels[row.image_id]
+    assert "forest" == labelled_images.labelled(newest)[0][row.image_id]

@@ -18,14 +18,12 @@ from mlproject.ingestion import labels
 from mlproject.integrations.framework_process import Call, OnProgress, report_progress
 from mlproject.lake import snapshots
 from mlproject.lake.snapshots import Snapshot
-from mlproject.training import figures, labelled_images
-from mlproject.training.learning import Examples, Floats, Scores, Settings
-from mlproject.training.learning import scores as scores_of
+from mlproject.training import figures, labelled_images, learning
+from mlproject.training.learning import BLOCKS, Examples, Floats, Scores, Settings
 from mlproject.versions import registration, weights
 
 NONE = "none"  # the value that stands for random weights
 MISTAKES = 20  # logged images: the incorrect predictions with the highest scores
-BLOCKS = 17  # inverted residuals of MobileNetV2. Source: arXiv 1801.04381, table 2
 
 # Training from scratch is a demonstration on few small images; photos need more epochs.
 SCRATCH = Settings(epochs=4, batch_size=16, learning_rate=2e-3, image_size=64)
@@ -44,10 +42,10 @@ class Trained:
     """The numbers of preprocessing and prediction, as `registration.config` gives them."""
     held_out_accuracy: float
     """Share of the held-out images with a correct prediction of the saved network, 0..1."""
-    images: int
-    """Images for training and evaluation together."""
+    training: int
+    """Images that it was trained on."""
     held_out: int
-    """Images among them that were only for evaluation."""
+    """Images that were only for evaluation."""
     left_out: int
     """Labelled images not used: they cannot be decoded, or have two labels."""
 
@@ -62,7 +60,7 @@ def train(
     images: Snapshot,
     framework: str,
     start: str,
-    settings: Settings | None = None,
+    settings: Settings,
     *,
     call: Call,
     folder: Path,
@@ -75,43 +73,41 @@ def train(
         images: The snapshot of `images` that the lineage names.
         framework: `keras` or `torch`.
         start: `imagenet`, `none` (the whole network from scratch), or a weights file.
-        settings: Numbers of the training; None = `defaults(start)`.
-        call: Calls into the process of the framework, see `framework_process.process`.
+        settings: How to train.
+        call: Calls into the process of the framework, which reports epochs.
         folder: Temporary folder for pixels and weights; the caller removes it.
-        on_images: Called with the number of decoded images, and of all. `call` reports epochs.
+        on_images: Called with the number of decoded images, and of all.
 
     Raises:
         UserError: Settings, weights or images cannot be used; nothing was trained.
     """
-    settings = settings or defaults(start)
     check(framework, start, settings)
     rows = images.read(spark)
     given = snapshots.rows(spark, images.lake, "labels")
     newest = labels.with_newest(rows.drop("content", "thumbnail"), given)
-    chosen = labelled_images.labelled(newest)
-    file = None
-    if start != NONE:
-        file = call(weights.canonical, framework, start, folder / "start")
+    label_of, ambiguous = labelled_images.labelled(newest)
+    file = None if start == NONE else call(weights.canonical, framework, start, folder / "start")
     config = registration.config(
         framework, image_size=settings.image_size, width=file.width if file else 1.0
     )
-    data = labelled_images.load(rows, chosen.labels, config, folder, on_images)
+    data = labelled_images.load(rows, label_of, config, folder, on_images)
     params = {"framework": framework, "weights": start, "width": config["width"]}
     params |= {"classes": len(data.labels), "images_version": images.version}
-    # The used values; `mlflow run` logs the given ones, such as epochs=0, and MLflow logs the
-    # config of the version, which has another batch_size.
+    # The used values; `mlflow run` logs the given ones, such as epochs=0, under their own names,
+    # and MLflow logs the config of the version, which has another batch_size.
     params |= {f"train_{name}": value for name, value in asdict(settings).items()}
-    _log_params(params)
+    logged = mlflow.get_run(mlflow.active_run().info.run_id).data.params
+    mlflow.log_params({name: value for name, value in params.items() if name not in logged})
     _log_lineage(images)
     out = folder / f"trained{weights.CANONICAL_SUFFIX[framework]}"
     probabilities = call(_learn, framework, data, file, settings, config, out)
-    found = scores_of(probabilities, data.held_out_targets)
-    used = len(data.training) + len(data.held_out)
-    left_out = len(data.image_ids) - used + chosen.ambiguous
-    _log_result(data, probabilities, found, last=_last_epoch(settings))
-    counts = {"training_images": len(data.training), "held_out_images": len(data.held_out)}
+    found = learning.scores(probabilities, data.held_out_targets)
+    training, held_out = len(data.training), len(data.held_out)
+    left_out = len(data.targets) - training - held_out + ambiguous
+    _log_result(data, probabilities, found, last=settings.last_epoch)
+    counts = {"training_images": training, "held_out_images": held_out}
     mlflow.log_metrics({**counts, "left_out_images": left_out})
-    return Trained(out, data.labels, config, found.accuracy, used, len(data.held_out), left_out)
+    return Trained(out, data.labels, config, found.accuracy, training, held_out, left_out)
 
 
 def check(framework: str, start: str, settings: Settings) -> None:
@@ -119,8 +115,7 @@ def check(framework: str, start: str, settings: Settings) -> None:
     registration.config(framework, image_size=settings.image_size)
     if start != NONE:
         weights.check(framework, start)
-    positive = ("epochs", "batch_size", "learning_rate", "fine_tune_epochs")
-    for name in positive:
+    for name in ("epochs", "batch_size", "learning_rate", "fine_tune_epochs"):
         if not getattr(settings, name) > 0:
             raise UserError(f"{name}={getattr(settings, name)!r} is not above 0.")
     if not 0 <= settings.fine_tune_blocks <= BLOCKS:
@@ -137,40 +132,27 @@ def _learn(
     config: dict[str, Any],
     out: Path,
 ) -> Floats:
-    """Trains in the process of the framework; logs and reports each epoch."""
+    """Trains in the process of the framework; logs and reports each epoch.
+
+    Returns:
+        Probabilities (held-out images, K) of the trained network, which is saved to `out`.
+    """
 
     def on_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
-        _log_epoch(epoch, training, held_out)
-        report_progress(epoch, _last_epoch(settings))
+        curves = {
+            "train_loss": training.loss,
+            "train_accuracy": training.accuracy,
+            "held_out_loss": held_out.loss,
+            "held_out_accuracy": held_out.accuracy,
+        }
+        mlflow.log_metrics(curves, step=epoch)
+        report_progress(epoch, settings.last_epoch)
 
-    network: Any = importlib.import_module(f"mlproject.training.{framework}_training")
-    probabilities: Floats = network.train(
-        data, file, settings, config=config, path=out, on_epoch=on_epoch
-    )
-    return probabilities
-
-
-def _last_epoch(settings: Settings) -> int:
-    return settings.epochs + (settings.fine_tune_epochs if settings.fine_tune_blocks else 0)
-
-
-def _log_params(params: dict[str, Any]) -> None:
-    """Logs parameters that are not logged yet: `mlflow run` logs some under the same names."""
-    run = mlflow.active_run()
-    if run is None:
-        raise RuntimeError("train() needs an active MLflow run: call it inside mlflow.start_run()")
-    logged = mlflow.get_run(run.info.run_id).data.params
-    mlflow.log_params({name: value for name, value in params.items() if name not in logged})
-
-
-def _log_epoch(epoch: int, training: Scores, held_out: Scores) -> None:
-    curves = {
-        "train_loss": training.loss,
-        "train_accuracy": training.accuracy,
-        "held_out_loss": held_out.loss,
-        "held_out_accuracy": held_out.accuracy,
-    }
-    mlflow.log_metrics(curves, step=epoch)
+    module: Any = importlib.import_module(f"mlproject.training.{framework}_training")
+    network: learning.Network = module.Network(len(data.labels), file, config, settings.seed)
+    learning.train(network, data, settings, on_epoch, scratch=file is None)
+    network.save(out)
+    return learning.forward(network.probabilities, data, data.held_out)
 
 
 class _PinnedDelta(DeltaDatasetSource):  # type: ignore[misc] # mlflow is not followed
@@ -203,11 +185,9 @@ def _log_result(data: Examples, probabilities: Floats, found: Scores, *, last: i
     )
     counts = figures.confusion(truth, predicted, len(data.labels))
     images, correct = counts.sum(axis=1), np.diag(counts)
-    table = {"label": data.labels, "images": images, "right": correct}
-    table["accuracy"] = correct / images
+    table = {"label": data.labels, "images": images, "right": correct, "accuracy": correct / images}
     mlflow.log_table(pd.DataFrame(table), "accuracy_by_label.json")
-    figure = figures.confusion_figure(counts, data.labels)
-    mlflow.log_figure(figure, "confusion_matrix.png")
+    mlflow.log_figure(figures.confusion_figure(counts, data.labels), "confusion_matrix.png")
     pictures, captions = [], []
     mistakes = figures.worst_errors(probabilities, truth, MISTAKES)
     for rank, mistake in enumerate(mistakes, start=1):

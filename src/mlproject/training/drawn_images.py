@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from PIL.PngImagePlugin import putchunk
 
 Colour = tuple[int, int, int]  # red, green, blue, each 0..255
 
@@ -72,13 +73,12 @@ def draw(folder: Path, *, images: int = 240, seed: int = 0) -> None:
             if not path.exists():
                 rng = np.random.default_rng([seed, class_number, number])
                 _write(path, _encoded(_picture(label, rng), suffix, mode, orientation))
-    extras = [(f"copy_{number}.jpg", "") for number in range(DUPLICATES)]
-    extras += [(name, name) for name in BROKEN]
-    for number, (name, fault) in enumerate(extras):
+    copies = [f"copy_{number}.jpg" for number in range(DUPLICATES)]
+    for number, name in enumerate([*copies, *BROKEN]):
         label = list(SCENES)[number % len(SCENES)]
         healthy, path = folder / label / f"{label}_0000.jpg", folder / label / name
         if not path.exists():
-            _write(path, _broken(fault, healthy) if fault else healthy.read_bytes())
+            _write(path, _changed(name, healthy.read_bytes()))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -126,31 +126,26 @@ def _encoded(picture: Image.Image, suffix: str, mode: str, orientation: int) -> 
     return buffer.getvalue()
 
 
-def _broken(name: str, healthy: Path) -> bytes:
-    """The content of one of the `BROKEN` files."""
-    if name == "truncated.jpg":
-        content = healthy.read_bytes()
-        return content[: len(content) // 2]
-    if name == "notes.jpg":
-        return b"Not a picture: somebody's notes, saved under the wrong name.\n"
-    if name == "too_many_pixels.png":
-        return _png_of(60_000, 60_000)
-    return b""
+def _changed(name: str, content: bytes) -> bytes:
+    """The content of one of the `BROKEN` files, else the unchanged content of a healthy one."""
+    broken = {
+        "truncated.jpg": content[: len(content) // 2],
+        "notes.jpg": b"Not a picture: somebody's notes, saved under the wrong name.\n",
+        "too_many_pixels.png": _huge_png(),
+        "empty.jpg": b"",
+    }
+    return broken.get(name, content)
 
 
-def _png_of(width: int, height: int) -> bytes:
+def _huge_png() -> bytes:
     """A tiny PNG whose header claims more pixels than a reader should allocate."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)  # one bit a pixel, grey
-    body = (
-        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1024)) + chunk(b"IEND", b"")
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    buffer = io.BytesIO()
+    buffer.write(b"\x89PNG\r\n\x1a\n")
+    # One bit a pixel, grey.
+    putchunk(buffer, b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0))
+    putchunk(buffer, b"IDAT", zlib.compress(b"\0" * 1024))
+    putchunk(buffer, b"IEND")
+    return buffer.getvalue()
 
 
 def _shade(rng: np.random.Generator, colour: Colour, spread: int = 14) -> Colour:
@@ -172,10 +167,6 @@ def _gradient(width: int, height: int, *stops: Colour) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: Colour) -> None:
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-
-
 def _hill(
     rng: np.random.Generator, size: tuple[int, int], top: float, swing: float
 ) -> list[tuple[float, float]]:
@@ -190,18 +181,12 @@ def _hill(
 
 def _desert(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Sand dunes under a pale sun, and a cactus."""
-    picture = _gradient(
-        width, height, _shade(rng, (246, 214, 120)), _shade(rng, (252, 238, 190), 8)
-    )
+    sky = _shade(rng, (246, 214, 120)), _shade(rng, (252, 238, 190), 8)
+    picture = _gradient(width, height, *sky)
     pen = ImageDraw.Draw(picture)
     side = min(width, height)
-    _disc(
-        pen,
-        rng.uniform(0.1, 0.9) * width,
-        rng.uniform(0.1, 0.3) * height,
-        side * 0.08,
-        (255, 250, 225),
-    )
+    sun = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.3) * height)
+    pen.circle(sun, side * 0.08, fill=(255, 250, 225))
     for depth, sand in enumerate(((228, 184, 92), (212, 160, 66), (190, 136, 50))):
         pen.polygon(_hill(rng, picture.size, 0.45 + 0.17 * depth, 0.1), fill=_shade(rng, sand))
     x, foot, tall = rng.uniform(0.15, 0.85) * width, rng.uniform(0.7, 0.95) * height, side * 0.25
@@ -222,21 +207,15 @@ def _forest(rng: np.random.Generator, width: int, height: int) -> Image.Image:
         pen.rectangle((0, foot, width, height), fill=_shade(rng, leaf))
         for x in np.arange(0, width, tall * 0.4):
             centre, top = x + rng.uniform(-0.1, 0.1) * tall, foot - tall * rng.uniform(0.75, 1.1)
-            pen.rectangle(
-                (centre - tall * 0.03, foot - tall * 0.1, centre + tall * 0.03, foot + tall * 0.08),
-                fill=_shade(rng, (84, 62, 36)),
-            )
+            half = tall * 0.03
+            trunk = (centre - half, foot - tall * 0.1, centre + half, foot + tall * 0.08)
+            pen.rectangle(trunk, fill=_shade(rng, (84, 62, 36)))
             green = _shade(rng, leaf)
             for tier in (0.0, 0.25, 0.5):
                 start, reach = top + tier * tall, tall * (0.12 + 0.16 * tier)
-                pen.polygon(
-                    [
-                        (centre, start),
-                        (centre - reach, start + tall * 0.4),
-                        (centre + reach, start + tall * 0.4),
-                    ],
-                    fill=green,
-                )
+                low = start + tall * 0.4
+                corners = [(centre, start), (centre - reach, low), (centre + reach, low)]
+                pen.polygon(corners, fill=green)
     return picture
 
 
@@ -244,9 +223,8 @@ def _ocean(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Blue water under a blue sky, waves, and a sailing boat."""
     horizon = round(height * rng.uniform(0.3, 0.55))
     picture = _gradient(width, height, _shade(rng, (34, 120, 200)), _shade(rng, (10, 52, 120)))
-    picture.paste(
-        _gradient(width, horizon, _shade(rng, (96, 168, 234)), _shade(rng, (190, 222, 246), 8))
-    )
+    sky = _shade(rng, (96, 168, 234)), _shade(rng, (190, 222, 246), 8)
+    picture.paste(_gradient(width, horizon, *sky))
     pen = ImageDraw.Draw(picture)
     for _ in range(24):
         x, y = rng.uniform(0, width), rng.uniform(horizon + 4, height)
@@ -255,35 +233,23 @@ def _ocean(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     tall = min(width, height) * rng.uniform(0.18, 0.32)
     x, foot = rng.uniform(0.25, 0.75) * width, horizon + rng.uniform(0.08, 0.3) * height
     pen.polygon([(x, foot - tall), (x, foot), (x + tall * 0.55, foot)], fill=(244, 244, 240))
-    pen.polygon(
-        [(x - 2, foot - tall * 0.8), (x - 2, foot), (x - tall * 0.35, foot)], fill=(224, 228, 232)
-    )
-    pen.polygon(
-        [
-            (x - tall * 0.5, foot + 2),
-            (x + tall * 0.6, foot + 2),
-            (x + tall * 0.4, foot + tall * 0.18),
-            (x - tall * 0.35, foot + tall * 0.18),
-        ],
-        fill=_shade(rng, (70, 58, 66)),
-    )
+    jib = [(x - 2, foot - tall * 0.8), (x - 2, foot), (x - tall * 0.35, foot)]
+    pen.polygon(jib, fill=(224, 228, 232))
+    deck, keel = foot + 2, foot + tall * 0.18
+    hull = [(x - tall * 0.5, deck), (x + tall * 0.6, deck)]
+    hull += [(x + tall * 0.4, keel), (x - tall * 0.35, keel)]
+    pen.polygon(hull, fill=_shade(rng, (70, 58, 66)))
     return picture
 
 
 def _sunset(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """A red and violet sky, the sun on the horizon, dark hills."""
-    picture = _gradient(
-        width,
-        height,
-        _shade(rng, (70, 24, 92)),
-        _shade(rng, (186, 38, 92)),
-        _shade(rng, (244, 104, 40)),
-        _shade(rng, (150, 30, 60)),
-    )
+    sky = ((70, 24, 92), (186, 38, 92), (244, 104, 40), (150, 30, 60))
+    picture = _gradient(width, height, *(_shade(rng, colour) for colour in sky))
     pen = ImageDraw.Draw(picture)
     x, y, side = rng.uniform(0.2, 0.8) * width, height * rng.uniform(0.5, 0.65), min(width, height)
     for halo, glow in ((0.2, (250, 130, 50)), (0.15, (253, 160, 64)), (0.11, (255, 206, 96))):
-        _disc(pen, x, y, side * halo, glow)
+        pen.circle((x, y), side * halo, fill=glow)
     pen.polygon(_hill(rng, picture.size, 0.7, 0.08), fill=_shade(rng, (84, 18, 58)))
     pen.polygon(_hill(rng, picture.size, 0.85, 0.06), fill=_shade(rng, (40, 10, 34)))
     return picture

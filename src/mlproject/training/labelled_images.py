@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +25,27 @@ REPORTED = 1000  # images between two reports of progress
 INGEST = "mlflow run . -e ingest -P source=FOLDER"
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """The images of a table that can be used for training."""
+def labelled(images: DataFrame) -> tuple[dict[str, str], int]:
+    """The label, by image_id, of every image without error that has one.
 
-    labels: dict[str, str]
-    """Label by image_id."""
-    ambiguous: int
-    """Images left out because files with the same bytes have two labels."""
-
-
-def labelled(images: DataFrame) -> Labelled:
-    """Every image without error that has one label; the driver receives only ids and labels.
+    The driver receives only ids and labels.
 
     Args:
         images: Rows of `images` without content, as `labels.with_newest` gives them.
+
+    Returns:
+        The labels, and the number of images left out because files with the same bytes have two.
 
     Raises:
         UserError: There is no labelled image, only one label, or one image of a label.
     """
     usable = images.where("label is not null and label != '' and error is null")
-    usable = usable.select("image_id", "label", "labelled_at")
+    at_a_time = usable.groupBy("image_id", "labelled_at").agg(F.collect_set("label").alias("all"))
     # An image that was moved to another folder has its newest label.
-    newest = usable.groupBy("image_id").agg(F.max("labelled_at").alias("labelled_at"))
-    labels_now = usable.join(newest, ["image_id", "labelled_at"]).select("image_id", "label")
-    pairs = labels_now.distinct().collect()
-    labels: dict[str, str] = {}
-    ambiguous: set[str] = set()
-    for image_id, label in sorted(pairs):
-        if labels.setdefault(image_id, label) != label:
-            ambiguous.add(image_id)
-    kept = {image_id: label for image_id, label in labels.items() if image_id not in ambiguous}
-    require_classes(kept.values())
-    return Labelled(kept, len(ambiguous))
+    rows = at_a_time.groupBy("image_id").agg(F.max_by("all", "labelled_at")).collect()
+    labels = {image_id: found[0] for image_id, found in rows if len(found) == 1}
+    require_classes(labels.values())
+    return labels, len(rows) - len(labels)
 
 
 def require_classes(labels: Iterable[str]) -> None:
@@ -87,10 +74,7 @@ def held_out(labels: Mapping[str, str]) -> frozenset[str]:
     """The image_ids for evaluation only: about a fifth, some of each label but never all.
 
     The choice depends on the id of each image, so that new images do not change it for others,
-    except in very small labels.
-
-    Args:
-        labels: Label by image_id; at least two images for each label.
+    except in very small labels. `labels`, by image_id, has at least two images for each.
     """
     by_label: dict[str, list[str]] = {}
     for image_id in sorted(labels, key=_draw):
@@ -109,17 +93,11 @@ def load(
     folder: Path,
     on_images: OnProgress = lambda done, total: None,
 ) -> Examples:
-    """The images, decoded in Spark tasks as in scoring.
+    """The images with a label in `labels`, by image_id, decoded in Spark tasks as in scoring.
 
     The driver receives no encoded bytes and writes decoded ones directly to a file in `folder`,
     which has image_size x image_size x 3 bytes for each image and must outlive the result.
-
-    Args:
-        images: The `images` table at one version.
-        labels: Label by image_id, of the images to load.
-        config: The numbers of preprocessing.
-        folder: Temporary folder.
-        on_images: Called with the number of decoded images, and of all, at intervals.
+    `on_images` is called with the number of decoded images, and of all, at intervals.
 
     Raises:
         UserError: Too few images can be decoded.
@@ -142,18 +120,18 @@ def load(
     )
     # One partition is read while the next is decoded: memory is bounded by two partitions.
     for image_id, square in squares.toLocalIterator(prefetchPartitions=True):
-        row = row_of.get(image_id)
-        if row is not None and not loaded[row]:
+        row = row_of[image_id]
+        if not loaded[row]:
             pixels[row] = np.frombuffer(square, np.uint8).reshape(side, side, 3)
             loaded[row] = True
             decoded_so_far += 1
             if decoded_so_far % REPORTED == 0:
                 on_images(decoded_so_far, len(ids))
-    decoded = {image_id: labels[image_id] for image_id in ids if loaded[row_of[image_id]]}
+    rows = np.flatnonzero(loaded)
+    decoded = {ids[row]: labels[ids[row]] for row in rows}
     require_classes(decoded.values())
     classes = sorted(set(decoded.values()))
     chosen = held_out(decoded)
-    rows = np.flatnonzero(loaded)
     evaluated = np.asarray([ids[row] in chosen for row in rows])
     class_of = {label: number for number, label in enumerate(classes)}
     targets = [class_of.get(labels[image_id], 0) for image_id in ids]

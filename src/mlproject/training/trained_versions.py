@@ -66,11 +66,11 @@ def train(
     """
     mlflow_tracking.connect()
     registration.check_name(name)
-    settings = classifier.defaults(weights)
+    defaults = classifier.defaults(weights)
     settings = replace(
-        settings,
-        epochs=epochs or settings.epochs,
-        image_size=image_size or settings.image_size,
+        defaults,
+        epochs=epochs or defaults.epochs,
+        image_size=image_size or defaults.image_size,
         fine_tune_blocks=fine_tune_blocks,
         seed=seed,
     )
@@ -109,7 +109,7 @@ def train(
     return TrainedVersion(
         version,
         trained.labels,
-        trained.images - trained.held_out,
+        trained.training,
         trained.held_out,
         trained.held_out_accuracy,
     )
