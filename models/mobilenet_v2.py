@@ -44,11 +44,11 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
 
         Args:
             context: Unused: `load_context` has read it.
-            model_input: Column `content`: encoded images, bytes or None.
+            model_input: Column `content`: encoded images as any type of bytes; else none.
             params: Unused.
         """
         forward, threads = self.network()
-        contents = [as_bytes(content) for content in model_input["content"]]
+        contents = list(model_input["content"])
         columns = self.inference.predictions(
             contents, forward, self.labels, self.config, threads=threads
         )
@@ -147,11 +147,6 @@ def fused(network):
                 setattr(parent, name, torch.nn.utils.fusion.fuse_conv_bn_eval(layer, next_layer))
                 setattr(parent, next_name, torch.nn.Identity())
     return network
-
-
-def as_bytes(content):
-    """The bytes of one image from Spark, pandas or REST; None = there are none."""
-    return bytes(content) if isinstance(content, bytes | bytearray | memoryview) else None
 
 
 def load_inference_code(folder):

@@ -130,10 +130,12 @@ class TrainingTests:
         return lake, version, run, result
 
     def test_from_scratch_nine_of_ten_predictions_for_drawn_images_are_correct(self, drawn):
-        _, _, _, result = drawn
+        _, _, run, result = drawn
         assert result.held_out_accuracy >= 0.9
         assert ("desert", "forest", "ocean", "sunset") == result.labels
-        assert 1 == result.left_out  # the truncated file: only decoding finds it out
+        assert (
+            1 == run.data.metrics["left_out_images"]
+        )  # the truncated file: only decoding finds it out
 
     def test_the_run_has_parameters_curves_figures_and_lineage(self, drawn):
         lake, version, run, result = drawn

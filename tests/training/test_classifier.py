@@ -76,9 +76,7 @@ def test_the_head_learns_from_the_features_and_depends_on_the_seed(tmp_path):
     features = rng.normal(size=(300, 8)).astype(np.float32)
     features[np.arange(300), targets] += 4
     rows = np.arange(300)
-    data = learning.Examples(
-        tmp_path / "none", 1, targets, (), ("a", "b", "c"), rows[:240], rows[240:]
-    )
+    data = learning.Examples(tmp_path / "none", 1, targets, ("a", "b", "c"), rows[:240], rows[240:])
     settings = learning.Settings(epochs=20, batch_size=32, learning_rate=1e-2, image_size=32)
     curve = []
     heads = [

@@ -54,11 +54,14 @@ def test_images_with_two_labels_or_an_error_are_left_out_and_counted(spark, tmp_
     assert ambiguous == 1
     config = registration.config("torch", image_size=32)
     data = labelled_images.load(table, label_of, config, tmp_path / "scratch")
-    assert 40 == len(data.image_ids)  # 40 pictures, less the one, and the truncated file
+    image_ids = sorted(label_of)
+    assert (
+        40 == len(image_ids) == len(data.targets)
+    )  # 40 pictures, less the one, and the truncated file
     assert len(data.training) + len(data.held_out) == 39
     assert not set(data.training) & set(data.held_out)
     for row in (*data.training[:5], *data.held_out):
-        content = table.where(table.image_id == data.image_ids[row]).first().content
+        content = table.where(table.image_id == image_ids[row]).first().content
         square, _ = inference.decode(content, config)
         np.testing.assert_array_equal(square, data.pixels[row])
 

@@ -46,8 +46,6 @@ class Trained:
     """Images that it was trained on."""
     held_out: int
     """Images that were only for evaluation."""
-    left_out: int
-    """Labelled images not used: they cannot be decoded, or have two labels."""
 
 
 def defaults(start: str) -> Settings:
@@ -99,15 +97,16 @@ def train(
     logged = mlflow.get_run(mlflow.active_run().info.run_id).data.params
     mlflow.log_params({name: value for name, value in params.items() if name not in logged})
     _log_lineage(images)
-    out = folder / f"trained{weights.CANONICAL_SUFFIX[framework]}"
+    out = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
     probabilities = call(_learn, framework, data, file, settings, config, out)
     found = learning.scores(probabilities, data.held_out_targets)
     training, held_out = len(data.training), len(data.held_out)
+    # Labelled images that are not used: they cannot be decoded, or have two labels.
     left_out = len(data.targets) - training - held_out + ambiguous
     _log_result(data, probabilities, found, last=settings.last_epoch)
     counts = {"training_images": training, "held_out_images": held_out}
     mlflow.log_metrics({**counts, "left_out_images": left_out})
-    return Trained(out, data.labels, config, found.accuracy, training, held_out, left_out)
+    return Trained(out, data.labels, config, found.accuracy, training, held_out)
 
 
 def check(framework: str, start: str, settings: Settings) -> None:

@@ -15,14 +15,7 @@ from mlproject.versions.weights import WeightsFile
 
 
 class Network:
-    """The network of `learning.Network`.
-
-    Args:
-        classes: Outputs of the trained network.
-        start: Weights to start from, without their head; None = random weights.
-        config: Preprocessing of the version: `mean`, `std`, `crop`, `width`.
-        seed: Seed of the random weights.
-    """
+    """As `learning.Network`."""
 
     def __init__(
         self, classes: int, start: WeightsFile | None, config: dict[str, Any], seed: int

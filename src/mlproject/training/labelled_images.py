@@ -28,10 +28,7 @@ INGEST = "mlflow run . -e ingest -P source=FOLDER"
 def labelled(images: DataFrame) -> tuple[dict[str, str], int]:
     """The label, by image_id, of every image without error that has one.
 
-    The driver receives only ids and labels.
-
-    Args:
-        images: Rows of `images` without content, as `labels.with_newest` gives them.
+    The driver receives only ids and labels: the rows are those of `labels.with_newest`.
 
     Returns:
         The labels, and the number of images left out because files with the same bytes have two.
@@ -50,16 +47,15 @@ def labelled(images: DataFrame) -> tuple[dict[str, str], int]:
 
 def require_classes(labels: Iterable[str]) -> None:
     """Raises UserError when images with these labels are too few for training and evaluation."""
-    labels = list(labels)
-    if not labels:
+    counts = Counter(sorted(labels))
+    if not counts:
         raise UserError(
             "There is no labelled image without an error (the label is the name of the folder). "
             f"Put the photos of each label in one folder and run: {INGEST}"
         )
-    counts = dict(sorted(Counter(labels).items()))
     if len(counts) == 1:
         raise UserError(
-            f"All images have the label {labels[0]!r}, and training needs two labels. "
+            f"All images have the label {next(iter(counts))!r}, and training needs two labels. "
             f"Add a folder with other photos and run: {INGEST}"
         )
     single = next((label for label, count in counts.items() if count < 2), None)
@@ -139,7 +135,6 @@ def load(
         pixels_file=file,
         side=side,
         targets=np.asarray(targets, np.int64),
-        image_ids=tuple(ids),
         labels=tuple(classes),
         training=rows[~evaluated],
         held_out=rows[evaluated],

@@ -33,9 +33,7 @@ class Examples:
     side: int
     """Width and height of each image, in px."""
     targets: Ints
-    """(N,) class of each image: its place in `labels`."""
-    image_ids: tuple[str, ...]
-    """N ids of the `images` table, each once."""
+    """(N,) class of each image, in the order of their ids: its place in `labels`."""
     labels: tuple[str, ...]
     """K labels in alphabetical order."""
     training: Ints
@@ -97,7 +95,11 @@ Step = Callable[[Images, Ints, float], tuple[float, int]]
 
 
 class Network(Protocol):
-    """The MobileNetV2 of one framework, with one output for each label."""
+    """The MobileNetV2 of one framework: `Network(classes, start, config, seed)`.
+
+    It has K = `classes` outputs. `start` are weights to start from, without their head; None =
+    random weights. `config` is that of the version: preprocessing and `width`.
+    """
 
     def probabilities(self, images: Images) -> Floats:
         """(N, K) in inference mode."""
@@ -195,15 +197,9 @@ def plan(
 ) -> Iterator[tuple[int, list[tuple[Ints, float]]]]:
     """The next epochs as (number from 1, steps); a step is (rows of a batch, learning rate).
 
-    The batches of an epoch differ by one image at most, so that none has a single image, which
-    batch norm cannot normalise.
-
-    Args:
-        rows: The training images, each once in an epoch, in random order.
-        epochs: Finished epochs before, and after.
-        size: Images of a batch, at most.
-        peak: Highest learning rate, see `rate`.
-        rng: Source of the random order.
+    Each epoch has the training images `rows` once, in random order. Its batches have `size` images
+    at most and differ by one, so that none has a single image, which batch norm cannot normalise.
+    `epochs` are those finished before, and after; `peak` is the highest learning rate.
     """
     done, last = epochs
     per_epoch = math.ceil(len(rows) / size)

@@ -17,14 +17,7 @@ from mlproject.versions.weights import WeightsFile
 
 
 class Network:
-    """The network of `learning.Network`, on the device it is trained on.
-
-    Args:
-        classes: Outputs of the trained network.
-        start: Weights to start from, without their head; None = random weights.
-        config: Preprocessing of the version: `mean`, `std`, `width`.
-        seed: Seed of the random weights.
-    """
+    """As `learning.Network`, on the device it is trained on."""
 
     def __init__(
         self, classes: int, start: WeightsFile | None, config: dict[str, Any], seed: int

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from mlproject.errors import UserError
+
 # Expansion, channels and repeats of the inverted residual stages.
 # Source: Sandler et al. 2018, MobileNetV2, table 2.
 _STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
@@ -14,23 +16,30 @@ _LAST_CHANNELS = 1280  # Source: the same table
 WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(n / 20 for n in range(2, 41)))
 
 
-def recognise(shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
+def recognise(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]:
     """Classes and width of the MobileNetV2 whose arrays have these shapes, in any order.
 
     Convolution kernels have four dimensions, in the order of Keras or torch; the head has two.
 
     Raises:
-        ValueError: No width has these convolutions, or there is not one head; one line.
+        UserError: No width has these convolutions, or there is not one head.
     """
     kernels = Counter(tuple(sorted(shape)) for shape in shapes if len(shape) == 4)
     width = next((width for width in WIDTHS if _kernels(width) == kernels), None)
     if width is None:
-        raise ValueError(f"no width has the shapes of its {kernels.total()} convolutions")
+        raise misfit(spec, f"no width has the shapes of its {kernels.total()} convolutions")
     heads = [shape for shape in shapes if len(shape) == 2]
     features = _last_channels(width)
     if len(heads) != 1 or features not in heads[0]:
-        raise ValueError(f"it has {len(heads)} dense layers, not one of {features} features")
+        raise misfit(spec, f"it has {len(heads)} dense layers, not one of {features} features")
     return heads[0][0] if heads[0][1] == features else heads[0][1], width
+
+
+def misfit(spec: str, detail: str) -> UserError:
+    """The error for weights of another network."""
+    return UserError(
+        f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
+    )
 
 
 def _divisible(channels: float) -> int:

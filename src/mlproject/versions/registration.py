@@ -55,7 +55,7 @@ def config(
         UserError: No such framework, or a number is too small.
     """
     if framework not in FRAMEWORKS:
-        known = ", ".join(repr(name) for name in FRAMEWORKS)
+        known = ", ".join(map(repr, FRAMEWORKS))
         raise UserError(f"There is no framework {framework!r} (frameworks: {known}).")
     # MobileNetV2 halves the image five times. Source: keras.applications, min_size=32.
     if image_size < 32 or top_k < 1 or batch_size < 1:
@@ -89,7 +89,7 @@ def register(
     The version runs in this process and imports its framework: see `framework_process.process`.
 
     Args:
-        weights_path: A canonical file (see `weights`): `.weights.h5` or `.safetensors`.
+        weights_path: A canonical file, see `weights`.
         labels: One for each output of the network, in its order; unique, one line each.
         config: What `config` gives.
         name: Name of the registered model.
@@ -105,11 +105,11 @@ def register(
         logged = mlflow.pyfunc.log_model(
             name=f"{framework}_mobilenet_v2",
             python_model=str(model_file()),
-            artifacts=_artifacts(weights_path, labels, framework, Path(folder)),
+            artifacts=_artifacts(weights_path, labels, Path(folder)),
             model_config=dict(config),
             signature=signature(),
             input_example=pd.DataFrame({"content": [reference_images.example()]}),
-            pip_requirements=_pins(framework),
+            pip_requirements=[_pin(package) for package in _REQUIREMENTS[framework]],
         )
     model_id = str(logged.model_id)
     try:
@@ -166,9 +166,11 @@ def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: s
             f"Weights {str(path)!r} have width {file.width}, the config has {config['width']}. "
             "Set both to the same width."
         )
-    odd = next((label for label in labels if not label.strip() or len(label.splitlines()) != 1), "")
-    if odd or "" in labels:
-        raise UserError(f"Label {odd!r} is empty or has several lines. Write one label per line.")
+    odd = [label for label in labels if not label.strip() or len(label.splitlines()) != 1]
+    if odd:
+        raise UserError(
+            f"Label {odd[0]!r} is empty or has several lines. Write one label per line."
+        )
     if len(set(labels)) < len(labels):
         twice = next(label for index, label in enumerate(labels) if label in labels[:index])
         raise UserError(
@@ -176,25 +178,19 @@ def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: s
         )
 
 
-def _artifacts(path: Path, labels: Sequence[str], framework: str, folder: Path) -> dict[str, str]:
-    """Artifact name -> path of what travels in the version, written to `folder`."""
-    weights_copy = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
-    shutil.copyfile(path, weights_copy)
-    labels_file = folder / "labels.txt"
+def _artifacts(path: Path, labels: Sequence[str], folder: Path) -> dict[str, str]:
+    """Artifact name -> path of what travels in the version, besides weights in `folder`."""
+    labels_file, code = folder / "labels.txt", folder / "inference"
     labels_file.write_text("\n".join(labels) + "\n", encoding="utf-8")
-    code = folder / "inference"
     code.mkdir()
     for file in Path(inference.__file__).parent.glob("*.py"):  # not __pycache__
         shutil.copyfile(file, code / file.name)
-    return {"weights": str(weights_copy), "labels": str(labels_file), "inference": str(code)}
+    return {"weights": str(path), "labels": str(labels_file), "inference": str(code)}
 
 
-def _pins(framework: str) -> list[str]:
-    """Exact requirements as installed, without the tag of a local build (2.15.0+cpu)."""
-    return [
-        f"{package}=={importlib.metadata.version(package).partition('+')[0]}"
-        for package in _REQUIREMENTS[framework]
-    ]
+def _pin(package: str) -> str:
+    """A requirement as installed, without the tag of a local build (2.15.0+cpu)."""
+    return f"{package}=={importlib.metadata.version(package).partition('+')[0]}"
 
 
 def _check_results(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -> None:

@@ -18,8 +18,7 @@ from mlproject.versions import mobilenet_v2
 # The value that stands for the weights that the framework downloads.
 IMAGENET = "imagenet"
 
-KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
-TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = {"keras": (".weights.h5", ".h5", ".keras"), "torch": (".pth", ".pt", ".safetensors")}
 CANONICAL_SUFFIX = {"keras": ".weights.h5", "torch": ".safetensors"}
 
 # The array member of a `.keras` archive. Source: keras.src.saving.saving_lib.
@@ -56,7 +55,7 @@ def canonical(framework: str, spec: str, folder: Path) -> WeightsFile:
 def check(framework: str, spec: str) -> None:
     """Raises UserError when `spec` names no weights file of the framework."""
     if spec != IMAGENET:
-        _existing(spec, KERAS_SUFFIXES if framework == "keras" else TORCH_SUFFIXES)
+        _existing(spec, SUFFIXES[framework])
 
 
 def keras_file(spec: str, folder: Path) -> WeightsFile:
@@ -71,7 +70,7 @@ def keras_file(spec: str, folder: Path) -> WeightsFile:
 def torch_file(spec: str, folder: Path) -> WeightsFile:
     """A `.safetensors` of `torchvision.models.mobilenet_v2`, see `canonical`."""
     state = _torch_download() if spec == IMAGENET else _torch_state(spec)
-    classes, width = _recognise(spec, [tuple(value.shape) for value in state.values()])
+    classes, width = mobilenet_v2.recognise(spec, [tuple(value.shape) for value in state.values()])
 
     import torchvision
     from safetensors.torch import save_file
@@ -86,7 +85,7 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
         # torch lists every key on many lines: the count and one key are enough.
         odd = sorted(set(wanted) ^ set({**counters, **state})) or ["a shape"]
         detail = f"{len(odd)} keys differ from torchvision's, the first is {odd[0]!r}"
-        raise UserError(_misfit(spec, detail)) from error
+        raise mobilenet_v2.misfit(spec, detail) from error
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "mobilenet_v2.safetensors"
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
@@ -94,45 +93,29 @@ def torch_file(spec: str, folder: Path) -> WeightsFile:
 
 
 def read(path: Path) -> WeightsFile:
-    """The classes and width of a canonical file, from its shapes; imports no framework.
-
-    Raises:
-        UserError: The file is absent, has another format, or does not fit MobileNetV2.
-    """
+    """The classes and width of a canonical file, from its shapes; imports no framework."""
     spec = str(path)
     _existing(spec, tuple(CANONICAL_SUFFIX.values()))
     shapes = _h5_shapes(spec, path) if path.suffix == ".h5" else _safetensors_shapes(spec, path)
-    return WeightsFile(path, *_recognise(spec, shapes))
+    return WeightsFile(path, *mobilenet_v2.recognise(spec, shapes))
 
 
 def _existing(spec: str, suffixes: tuple[str, ...]) -> Path:
-    path = Path(spec).expanduser()
+    path, endings = Path(spec).expanduser(), ", ".join(suffixes)
     if not path.is_file():
         raise UserError(
-            f"There is no weights file {spec!r}. "
-            f"Name {IMAGENET!r} or a file that ends in {', '.join(suffixes)}."
+            f"There is no weights file {spec!r}. Name {IMAGENET!r} or a file that ends in "
+            f"{endings}."
         )
     if not path.name.endswith(suffixes):
         raise UserError(
-            f"Weights file {spec!r} has another format. "
-            f"Name one that ends in {', '.join(suffixes)}."
+            f"Weights file {spec!r} has another format. Name one that ends in {endings}."
         )
     return path
 
 
-def _misfit(spec: str, detail: str) -> str:
-    return f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
-
-
 def _reason(error: Exception) -> str:
     return first_line(error).rstrip(".")
-
-
-def _recognise(spec: str, shapes: list[tuple[int, ...]]) -> tuple[int, float]:
-    try:
-        return mobilenet_v2.recognise(shapes)
-    except ValueError as error:
-        raise UserError(_misfit(spec, str(error))) from error
 
 
 def _h5_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
@@ -167,7 +150,7 @@ def _safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
 
 def _keras_network(spec: str) -> Any:
     """The network with the arrays of a file; the configuration in an archive is not read."""
-    source = _existing(spec, KERAS_SUFFIXES)
+    source = _existing(spec, SUFFIXES["keras"])
     with tempfile.TemporaryDirectory() as folder:
         arrays = source
         if source.suffix == ".keras":
@@ -179,14 +162,14 @@ def _keras_network(spec: str) -> Any:
                     f"Weights {str(source)!r} are not a Keras archive: they contain no "
                     f"{_KERAS_MEMBER!r}."
                 ) from error
-        classes, width = _recognise(spec, _h5_shapes(spec, arrays))
+        classes, width = mobilenet_v2.recognise(spec, _h5_shapes(spec, arrays))
         import keras
 
         network = keras.applications.MobileNetV2(weights=None, classes=classes, alpha=width)
         try:
             network.load_weights(arrays)
         except (ValueError, KeyError, OSError, TypeError) as error:
-            raise UserError(_misfit(spec, _reason(error))) from error
+            raise mobilenet_v2.misfit(spec, _reason(error)) from error
         return network
 
 
@@ -196,13 +179,13 @@ def _keras_download() -> Any:
     try:
         return keras.applications.MobileNetV2(weights=IMAGENET)
     except Exception as error:  # Keras raises a bare Exception: "URL fetch failure"
-        raise UserError(_no_download(KERAS_SUFFIXES, error)) from error
+        raise _no_download("keras", error) from error
 
 
-def _no_download(suffixes: tuple[str, ...], error: Exception) -> str:
-    return (
-        f"The download of the ImageNet weights failed ({_reason(error)}). "
-        f"Try again with network access, or name a file that ends in {', '.join(suffixes)}."
+def _no_download(framework: str, error: Exception) -> UserError:
+    return UserError(
+        f"The download of the ImageNet weights failed ({_reason(error)}). Try again with network "
+        f"access, or name a file that ends in {', '.join(SUFFIXES[framework])}."
     )
 
 
@@ -213,13 +196,13 @@ def _torch_download() -> Mapping[str, Any]:
     try:
         state = published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        raise UserError(_no_download(TORCH_SUFFIXES, error)) from error
+        raise _no_download("torch", error) from error
     return dict(state)
 
 
 def _torch_state(spec: str) -> Mapping[str, Any]:
     """The state dict in a file: torchvision's names, values are tensors."""
-    path = _existing(spec, TORCH_SUFFIXES)
+    path = _existing(spec, SUFFIXES["torch"])
     import torch
     from safetensors.torch import load_file
 
@@ -240,6 +223,6 @@ def _torch_state(spec: str) -> Mapping[str, Any]:
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
-        raise UserError(_misfit(spec, "the file contains no state dict"))
+        raise mobilenet_v2.misfit(spec, "the file contains no state dict")
     # DataParallel prefixes every name with "module.".
     return {key.removeprefix("module."): value for key, value in state.items()}
