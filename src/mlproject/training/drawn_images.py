@@ -54,13 +54,8 @@ def draw(folder: Path, *, images: int = 240, seed: int = 0) -> None:
     """Fills a folder with the set, one sub-folder for each class.
 
     Every file has its own random numbers and is written atomically: an incomplete set is completed,
-    and an existing file, changed or not, is kept.
-
-    Args:
-        folder: Folder for the class folders; created when absent.
-        images: Number of different images, the same for each class; `DUPLICATES` and `BROKEN`
-            are added.
-        seed: The same seed gives the same bytes (with the same Pillow).
+    and an existing file, changed or not, is kept. Each class has as many of the different images;
+    `DUPLICATES` and `BROKEN` are added. The same seed gives the same bytes with the same Pillow.
     """
     per_class = -(-images // len(SCENES))
     for class_number, label in enumerate(SCENES):
@@ -82,7 +77,6 @@ def draw(folder: Path, *, images: int = 240, seed: int = 0) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file atomically."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
