@@ -9,12 +9,11 @@ import time
 import unicodedata
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlproject.ingestion import known_files, new_images, source_listing
+from mlproject.ingestion import new_images, source_listing
 from mlproject.lake import location, queries, snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos, start_command
@@ -81,11 +80,8 @@ def test_any_name_that_the_file_system_allows_is_one_path(spark, lake, tmp_path)
     assert sorted(row(source / f"{stem}.JpG") for stem in stems) == rows(lake)
     assert {"name": 1} == done.left
     assert 0 == ingest(spark, lake, source).rows
-    told = known_files.status(lake, source_listing.listing(str(source))).filter(
-        pc.field("state") == "left"
-    )
-    assert [f"{source}/\\udcff.jpg"] == told["path"].to_pylist()
-    assert ["name"] == told["reason"].to_pylist()
+    [left] = source_listing.listing(str(source)).left.to_pylist()
+    assert {"path": f"{source}/\\udcff.jpg", "reason": "name"} == left
 
 
 def test_a_renamed_or_copied_file_is_a_new_path_of_the_same_image_and_not_scored_again(
@@ -111,25 +107,6 @@ def test_a_file_written_while_it_is_read_is_left_and_counted(spark, lake, tmp_pa
     done = new_images.ingest_pending(spark, lake, listed)
     assert (1, {"changing": 1}) == (done.rows, done.left)
     assert 1 == ingest(spark, lake, source).rows
-
-
-def test_the_state_of_every_file_can_be_queried(spark, lake, tmp_path):
-    source = photos(tmp_path / "source", 2)
-    (source / "no.jpg").write_bytes(b"no image")
-    ingest(spark, lake, source)
-    (source / "red/001.jpg").write_bytes(CONTENTS[1])
-    (source / "new.jpg").write_bytes(CONTENTS[2])
-    (source / ".hidden.jpg").write_bytes(CONTENTS[2])
-    (source / "empty.jpg").touch()
-    found = known_files.status(lake, source_listing.listing(str(source))).to_pylist()
-    assert {
-        "000.jpg": ("ingested", None),
-        "001.jpg": ("changed", None),
-        "new.jpg": ("new", None),
-        "no.jpg": ("refused", "unsupported_format"),
-        ".hidden.jpg": ("left", "skipped"),
-        "empty.jpg": ("left", "empty"),
-    } == {Path(file["path"]).name: (file["state"], file["reason"]) for file in found}
 
 
 def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been(

@@ -4,7 +4,6 @@ Other packages import the modules of `__all__`; the others are private to this o
 """
 
 __all__ = [
-    "erased_images",
     "known_files",
     "labels",
     "new_images",

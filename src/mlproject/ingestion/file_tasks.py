@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -16,56 +16,39 @@ from mlproject.integrations.object_storage import open_source
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.schemas import SCHEMAS
+from mlproject.lake.snapshots import Snapshot
 
 Result = TypeVar("Result")
 
 TASK_BYTES = 128 * 1024**2  # bytes a task, and so about a data file of the table
 BROKEN_AT_MOST = 3  # files in a row: then the server is down, and a task skips its other files
-FOUND = pa.schema([field for field in SCHEMAS["images"] if field.name != "ingested_at"])
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """Where rows are written, and the columns that do not come from their files."""
-
-    path: str
-    """The folder or URI of the table `images`."""
-    version: int
-    """The version of the table that pending files were found at."""
-    ingested_at: datetime
-    """The time of all rows of the commit, by which scoring finds their data files."""
-    given: pa.Table | None = None
-    """Labels that replace those of the listing, as `labels.read_labels` gives them."""
-
-    def table_rows(self, found: pa.RecordBatch) -> pa.Table:
-        """The rows with all columns of the table."""
-        rows = pa.Table.from_batches([found])
-        if self.given is not None:
-            rows = labels.relabelled(rows, self.given)
-        at = pa.array([self.ingested_at] * found.num_rows, pa.timestamp("us", "UTC"))
-        return rows.append_column("ingested_at", at)
-
-
-def hash_files(spark: SparkSession, files: pa.Table, reading: Reading, counts: Any) -> pa.Table:
-    """The hashes of files, read in tasks: path, image_id. Nothing is written.
+def hash_files(
+    spark: SparkSession, files: pa.Table, reading: Reading, counts: Any
+) -> dict[str, str]:
+    """Path -> image_id of files, read in tasks. Nothing is written.
 
     Args:
         spark: A session.
         files: As `source_listing.LISTED`.
         reading: Where the files are.
-        counts: As `counts` gives it; counts the files that cannot be read now.
+        counts: As `image_files.counts` gives it; counts the files that cannot be read now.
     """
 
-    def task(part: pa.Table) -> pa.Table:
-        rows = [(row["path"], row["image_id"]) for row in _rows(part, reading, counts)]
-        columns = list(zip(*rows, strict=True)) or [(), ()]
-        return pa.table([pa.array(column, pa.string()) for column in columns], ["path", "image_id"])
+    def task(part: pa.Table) -> list[tuple[str, str]]:
+        return [(row["path"], row["image_id"]) for row in _rows(part, reading, counts)]
 
-    return pa.concat_tables(_in_tasks(spark, files, task))
+    return dict(chain.from_iterable(_in_tasks(spark, files, task)))
 
 
 def write_rows(
-    spark: SparkSession, files: pa.Table, reading: Reading, counts: Any, writing: Writing
+    spark: SparkSession,
+    files: pa.Table,
+    reading: Reading,
+    counts: Any,
+    since: Snapshot,
+    given: pa.Table | None,
 ) -> list[DataFile]:
     """Reads and hashes files in tasks and writes their rows as data files of `images`.
 
@@ -76,13 +59,21 @@ def write_rows(
         spark: A session.
         files: As `source_listing.LISTED`, and `known`: the image_ids in `images` of the path.
         reading: What is read into the rows.
-        counts: As `counts` gives it; counts the files that give no row.
-        writing: Where the rows go.
+        counts: As `image_files.counts` gives it; counts the files that give no row.
+        since: The version of `images` that the pending files were found at.
+        given: Labels that replace those of the listing, as `labels.read_labels` gives them.
     """
+    path, version = since.path, since.version
+    ingested_at = datetime.now(UTC)  # of all rows of a commit: scoring finds their files by it
+    if given is not None and "path" in given.column_names:  # each task gets these labels
+        given = given.filter(pc.is_in(given["path"], files["path"]))
 
     def task(part: pa.Table) -> DataFile | None:
-        tables = map(writing.table_rows, in_batches(_new(part, reading, counts), FOUND))
-        return data_files.write(tables, SCHEMAS["images"], writing.path, writing.version)
+        new = _new(part, reading, counts)
+        rows = ({**row, "ingested_at": ingested_at} for row in new)
+        batches = in_batches(rows, SCHEMAS["images"])
+        tables = (labels.relabelled(pa.Table.from_batches([batch]), given) for batch in batches)
+        return data_files.write(tables, SCHEMAS["images"], path, version)
 
     return [file for file in _in_tasks(spark, files, task) if file is not None]
 

@@ -1,6 +1,5 @@
 """Ingest: the image files of a source minus the table `images`, read and appended."""
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -11,16 +10,13 @@ from typing import Literal
 from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
 from mlproject.ingestion import reconciliation, source_cleaning
+from mlproject.ingestion.known_files import Planned
 from mlproject.ingestion.new_images import BatchProgress, RowSettings
 from mlproject.ingestion.reconciliation import IngestResult, SourceSettings, reconcile
 from mlproject.integrations import mlflow_tracking, object_storage
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake.location import locate, locate_to_write
 
-_LEAST = {
-    **dict.fromkeys(("max_files", "max_bytes", "target_file_bytes"), 1),
-    **dict.fromkeys(("settle", "interval", "thumbnail_px", "clean_after"), 0),
-}
 _DEFAULT = SourceSettings("")
 
 
@@ -87,6 +83,7 @@ def ingest(
     Raises:
         UserError: The source, the lake or an option is wrong.
     """
+    parameters = dict(locals())
     rows = RowSettings(
         content, max_inline_bytes, thumbnail_px, max_files, max_bytes, include_erased
     )
@@ -105,9 +102,10 @@ def ingest(
     mlflow_tracking.connect()
     # Credentials in a source must be refused before the run records it.
     object_storage.open_source(source)
-    own = {"lake": lake, "mode": mode, "interval": interval, "plan": plan}
-    logged = {**settings.options(), **own}
-    with mlflow_tracking.run("ingest", logged), closing(LazySession("mlproject ingest")) as spark:
+    with (
+        mlflow_tracking.run("ingest", parameters),
+        closing(LazySession("mlproject ingest")) as spark,
+    ):
         _check_options(settings, interval, locate(lake))
         if plan:
             return reconciliation.plan(settings, locate(lake))
@@ -115,49 +113,40 @@ def ingest(
         once = partial(reconcile, spark, located, settings, stop=stop, on_progress=on_progress)
         if mode == "once":
             return once()
-        results = [reconciliation.empty_result(located)]
-
-        def reconciled(result: IngestResult) -> None:
-            results[0] = result
-            on_reconciled(result)
-
-        steps = _watch(lambda step: once(step=step), interval, stop, reconciled, on_error)
-        return replace(results[0], reconciliations=steps)
-
-
-def _watch(
-    reconcile_once: Callable[[int], IngestResult],
-    interval: float,
-    stop: Callable[[], bool],
-    on_reconciled: Callable[[IngestResult], None],
-    on_error: Callable[[UserError], None],
-) -> int:
-    """Reconciles until it is stopped, also after errors; returns how often."""
-    step, message = 0, ""
-    while not stop():
-        try:
-            on_reconciled(reconcile_once(step))
-            message = ""
-        except UserError as error:
-            if message != str(error):
-                on_error(error)
-            message = str(error)
-        step += 1
-        _wait(interval, stop)
-    return step
-
-
-def _wait(seconds: float, stop: Callable[[], bool]) -> None:
-    until, pause = time.monotonic() + seconds, threading.Event()
-    while not stop() and time.monotonic() < until:
-        pause.wait(min(0.2, seconds))
+        result = IngestResult(located, Planned(0, 0, 0, 0, {}))
+        step, message = 0, ""
+        while not stop():
+            try:
+                result = once(step=step)
+                on_reconciled(result)
+                message = ""
+            except UserError as error:
+                if message != str(error):
+                    on_error(error)
+                message = str(error)
+            step += 1
+            until = time.monotonic() + interval
+            while not stop() and time.monotonic() < until:
+                time.sleep(min(0.2, interval))
+        return replace(result, reconciliations=step)
 
 
 def _check_options(settings: SourceSettings, interval: float, lake: str) -> None:
     """Raises UserError for options that are out of range or contradict each other."""
-    given = {**settings.options(), "interval": interval}
-    for name, least in _LEAST.items():
-        require_at_least(least, **{name: given[name]})
+    rows = settings.rows
+    require_at_least(
+        1,
+        max_files=rows.max_files,
+        max_bytes=rows.max_bytes,
+        target_file_bytes=settings.target_file_bytes,
+    )
+    require_at_least(
+        0,
+        settle=settings.settle,
+        interval=interval,
+        thumbnail_px=rows.thumbnail_px,
+        clean_after=settings.clean_after,
+    )
     if settings.clean_source != "keep" and settings.on_missing == "mark":
         raise UserError(
             f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "
@@ -165,5 +154,4 @@ def _check_options(settings: SourceSettings, interval: float, lake: str) -> None
         )
     if settings.clean_source == "move":
         source_cleaning.check(settings.source, lake, settings.clean_to)
-    if not image_labels.is_table(settings.labels):
-        image_labels.pattern(settings.labels)
+    image_labels.pattern(settings.labels)

@@ -39,10 +39,10 @@ def paths(
     include_erased: bool = False,
     at: Snapshot | None = None,
 ) -> pa.Table:
-    """What was seen last at each path.
+    """What was seen last at each path, also in a lake that is not there yet.
 
     Args:
-        lake: As `location.locate` gives it; it need not be there yet.
+        lake: As `location.locate` gives it.
         columns: Which of path, image_id, state, size_bytes, modified_at.
         include_erased: Whether erased contents are to be ingested again.
         at: The version of `images` that is read; None = the newest.
@@ -56,10 +56,6 @@ def present(images: DataFrame, files: DataFrame) -> DataFrame:
     """The rows of `images` that hold what lies at their path now, as far as `ingest` has seen.
 
     Left out are overwritten contents and, where `on_missing=mark` has recorded them, removed files.
-
-    Args:
-        images: The `images` table.
-        files: The `files` table.
     """
     seen = images.sparkSession.sql(PATHS, images=images, files=files)
     now = seen.where(f"state <> '{GONE}'").select("path", "image_id")
@@ -71,33 +67,22 @@ def pending(
 ) -> pa.Table:
     """The listed files whose size and modified time are not those last seen at their path.
 
-    Args:
-        lake: As `location.locate` gives it; it need not be there yet.
-        listed: What lies in the source.
-        include_erased: As `paths`.
-        at: As `paths`.
-
-    Returns:
-        Rows of `listed.files`, and `known`: the image_ids that `images` has for the path (null =
-        none).
+    Their column `known` has the image_ids that `images` has for the path (null = none). The options
+    are those of `paths`.
     """
     facts = ["size_bytes", "modified_at"]
     seen = paths(lake, ", ".join(["path", *facts]), include_erased=include_erased, at=at)
     place = pc.index_in(listed.files["path"], seen["path"])
     same = [pc.equal(listed.files[fact], seen[fact].take(place)) for fact in facts]
     todo = listed.files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
-    return todo.append_column("known", _known(lake, todo["path"], seen["path"], at))
-
-
-def _known(lake: str, wanted: pa.Array, seen: pa.Array, at: Snapshot | None) -> pa.Array:
-    """For each path the image_ids of its rows in `images`, null when there are none."""
     kind = pa.list_(pa.string())
-    if not pc.any(pc.is_in(wanted, seen)).as_py():
-        return pa.nulls(len(wanted), kind)
+    if not pc.any(pc.is_in(todo["path"], seen["path"])).as_py():
+        return todo.append_column("known", pa.nulls(todo.num_rows, kind))
     rows = query(lake, "SELECT path, image_id FROM images", ["images"], at)
-    rows = rows.filter(pc.is_in(rows["path"], wanted))
+    rows = rows.filter(pc.is_in(rows["path"], todo["path"]))
     ids = rows.group_by("path").aggregate([("image_id", "list")])
-    return ids["image_id_list"].take(pc.index_in(wanted, ids["path"])).cast(kind)
+    known = ids["image_id_list"].take(pc.index_in(todo["path"], ids["path"])).cast(kind)
+    return todo.append_column("known", known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,49 +102,9 @@ class Planned:
 
 
 def plan(lake: str, listed: Listing, *, include_erased: bool = False) -> Planned:
-    """What an ingest would read now; reads no file and writes nothing.
-
-    Args:
-        lake: As `location.locate` gives it; it need not be there yet.
-        listed: What lies in the source.
-        include_erased: Whether files with erased contents are ingested again.
-    """
+    """What an ingest would read now; reads no file and writes nothing."""
     todo = pending(lake, listed, include_erased=include_erased)
     new = todo["known"].null_count
     size_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
     counts = listed.left_counts()
     return Planned(listed.files.num_rows, new, todo.num_rows - new, size_bytes, counts)
-
-
-def status(lake: str, listed: Listing) -> pa.Table:
-    """The state of each file of a source: path, size_bytes, modified_at, state, reason.
-
-    States: `ingested`; `refused` (it has a row with an error, which is the reason), `new` and
-    `changed` (the backlog of the next ingest), `left` (for a reason of
-    `source_listing.Listing.left`, or `erased`).
-
-    Args:
-        lake: As `location.locate` gives it; it need not be there yet.
-        listed: What lies in the source.
-    """
-    seen = paths(lake)
-    errors = query(
-        lake, "SELECT path, image_id, error FROM images WHERE error IS NOT NULL", ["images"]
-    )
-    keys = ["path", "image_id"]
-    with_errors = seen.join(errors, keys, join_type="left outer")
-    place = pc.index_in(listed.files["path"], with_errors["path"])
-    error, was = with_errors["error"].take(place), with_errors["state"].take(place)
-    todo = pending(lake, listed)
-    known = todo.filter(pc.is_valid(todo["known"]))["path"]
-    is_todo, is_known = (pc.is_in(listed.files["path"], some) for some in (todo["path"], known))
-    is_erased, is_refused = pc.fill_null(pc.equal(was, ERASED), False), pc.is_valid(error)
-    state = pc.case_when(
-        pc.make_struct(pc.and_not(is_todo, is_known), is_known, is_erased, is_refused),
-        *("new", "changed", "left", "refused", "ingested"),
-    )
-    reason = pc.if_else(is_todo, None, pc.if_else(is_erased, ERASED, error))
-    facts = listed.files.select(["path", "size_bytes", "modified_at"])
-    there = facts.append_column("state", state).append_column("reason", reason)
-    left = listed.left.append_column("state", pa.array(["left"] * listed.left.num_rows))
-    return pa.concat_tables([there, left], promote_options="default")

@@ -39,15 +39,10 @@ CURRENT = f"""SELECT images.path, images.image_id, images.error, images.ingested
 
 
 def from_paths(listed: Listing, option: str) -> Listing:
-    """The listing with the labels that a pattern finds in the paths.
+    """The listing with the labels that a pattern finds in the paths below the source.
 
-    Args:
-        listed: What lies in the source; its labels are the folders' names.
-        option: `folder` leaves them; else a regular expression, whose group named `label`, or
-            whose first group, is the label of a path below the source, where it is found.
-
-    Raises:
-        UserError: As `pattern`.
+    The label is the group named `label`, or else the first. Without a pattern it is the folder's
+    name, as listed.
     """
     wanted = pattern(option)
     if wanted is None:
@@ -61,12 +56,12 @@ def from_paths(listed: Listing, option: str) -> Listing:
 
 
 def pattern(option: str) -> re.Pattern[str] | None:
-    """The regular expression in the option `labels`; None for `folder`.
+    """The regular expression in the option `labels`; None for `folder` and tables.
 
     Raises:
         UserError: It is no regular expression with a group.
     """
-    if option == FOLDER:
+    if option == FOLDER or is_table(option):
         return None
     try:
         found = re.compile(option)
@@ -135,8 +130,10 @@ def _whole(path: str | None, source: str) -> str | None:
     return path if "://" in path else f"{source.rstrip('/')}/{path}"
 
 
-def relabelled(images: pa.Table, given: pa.Table) -> pa.Table:
+def relabelled(images: pa.Table, given: pa.Table | None) -> pa.Table:
     """Rows of `images` with the labels that are given for them; other rows keep their label."""
+    if given is None:
+        return images
     key = given.column_names[0]
     place = pc.index_in(images[key], given[key])
     label = pc.if_else(pc.is_valid(place), given["label"].take(place), images["label"])
@@ -144,12 +141,7 @@ def relabelled(images: pa.Table, given: pa.Table) -> pa.Table:
 
 
 def unmatched(lake: str, given: pa.Table) -> str:
-    """A sentence about given labels that match no image; empty when all match one.
-
-    Args:
-        lake: As `location.locate` gives it.
-        given: As `read_labels` gives them.
-    """
+    """A sentence about given labels that match no image; empty when all match one."""
     key = given.column_names[0]
     known = query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])[key]
     lost = given[key].filter(pc.invert(pc.is_in(given[key], known.combine_chunks())))
@@ -162,13 +154,8 @@ def unmatched(lake: str, given: pa.Table) -> str:
     )
 
 
-def changes(lake: str, given: pa.Table) -> pa.Table:
-    """The images that have other labels now than those given: path, image_id, label (as given).
-
-    Args:
-        lake: As `location.locate` gives it.
-        given: As `read_labels` gives them.
-    """
+def _changes(lake: str, given: pa.Table) -> pa.Table:
+    """The images that have other labels now than those given: path, image_id, label (as given)."""
     rows = query(lake, f"SELECT path, image_id, label FROM ({CURRENT})", ["images", "labels"])
     labels = relabelled(rows, given)
     same = pc.equal(rows["label"], labels["label"])
@@ -186,13 +173,13 @@ def append_labels(lake: str, given: pa.Table, source: str) -> int:
         given: As `read_labels` gives them.
         source: Where they were read from.
     """
-    if not changes(lake, given).num_rows:
+    if not _changes(lake, given).num_rows:
         return 0
     columns = SCHEMAS["labels"]
     while True:
         # This snapshot first: an erasure fences `labels` after it has rewritten `images`.
         since = snapshots.to_append(lake, "labels", "labels")
-        changed = changes(lake, given)
+        changed = _changes(lake, given)
         last = query(lake, "SELECT max(at) AS at FROM labels", ["labels"], since)["at"][0].as_py()
         # Later than the last row, also when the clock went back.
         at = max(datetime.now(UTC), last + timedelta.resolution if last else EPOCH)

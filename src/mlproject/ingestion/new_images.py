@@ -13,12 +13,12 @@ from pyspark.sql import SparkSession
 from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
-from mlproject.ingestion import erased_images, file_tasks
-from mlproject.ingestion.file_tasks import Writing
+from mlproject.ingestion import file_tasks
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.object_storage import missing_files
 from mlproject.lake import commits, snapshots
+from mlproject.lake.queries import query
 from mlproject.lake.schemas import SCHEMAS
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
@@ -107,8 +107,7 @@ def ingest_pending(
         lost = False
         counts = image_files.counts(spark)
         try:
-            erased_too = settings.include_erased
-            todo = pending(lake, listed, include_erased=erased_too, at=since)
+            todo = pending(lake, listed, include_erased=settings.include_erased, at=since)
         except UserError:
             newest = snapshots.to_append(lake, "images", "ingest")
             if newest.erasures == since.erasures:
@@ -116,27 +115,29 @@ def ingest_pending(
             since, lost = newest, True  # an erasure has removed files of the version that was read
             continue
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
-        erased = {} if settings.include_erased else erased_images.erased_ids(lake)
-        fresh, doubtful = _fresh_and_doubtful(erased_images.with_erased_ids(todo, erased), settings)
+        erased = _erased_contents(lake)
+        if settings.include_erased:
+            erased = erased.slice(0, 0)
+        fresh, doubtful = _fresh_and_doubtful(_with_erased_ids(todo, erased), settings)
         found = [fresh]
         for batch in _micro_batches(doubtful, settings):
             if stop():
                 break
             new, same = _hash_doubtful(spark, batch, reading, counts)
             found.append(new)
-            for state, noted in erased_images.by_state(same, erased, ERASED, UNCHANGED):
-                _append_states(lake, noted, state)
-                counts.add(Counter({state: noted.num_rows}))
+            among = pc.is_in(same["image_id"], erased["image_id"])
+            for state, is_noted in ((ERASED, among), (UNCHANGED, pc.invert(among))):
+                noted = same.filter(is_noted)
+                if noted.num_rows:
+                    _append_states(lake, noted, state)
+                    counts.add(Counter({state: noted.num_rows}))
         todo = pa.concat_tables(found)
         done = done_bytes = 0
         all_bytes = pc.sum(todo["size_bytes"]).as_py() or 0
         for batch in _micro_batches(todo, settings):
             if stop():
                 break
-            writing = Writing(
-                since.path, since.version, datetime.now(UTC), _labels_of(given, batch)
-            )
-            files = file_tasks.write_rows(spark, batch, reading, counts, writing)
+            files = file_tasks.write_rows(spark, batch, reading, counts, since, given)
             committed = commits.append_files(files, since)
             if committed is None:
                 lost = True
@@ -146,31 +147,11 @@ def ingest_pending(
             rows += sum(file.rows for file in files)
             errors += sum(file.errors for file in files)
             size_bytes += sum(file.image_bytes for file in files)
-            done, done_bytes = (
-                done + batch.num_rows,
-                done_bytes + pc.sum(batch["size_bytes"]).as_py(),
-            )
+            done += batch.num_rows
+            done_bytes += pc.sum(batch["size_bytes"]).as_py()
             on_batch(BatchProgress(done, done_bytes, todo.num_rows, all_bytes))
     left = Counter(listed.left_counts()) + counts.value
     return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
-
-
-def nothing_new(lake: str, listed: Listing) -> Ingested:
-    """The result of an ingest when nothing is pending; it needs no Spark.
-
-    Args:
-        lake: As `location.locate` gives it.
-        listed: What lies in the source.
-    """
-    version = snapshots.to_append(lake, "images", "ingest").version
-    return Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
-
-
-def _labels_of(given: pa.Table | None, batch: pa.Table) -> pa.Table | None:
-    """The labels that a micro-batch needs: all of them are sent to each task."""
-    if given is None or "path" not in given.column_names:
-        return given
-    return given.filter(pc.is_in(given["path"], batch["path"]))
 
 
 def _inline_bytes(settings: RowSettings, todo: pa.Table) -> int:
@@ -217,27 +198,50 @@ def _hash_doubtful(
         read now is in neither, and stays pending.
     """
     found = file_tasks.hash_files(spark, doubtful, replace(reading, thumbnail_px=0), counts)
-    ids = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
-    same, new = [], []
-    for file in doubtful.select(["path", "known"]).to_pylist():
-        image_id = ids.get(file["path"])
-        same.append(image_id in (file["known"] or ()))
-        new.append(image_id is not None and not same[-1])
-    unchanged = doubtful.filter(pa.array(same, pa.bool_()))
-    unchanged = unchanged.append_column(
-        "image_id", pa.array([ids[path] for path in unchanged["path"].to_pylist()], pa.string())
+    ids = [found.get(path) for path in doubtful["path"].to_pylist()]
+    pairs = zip(ids, doubtful["known"].to_pylist(), strict=True)
+    same = pa.array([image_id in (known or ()) for image_id, known in pairs], pa.bool_())
+    hashed = doubtful.append_column("image_id", pa.array(ids, pa.string()))
+    is_new = pc.and_not(hashed["image_id"].is_valid(), same)
+    return doubtful.filter(is_new), hashed.filter(same)
+
+
+def _erased_contents(lake: str) -> pa.Table:
+    """image_id and size_bytes (null = unknown) of erased contents that must not be added again.
+
+    Without those that `images` has again, as with `include_erased`.
+    """
+    return query(
+        lake,
+        "SELECT image_id, size_bytes FROM erased "
+        "LEFT ANTI JOIN images ON erased.image_id = images.image_id",
+        ["erased", "images"],
     )
-    return doubtful.filter(pa.array(new, pa.bool_())), unchanged
+
+
+def _with_erased_ids(todo: pa.Table, erased: pa.Table) -> pa.Table:
+    """The files with the erased image_ids of their size added to `known`.
+
+    So an ingest hashes such a file before it adds it, and no other.
+    """
+    if not erased.num_rows:
+        return todo
+    ids: dict[int | None, list[str]] = {}
+    for row in erased.to_pylist():
+        ids.setdefault(row["size_bytes"], []).append(row["image_id"])
+    pairs = zip(todo["known"].to_pylist(), todo["size_bytes"].to_pylist(), strict=True)
+    known = [
+        [*(of_path or ()), *ids.get(size, ()), *ids.get(None, ())] or None
+        for of_path, size in pairs
+    ]
+    column = todo.schema.get_field_index("known")
+    return todo.set_column(column, "known", pa.array(known, pa.list_(pa.string())))
 
 
 def mark_missing(lake: str, listed: Listing) -> int:
     """Records in `files` the ingested files that are no longer in a source; returns how many.
 
     A file that the listing left out for another reason, such as its suffix, is there.
-
-    Args:
-        lake: As `location.locate` gives it.
-        listed: What lies in the source.
     """
     known = paths(lake)
     below = pc.starts_with(known["path"], f"{listed.root}/")
@@ -264,7 +268,7 @@ def _append_states(lake: str, files: pa.Table, state: str) -> None:
         since = snapshots.to_append(lake, "files", "ingest")
         kept = rows
         if state != ERASED:
-            erased = erased_images.erased_ids(lake)
-            kept = rows.filter(pc.invert(erased_images.is_erased(rows, erased)))
+            erased = _erased_contents(lake)["image_id"]
+            kept = rows.filter(pc.invert(pc.is_in(rows["image_id"], erased)))
         if commits.append_rows(kept, since):
             return

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+import mlflow
 import pyarrow as pa
 
 from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
-from mlproject.ingestion.new_images import BatchProgress, RowSettings
+from mlproject.ingestion.new_images import BatchProgress, Ingested, RowSettings
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations import object_storage
 from mlproject.integrations.spark_session import LazySession
@@ -36,14 +37,7 @@ class SourceSettings:
     def listing(self) -> Listing:
         """The image files that lie in the source now, with their labels."""
         listed = source_listing.listing(self.source, self.include, settle=self.settle)
-        if labels.is_table(self.labels):
-            return listed
         return labels.from_paths(listed, self.labels)
-
-    def options(self) -> dict[str, Any]:
-        """All of them by their names."""
-        found = asdict(self)
-        return {**found, **found.pop("rows")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +48,19 @@ class IngestResult:
     """Where the lake lies."""
     planned: known_files.Planned
     """What was pending when it began."""
-    ingested: new_images.Ingested | None
+    ingested: Ingested | None = None
     """What was added; None with `plan`, which writes nothing."""
-    relabelled: int
+    relabelled: int = 0
     """Images that got another label."""
-    gone: int
+    gone: int = 0
     """Files that were marked as gone."""
-    cleaned: int
+    cleaned: int = 0
     """Files that were taken away from the source."""
-    messages: tuple[str, ...]
+    messages: tuple[str, ...] = ()
     """Warnings and hints, a sentence each."""
-    reconciliations: int
+    reconciliations: int = 0
     """How often the source was listed: more than once with `mode=watch`."""
-    images_version: int
+    images_version: int = -1
     """The Delta version of `images` at the end; -1 = there is no table yet."""
 
     @property
@@ -94,16 +88,10 @@ def reconcile(
         step: Reconciliations before this one, of the same run.
         stop: As `ingest`.
         on_progress: As `ingest`.
-
-    Raises:
-        UserError: As `ingest`.
     """
-    listed = settings.listing()
-    given = (
-        labels.read_labels(settings.labels, listed.root)
-        if labels.is_table(settings.labels)
-        else None
-    )
+    listed, given = settings.listing(), None
+    if labels.is_table(settings.labels):
+        given = labels.read_labels(settings.labels, listed.root)
     planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
     began = time.monotonic()
     if planned.new or planned.changed:
@@ -111,17 +99,28 @@ def reconcile(
             spark(), lake, listed, settings.rows, given=given, on_batch=on_progress, stop=stop
         )
     else:
-        done = new_images.nothing_new(lake, listed)
+        version = snapshots.to_append(lake, "images", "ingest").version
+        done = Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
     seconds = time.monotonic() - began
     if done.left.keys() & {"gone", "unreadable"}:
         object_storage.require(listed.source)  # if the source is gone, each of its files seems gone
-    result = IngestResult(lake, planned, done, 0, 0, 0, (), step + 1, -1)
+    result = IngestResult(lake, planned, done, reconciliations=step + 1)
     if not stop():
         result = _finish(spark, result, settings, listed, given)
-    version = snapshots.required(lake, "images").version
-    result = replace(result, images_version=version)
+    result = replace(result, images_version=snapshots.required(lake, "images").version)
     if result.changed or not step:  # a watch that finds nothing logs nothing
-        _log(result, done.rows / seconds, step)
+        mlflow.set_tag("mlproject.images_version", result.images_version)
+        metrics = {
+            **_counts(planned, done.left),
+            "images": done.rows,
+            "errors": done.errors,
+            "bytes": done.size_bytes,
+            "images_per_second": done.rows / seconds,
+            "relabelled": result.relabelled,
+            "gone": result.gone,
+            "cleaned": result.cleaned,
+        }
+        mlflow.log_metrics(metrics, step=step)
     return result
 
 
@@ -159,48 +158,13 @@ def _finish(
     )
 
 
-def empty_result(lake: str) -> IngestResult:
-    """The result of a watch that was stopped before it reconciled."""
-    planned = known_files.Planned(0, 0, 0, 0, {})
-    return IngestResult(lake, planned, None, 0, 0, 0, (), 0, -1)
-
-
 def plan(settings: SourceSettings, lake: str) -> IngestResult:
-    """What an ingest would find now; logs it to the active MLflow run, and writes nothing else.
-
-    Args:
-        settings: The source, and how its files become rows.
-        lake: As `location.locate` gives it; it need not be there yet.
-    """
-    import mlflow
-
-    planned = known_files.plan(
-        lake, settings.listing(), include_erased=settings.rows.include_erased
-    )
+    """What an ingest would find now; logs it to the active MLflow run, and writes nothing else."""
+    listed = settings.listing()
+    planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
     mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
     newest = snapshots.newest(lake, "images")
-    version = newest.version if newest else -1
-    return IngestResult(lake, planned, None, 0, 0, 0, (), 0, version)
-
-
-def _log(result: IngestResult, images_per_second: float, step: int) -> None:
-    import mlflow
-
-    done = result.ingested
-    if done is None:
-        return
-    mlflow.set_tag("mlproject.images_version", result.images_version)
-    metrics = {
-        **_counts(result.planned, done.left),
-        "images": done.rows,
-        "errors": done.errors,
-        "bytes": done.size_bytes,
-        "images_per_second": images_per_second,
-        "relabelled": result.relabelled,
-        "gone": result.gone,
-        "cleaned": result.cleaned,
-    }
-    mlflow.log_metrics(metrics, step=step)
+    return IngestResult(lake, planned, images_version=newest.version if newest else -1)
 
 
 def _counts(planned: known_files.Planned, left: dict[str, int]) -> dict[str, int]:
