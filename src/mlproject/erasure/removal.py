@@ -60,10 +60,6 @@ class Erasure:
 def plan_erasure(lake: str, chosen: Selection) -> ErasurePlan:
     """What an erasure would remove now; writes nothing.
 
-    Args:
-        lake: As `location.locate` gives it.
-        chosen: What to erase.
-
     Raises:
         UserError: There is no table of images, or nothing in the lake matches.
     """
@@ -75,10 +71,7 @@ def plan_erasure(lake: str, chosen: Selection) -> ErasurePlan:
     rows = _with_ids(query(lake, sql, ["images"]), ids["image_id"])
     sql = "SELECT image_id, model_name, model_version FROM predictions"
     predictions = _with_ids(query(lake, sql, ["predictions"]), ids["image_id"])
-    versions = Counter(
-        (row["model_name"], row["model_version"])
-        for row in predictions.select(["model_name", "model_version"]).to_pylist()
-    )
+    versions = Counter((row["model_name"], row["model_version"]) for row in predictions.to_pylist())
     return ErasurePlan(
         ids.num_rows,
         rows.num_rows,
@@ -105,12 +98,8 @@ def erase_images(
     erased images. After a kill the same call finds the contents by their paths in `images` or
     `files`, and once these are gone it finishes what any erasure has left.
 
-    Args:
-        lake: As `location.locate_to_write` gives it.
-        chosen: What to erase.
-        spark: Starts a session when there is much to rewrite.
-        retention_hours: Files deleted within these hours stay, and can be read by time travel.
-        on_step: Called with the steps done and the steps to do, after each.
+    `spark` starts a session when there is much to rewrite. Files deleted within `retention_hours`
+    stay, and can be read by time travel. `on_step` is called with the steps done, and all.
 
     Raises:
         UserError: There is no table of images; nothing matches and no erasure is unfinished; or a
@@ -130,8 +119,7 @@ def erase_images(
         # Checked only now: whoever creates it later reads `images` without the erased rows.
         if snapshots.is_table(f"{lake}/{name}"):
             gone = {*ids["image_id"].to_pylist(), *_left_over(lake, name)}
-            done = rewrites.erase_rows(f"{lake}/{name}", sorted(gone), spark)
-            rows[name] = done.rows_removed
+            rows[name] = rewrites.erase_rows(f"{lake}/{name}", sorted(gone), spark).rows_removed
         on_step(step, total)
     data_files = 0
     for step, name in enumerate(TABLES, start=2 + len(TABLES)):
@@ -146,8 +134,7 @@ def erase_images(
 def _contents(lake: str, chosen: Selection) -> tuple[pa.Table, int]:
     """The selected contents in the tables: image_id, size_bytes (null = unknown).
 
-    Returns:
-        And how many of the named paths and image_ids no table has.
+    And how many of the named paths and image_ids no table has.
     """
     seen = "SELECT path, image_id, size_bytes FROM {}"
     sources = [seen.format("images"), seen.format("files")]

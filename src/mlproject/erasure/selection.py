@@ -26,11 +26,7 @@ class Selection:
     """Sha256 of contents."""
 
     def named(self, rows: pa.Table) -> pa.Table:
-        """The rows that it selects by path or by image_id.
-
-        Args:
-            rows: Rows with the columns path and image_id.
-        """
+        """The rows that it selects by their path or image_id."""
         if self.prefix:
             return rows.filter(pc.fill_null(pc.starts_with(rows["path"], self.prefix), False))
         by_path = pc.is_in(rows["path"], pa.array(self.paths, pa.string()))
@@ -40,13 +36,7 @@ class Selection:
 
 
 def selection(*, path: str = "", prefix: str = "", image_id: str = "", file: str = "") -> Selection:
-    """What exactly one of these selects.
-
-    Args:
-        path: A path as in the column `path`.
-        prefix: A folder: all paths below it.
-        image_id: One sha256 as 64 hex digits, or several, comma-separated.
-        file: A text file with a path or an image_id a line.
+    """What exactly one of these options of `erase` selects.
 
     Raises:
         UserError: None or several are given, one is malformed, or the file cannot be read.

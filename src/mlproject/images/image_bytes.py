@@ -70,10 +70,7 @@ def image_contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame
 
 
 def read_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
-    """The bytes of one image, as `image_contents` finds them; without Spark.
-
-    Returns:
-        The bytes and ""; or None and the error that scoring gives the image.
+    """The bytes of one image and "", or None and the error that scoring gives it; without Spark.
 
     Raises:
         UserError: The bytes in the table have another sha256, or a file cannot be read now.
@@ -132,9 +129,7 @@ def _fetcher(
     def fetch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         exists = cache(_exists)  # one request for each bucket or folder in a task
         requests = (row for batch in batches for row in batch.to_pylist())
-        failed_s: defaultdict[str, list[float]] = defaultdict(
-            list
-        )  # bucket -> seconds of each file
+        failed_s = defaultdict[str, list[float]](list)  # bucket -> seconds of each file
         rows = (row for request in requests for row in _fetch(request, exists, counts, failed_s))
         yield from in_batches(rows, schema)
 
@@ -178,11 +173,10 @@ def _from_files(
     read: Callable[[str], tuple[str, int, bytes | None]],
     exists: Callable[[str], bool],
 ) -> tuple[bytes | None, str, str]:
-    """The bytes of an image from the first path that has them.
+    """The bytes of an image from the first path that has them, "" and "".
 
-    Returns:
-        The bytes, "" and ""; or None, the error and "" when no path has them any more; or None, ""
-        and the reason when that is not known now.
+    Else None, the error and "" when no path has them any more; or None, "" and the reason when that
+    is not known now.
     """
     error, fault, empty = "", "", ""
     for path in paths:

@@ -72,13 +72,9 @@ def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa
 def read_file(
     filesystem: fs.FileSystem, prefix: str, file: dict[str, Any], reading: Reading
 ) -> tuple[dict[str, Any] | None, str]:
-    """The row of one file, without `ingested_at`; or None and why it cannot be read now.
+    """The row of a listed file, without `ingested_at`; or None and why it cannot be read now.
 
-    Args:
-        filesystem: The file system of the file.
-        prefix: What the canonical path has before the path of the file system.
-        file: A row of the listing.
-        reading: Which values are stored.
+    `prefix` is what the canonical path has before the path of the file system.
     """
     path = file["path"].removeprefix(prefix)
     try:
@@ -121,15 +117,11 @@ def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None
                 blocks.clear()
     # The size and each block are requests of their own: an object that is overwritten meanwhile
     # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
-    if not isinstance(filesystem, fs.LocalFileSystem) and _version(filesystem, path) != version:
-        return "", -1, None
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            if stream.metadata() != version:
+                return "", -1, None
     return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
-
-
-def _version(filesystem: fs.FileSystem, path: str) -> Any:
-    """The metadata of a remote object, such as its ETag."""
-    with filesystem.open_input_stream(path, compression=None) as stream:
-        return stream.metadata()
 
 
 def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | None) -> bool:

@@ -18,11 +18,11 @@ QUALITY = 80  # JPEG quality of 100; a photo of this size takes about 6 kB
 
 
 def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
-    """A condition on rows of `images`: one row of each chosen image.
+    """A condition on rows of `images`: one row of each chosen image. Delta skips other files.
 
     Args:
-        chosen: image_id -> path and `ingested_at` (microseconds since 1970) of one of its rows;
-            a few hundred at most. Delta skips the files of all other times.
+        chosen: image_id -> path and `ingested_at` (microseconds since 1970) of one of its rows; a
+            few hundred at most.
     """
     times = sorted({time for _, time in chosen.values()})
     return (
@@ -38,25 +38,19 @@ def thumbnails(contents: DataFrame) -> dict[str, bytes]:
     Args:
         contents: As `image_bytes.image_contents` gives it, a few hundred images at most.
     """
-    made = contents.select("image_id", "content").mapInArrow(shrink, "image_id string, jpeg binary")
+    made = contents.select("image_id", "content").mapInArrow(
+        _shrink, "image_id string, jpeg binary"
+    )
     return {row.image_id: bytes(row.jpeg) for row in made.collect()}
 
 
-def shrink(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _shrink(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """For mapInArrow: (image_id, content) to (image_id, jpeg), without undecodable images."""
     for batch in batches:
-        made = [
-            (image_id.as_py(), jpeg(content.as_py(), PIXELS))
-            for image_id, content in zip(batch["image_id"], batch["content"], strict=True)
-        ]
-        decoded = [pair for pair in made if pair[1] is not None]
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array([image_id for image_id, _ in decoded], pa.string()),
-                pa.array([shrunk for _, shrunk in decoded], pa.binary()),
-            ],
-            ["image_id", "jpeg"],
-        )
+        shrunk = [jpeg(content.as_py(), PIXELS) for content in batch["content"]]
+        columns = [batch["image_id"], pa.array(shrunk, pa.binary())]
+        made = pa.RecordBatch.from_arrays(columns, ["image_id", "jpeg"])
+        yield made.filter(made["jpeg"].is_valid())
 
 
 def jpeg(content: bytes | None, side: int) -> bytes | None:

@@ -1,7 +1,7 @@
 """The columns that a version returns, from probabilities: one row for each image, no nulls."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,13 @@ def predictions(
         threads: Threads that decode.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for batch in _batches(contents, config["batch_size"]):
-        images, errors = decode_all(batch, config, threads=threads)
+    size = config["batch_size"]
+    for start in range(0, len(contents), size):
+        images, errors = decode_all(contents[start : start + size], config, threads=threads)
         probabilities = forward(images) if len(images) else np.empty((0, len(labels)))
-        for name, values in prediction_columns(
-            probabilities, errors, labels, config["top_k"]
-        ).items():
-            columns[name] += values
+        found = prediction_columns(probabilities, errors, labels, config["top_k"])
+        for name in COLUMNS:
+            columns[name] += found[name]
     return columns
 
 
@@ -59,13 +59,9 @@ def prediction_columns(
     bounded = np.clip(np.asarray(probabilities, np.float64), 0.0, 1.0)
     finite = np.isfinite(probabilities).all(axis=1)
     order = np.argsort(-bounded, axis=1, kind="stable")[:, :top_k]  # (M, K) -> (M, top_k)
-    rows = iter(zip(bounded, finite, order, strict=True))
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for error in errors:
-        row = _error_row(error) if error else _row(*next(rows), labels)
-        for name, value in zip(COLUMNS, row, strict=True):
-            columns[name].append(value)
-    return columns
+    images = iter(zip(bounded, finite, order, strict=True))
+    rows = [_error_row(error) if error else _row(*next(images), labels) for error in errors]
+    return {name: [row[index] for row in rows] for index, name in enumerate(COLUMNS)}
 
 
 def _row(
@@ -80,7 +76,3 @@ def _row(
 
 def _error_row(error: str) -> tuple[str, float, list[str], list[float], str]:
     return "", math.nan, [], [], error
-
-
-def _batches(contents: Sequence[bytes | None], size: int) -> Iterator[Sequence[bytes | None]]:
-    return (contents[start : start + size] for start in range(0, len(contents), size))
