@@ -52,5 +52,5 @@ def filled(kept, lake, source) -> str:
 
 
 def ingest(spark, lake, folder, **options):
-    settings = new_images.RowSettings(thumbnail_px=32, **options)
+    settings = new_images.IngestSettings(thumbnail_px=32, **options)
     return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from mlproject.images import image_bytes, image_files
 from mlproject.ingestion import new_images, source_listing
-from mlproject.ingestion.new_images import RowSettings
+from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
@@ -23,7 +23,7 @@ def source(tmp_path):
 
 def ingest(spark, lake, source, **settings):
     return new_images.ingest_pending(
-        spark, lake, source_listing.listing(str(source)), RowSettings(**settings)
+        spark, lake, source_listing.listing(str(source)), IngestSettings(**settings)
     )
 
 

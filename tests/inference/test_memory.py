@@ -106,8 +106,8 @@ def test_large_images_take_less_than_300_mb_or_are_refused(tmp_path, name, error
 def test_a_decompression_bomb_is_refused_whatever_the_warning_filter():
     bomb = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
-    code = "import sys, json; sys.path.insert(0, sys.argv[1]); import inference\n"
-    code += "content = sys.stdin.buffer.read()\nprint(inference.header(content).error)"
+    code = "import io, sys; sys.path.insert(0, sys.argv[1]); import inference\n"
+    code += "file = io.BytesIO(sys.stdin.buffer.read())\nprint(inference.header(file).error)"
     source = str(Path(inference.__file__).parents[1])
     for flag in ("error", "ignore"):
         answer = subprocess.run(

@@ -26,7 +26,7 @@ def source(spark, lake, tmp_path) -> Path:
 
 
 def ingest(spark, lake, folder, **options):
-    settings = new_images.RowSettings(**options)
+    settings = new_images.IngestSettings(**options)
     return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)
 
 

@@ -10,14 +10,14 @@ import pytest
 from pyspark.sql import functions as F
 
 from mlproject.ingestion import known_files, new_images, source_listing
-from mlproject.ingestion.new_images import RowSettings
+from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import queries, snapshots
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
 
 
-def ingest(spark, lake, folder, settings=RowSettings(), **options):  # noqa: B008 - frozen
+def ingest(spark, lake, folder, settings=IngestSettings(), **options):  # noqa: B008 - frozen
     return new_images.ingest_pending(
         spark, lake, source_listing.listing(str(folder)), settings, **options
     )
@@ -146,7 +146,7 @@ def test_hashed_files_are_recorded_in_micro_batches_and_stopped_between(spark, l
     for file in (source / "red").iterdir():
         os.utime(file, (1e9, 1e9))
     asked = iter([False, True])
-    waves = RowSettings(max_files=2)
+    waves = IngestSettings(max_files=2)
     first = ingest(spark, lake, source, waves, stop=lambda: next(asked, True))
     assert {"unchanged": 2} == first.left
     assert {"unchanged": 3} == ingest(spark, lake, source, waves).left
@@ -222,7 +222,9 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
 def test_micro_batches_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
     photos(tmp_path / "source", 5)
     told = []
-    done = ingest(spark, lake, tmp_path / "source", RowSettings(max_files=2), on_batch=told.append)
+    done = ingest(
+        spark, lake, tmp_path / "source", IngestSettings(max_files=2), on_batch=told.append
+    )
     assert [(2, 5), (4, 5), (5, 5)] == [(at.files, at.all_files) for at in told]
     assert told[-1].size_bytes == told[-1].all_bytes == done.size_bytes
     assert (5, 3) == (done.rows, done.table_version)
@@ -235,7 +237,7 @@ def test_two_ingests_at_once_make_no_row_twice(spark, lake, tmp_path):
         threading.Thread(
             target=new_images.ingest_pending,
             args=(spark.newSession(), lake, listed),
-            kwargs={"settings": RowSettings(max_files=10)},
+            kwargs={"settings": IngestSettings(max_files=10)},
         )
         for _ in range(2)
     ]
@@ -263,7 +265,7 @@ def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, 
 @pytest.mark.parametrize("content", ["inline", "reference"])
 def test_hostile_files_are_all_rows_or_counted(spark, lake, shared, content):
     listed = source_listing.listing(str(shared / "hostile"), include="*")
-    done = new_images.ingest_pending(spark, lake, listed, RowSettings(content=content))
+    done = new_images.ingest_pending(spark, lake, listed, IngestSettings(content=content))
     files = [path for path in (shared / "hostile").rglob("*") if path.is_file()]
     hidden = [path for path in files if "_licences" in path.parts]
     empty = [path for path in files if path.stat().st_size == 0]

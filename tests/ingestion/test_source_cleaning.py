@@ -5,7 +5,7 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_cleaning, source_listing
-from mlproject.ingestion.new_images import RowSettings
+from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import snapshots
 from tests.conftest import photo, photos
 
@@ -29,7 +29,7 @@ def clean(spark, lake, source, move_to="", after_days=0.0):
 
 def ingest(spark, lake, source, **settings):
     new_images.ingest_pending(
-        spark, lake, source_listing.listing(str(source)), RowSettings(**settings)
+        spark, lake, source_listing.listing(str(source)), IngestSettings(**settings)
     )
 
 

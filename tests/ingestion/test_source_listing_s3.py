@@ -291,7 +291,7 @@ def test_a_lake_in_s3_takes_two_ingests_at_once_and_doubles_nothing(
     workers.sparkContext.environment.update(there)
     lake = f"s3a://{bucket}/lake"
     listed = source_listing.listing(str(local_photos(tmp_path / "source", 6)))
-    work = (workers, lake, listed, new_images.RowSettings(max_files=1))
+    work = (workers, lake, listed, new_images.IngestSettings(max_files=1))
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(new_images.ingest_pending, *work) for _ in range(2)]
     assert 6 == sum(one.result().rows for one in both)

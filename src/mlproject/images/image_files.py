@@ -15,7 +15,7 @@ from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import SparkSession
 
 from mlproject.images.thumbnails import jpeg
-from mlproject.inference import Header, header, header_of
+from mlproject.inference import Header, header
 from mlproject.inference.errors import TOO_MANY_BYTES
 from mlproject.integrations import s3
 
@@ -81,7 +81,7 @@ def read_file(
         image_id, size, content = hashed(filesystem, path)
         if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
             return None, "changing"
-        found = header(content) if content is not None else _header(filesystem, path)
+        found = header(io.BytesIO(content)) if content is not None else _header(filesystem, path)
     except (FileNotFoundError, NotADirectoryError):
         return None, "gone"
     except OSError as error:
@@ -135,7 +135,7 @@ def _header(filesystem: fs.FileSystem, path: str) -> Header:
     """The header of a file that is too large for memory: Pillow reads only what it needs."""
     with filesystem.open_input_file(path) as file:
         start = _Start(file)
-        found = header_of(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
+        found = header(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
         return found._replace(error=TOO_MANY_BYTES) if start.left < 0 else found
 
 

@@ -6,7 +6,7 @@ standard library, numpy and Pillow.
 """
 
 from .columns import COLUMNS, prediction_columns, predictions
-from .decode import DEFAULTS, Header, decode, decode_all, header, header_of
+from .decode import DEFAULTS, Header, decode, decode_all, header
 from .errors import ERRORS
 from .process import cached, device_index, file_sha256, loads, task_device_index
 
@@ -21,7 +21,6 @@ __all__ = [
     "device_index",
     "file_sha256",
     "header",
-    "header_of",
     "loads",
     "prediction_columns",
     "predictions",

@@ -55,24 +55,19 @@ class Header(NamedTuple):
     error: str
 
 
-def header(content: bytes | None, limits: Mapping[str, Any] = DEFAULTS) -> Header:
-    """Format and stored size of an image file, and the error that its header shows.
+def header(file: BinaryIO, limits: Mapping[str, Any] = DEFAULTS) -> Header:
+    """Format and stored size of an image file of any size, and the error that its header shows.
 
     Args:
-        content: The encoded image.
-        limits: `formats`, `max_bytes`, `max_pixels`, `max_decode_bytes` (see `DEFAULTS`).
+        file: Readable and seekable, at its start; only the bytes that Pillow needs are read.
+        limits: `formats`, `max_pixels` and `max_decode_bytes` (see `DEFAULTS`).
     """
-    return _header(*_open(content, limits))
-
-
-def header_of(file: BinaryIO, limits: Mapping[str, Any] = DEFAULTS) -> Header:
-    """As `header`, of a file of any size; reads only the bytes that Pillow needs.
-
-    Args:
-        file: Readable and seekable, at its start.
-        limits: As `header`; `max_bytes` is ignored.
-    """
-    return _header(*_open_file(file, limits))
+    image, error = _open(file, limits)
+    if image is None:
+        return Header("", 0, 0, error)
+    with image:
+        width, height = _stored_size(image)
+        return Header(image.format or "", width, height, error)
 
 
 def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
@@ -80,13 +75,17 @@ def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray
 
     Args:
         content: The encoded image.
-        config: The limits of `header`, and `resize` and `crop` (pixels, crop <= resize): the
+        config: The limits (see `DEFAULTS`), and `resize` and `crop` (pixels, crop <= resize): the
             short side after resizing, and the side of the centre square that is kept.
 
     Returns:
         uint8 array (crop, crop, 3) and "", or None and a code of `ERRORS`.
     """
-    image, error = _open(content, config)
+    if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
+        return None, EMPTY
+    if len(content) > config["max_bytes"]:
+        return None, TOO_MANY_BYTES
+    image, error = _open(io.BytesIO(content), config)
     if image is None:
         return None, error
     with image:
@@ -123,16 +122,8 @@ def decode_all(
     return images, [error for _, error in decoded]
 
 
-def _open(content: bytes | None, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
+def _open(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
     """The opened image (its header read) with "" or the code of a limit, or None with a code."""
-    if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
-        return None, EMPTY
-    if len(content) > limits["max_bytes"]:
-        return None, TOO_MANY_BYTES
-    return _open_file(io.BytesIO(content), limits)
-
-
-def _open_file(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
     try:
         image = Image.open(file, formats=limits["formats"])
         return image, "" if _fits(image, limits) else TOO_MANY_PIXELS
@@ -142,14 +133,6 @@ def _open_file(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image |
         return None, UNDECODABLE if _has_signature(file, limits["formats"]) else UNSUPPORTED_FORMAT
     except Exception:  # noqa: BLE001 - a broken header raises OSError, ValueError, KeyError, ...
         return None, UNDECODABLE
-
-
-def _header(image: Image.Image | None, error: str) -> Header:
-    if image is None:
-        return Header("", 0, 0, error)
-    with image:
-        width, height = _stored_size(image)
-        return Header(image.format or "", width, height, error)
 
 
 def _has_signature(file: BinaryIO, formats: Sequence[str]) -> bool:

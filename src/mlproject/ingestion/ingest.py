@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Literal
 
@@ -11,13 +11,13 @@ from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
 from mlproject.ingestion import reconciliation, source_cleaning
 from mlproject.ingestion.known_files import Planned
-from mlproject.ingestion.new_images import BatchProgress, RowSettings
-from mlproject.ingestion.reconciliation import IngestResult, SourceSettings, reconcile
+from mlproject.ingestion.new_images import BatchProgress, IngestSettings
+from mlproject.ingestion.reconciliation import IngestResult, reconcile
 from mlproject.integrations import mlflow_tracking, object_storage
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake.location import locate, locate_to_write
 
-_DEFAULT = SourceSettings("")
+_DEFAULT = IngestSettings()
 
 
 def ingest(
@@ -30,17 +30,17 @@ def ingest(
     interval: float = 30,
     plan: bool = False,
     labels: str = _DEFAULT.labels,
-    content: Literal["inline", "reference", "auto"] = _DEFAULT.rows.content,
-    max_inline_bytes: int = _DEFAULT.rows.max_inline_bytes,
-    thumbnail_px: int = _DEFAULT.rows.thumbnail_px,
-    max_files: int = _DEFAULT.rows.max_files,
-    max_bytes: int = _DEFAULT.rows.max_bytes,
+    content: Literal["inline", "reference", "auto"] = _DEFAULT.content,
+    max_inline_bytes: int = _DEFAULT.max_inline_bytes,
+    thumbnail_px: int = _DEFAULT.thumbnail_px,
+    max_files: int = _DEFAULT.max_files,
+    max_bytes: int = _DEFAULT.max_bytes,
     target_file_bytes: int = _DEFAULT.target_file_bytes,
     on_missing: Literal["keep", "mark"] = _DEFAULT.on_missing,
     clean_source: Literal["keep", "move", "delete"] = _DEFAULT.clean_source,
     clean_to: str = _DEFAULT.clean_to,
     clean_after: float = _DEFAULT.clean_after,
-    include_erased: bool = _DEFAULT.rows.include_erased,
+    include_erased: bool = _DEFAULT.include_erased,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[BatchProgress], None] = lambda progress: None,
     on_reconciled: Callable[[IngestResult], None] = lambda result: None,
@@ -84,21 +84,8 @@ def ingest(
         UserError: The source, the lake or an option is wrong.
     """
     parameters = dict(locals())
-    rows = RowSettings(
-        content, max_inline_bytes, thumbnail_px, max_files, max_bytes, include_erased
-    )
-    settings = SourceSettings(
-        source,
-        include,
-        settle,
-        labels,
-        rows,
-        target_file_bytes,
-        on_missing,
-        clean_source,
-        clean_to,
-        clean_after,
-    )
+    names = [field.name for field in fields(IngestSettings)]
+    settings = IngestSettings(**{name: parameters[name] for name in names})
     mlflow_tracking.connect()
     # Credentials in a source must be refused before the run records it.
     object_storage.open_source(source)
@@ -106,11 +93,13 @@ def ingest(
         mlflow_tracking.run("ingest", parameters),
         closing(LazySession("mlproject ingest")) as spark,
     ):
-        _check_options(settings, interval, locate(lake))
+        _check_options(source, settings, interval, locate(lake))
         if plan:
-            return reconciliation.plan(settings, locate(lake))
+            return reconciliation.plan(locate(lake), source, settings)
         located = locate_to_write(lake)
-        once = partial(reconcile, spark, located, settings, stop=stop, on_progress=on_progress)
+        once = partial(
+            reconcile, spark, located, source, settings, stop=stop, on_progress=on_progress
+        )
         if mode == "once":
             return once()
         result = IngestResult(located, Planned(0, 0, 0, 0, {}))
@@ -131,20 +120,19 @@ def ingest(
         return replace(result, reconciliations=step)
 
 
-def _check_options(settings: SourceSettings, interval: float, lake: str) -> None:
+def _check_options(source: str, settings: IngestSettings, interval: float, lake: str) -> None:
     """Raises UserError for options that are out of range or contradict each other."""
-    rows = settings.rows
     require_at_least(
         1,
-        max_files=rows.max_files,
-        max_bytes=rows.max_bytes,
+        max_files=settings.max_files,
+        max_bytes=settings.max_bytes,
         target_file_bytes=settings.target_file_bytes,
     )
     require_at_least(
         0,
         settle=settings.settle,
         interval=interval,
-        thumbnail_px=rows.thumbnail_px,
+        thumbnail_px=settings.thumbnail_px,
         clean_after=settings.clean_after,
     )
     if settings.clean_source != "keep" and settings.on_missing == "mark":
@@ -153,5 +141,5 @@ def _check_options(settings: SourceSettings, interval: float, lake: str) -> None
             "files would be marked as gone. Use on_missing=keep"
         )
     if settings.clean_source == "move":
-        source_cleaning.check(settings.source, lake, settings.clean_to)
+        source_cleaning.check(source, lake, settings.clean_to)
     image_labels.pattern(settings.labels)

@@ -109,9 +109,7 @@ def read_labels(option: str, source: str) -> pa.Table:
             f"labels={option!r}: the columns {key} and label must be strings ({error})"
         ) from error
     if key == "path":
-        names = pa.chunked_array(
-            [[_whole(name, source) for name in names.to_pylist()]], pa.string()
-        )
+        names = pa.array([_whole(name, source) for name in names.to_pylist()], pa.string())
     labels = pc.if_else(pc.equal(labels, ""), None, labels)
     rows = pa.table({key: names, "label": labels}).group_by([key, "label"]).aggregate([])
     counts = rows.group_by(key).aggregate([("label", "count", pc.CountOptions(mode="all"))])
@@ -202,8 +200,7 @@ def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
     label = F.when(F.col("labelled_at").isNotNull(), F.col("given")).otherwise(F.col("label"))
     return (
         images.join(given, ["path", "image_id"], "left")
-        .withColumn("label", label)
-        .withColumn("labelled_at", F.coalesce("labelled_at", "ingested_at"))
+        .withColumns({"label": label, "labelled_at": F.coalesce("labelled_at", "ingested_at")})
         .select(*images.columns, "labelled_at")
     )
 

@@ -13,11 +13,11 @@ from pyspark.sql import SparkSession
 from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
-from mlproject.ingestion import file_tasks
+from mlproject.ingestion import file_tasks, labels, source_listing
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.object_storage import missing_files
-from mlproject.lake import commits, snapshots
+from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.queries import query
 from mlproject.lake.schemas import SCHEMAS
 
@@ -26,23 +26,27 @@ LARGE = 100_000_000  # bytes; files that are larger on average stay where they a
 
 
 @dataclass(frozen=True, slots=True)
-class RowSettings:
-    """How files become rows."""
+class IngestSettings:
+    """How the files of a source become rows: the options of `ingest` under their names."""
 
+    include: str = source_listing.SUFFIXES
+    settle: float = 2
+    labels: str = labels.FOLDER
     content: Literal["inline", "reference", "auto"] = "inline"
-    """Whose bytes come into the table: `inline` = of all files, `reference` = of none, `auto` =
-    of files up to `max_inline_bytes`, and of none when they are larger than 100 MB on average.
+    """With `auto` no file has its bytes in the table when they are larger than 100 MB on average.
     Those of a file above 100 MB never do."""
     max_inline_bytes: int = 32 * 1024**2
-    """Bytes of a file, for `auto`."""
     thumbnail_px: int = 0
-    """Side of the thumbnails, pixels; 0 = none."""
     max_files: int = 10_000
     """Files in one commit: tens of seconds of work on two cores."""
     max_bytes: int = 1024**3
     """Bytes in one commit; a file above it has a commit of its own."""
+    target_file_bytes: int = maintenance.TARGET_FILE_BYTES
+    on_missing: Literal["keep", "mark"] = "keep"
+    clean_source: Literal["keep", "move", "delete"] = "keep"
+    clean_to: str = ""
+    clean_after: float = 30
     include_erased: bool = False
-    """Whether contents that were erased are taken again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def ingest_pending(
     spark: SparkSession,
     lake: str,
     listed: Listing,
-    settings: RowSettings = RowSettings(),
+    settings: IngestSettings = IngestSettings(),
     *,
     given: pa.Table | None = None,
     on_batch: Callable[[BatchProgress], None] = lambda progress: None,
@@ -154,7 +158,7 @@ def ingest_pending(
     return Ingested(listed.files.num_rows, rows, errors, size_bytes, left, since.version)
 
 
-def _inline_bytes(settings: RowSettings, todo: pa.Table) -> int:
+def _inline_bytes(settings: IngestSettings, todo: pa.Table) -> int:
     if settings.content == "inline":
         return HELD_BYTES
     if settings.content == "reference" or (pc.mean(todo["size_bytes"]).as_py() or 0) > LARGE:
@@ -162,7 +166,7 @@ def _inline_bytes(settings: RowSettings, todo: pa.Table) -> int:
     return settings.max_inline_bytes
 
 
-def _micro_batches(todo: pa.Table, settings: RowSettings) -> Iterator[pa.Table]:
+def _micro_batches(todo: pa.Table, settings: IngestSettings) -> Iterator[pa.Table]:
     """Slices of at most `max_files` files and `max_bytes` bytes, one file at the least."""
     start = size = 0
     for end, file_bytes in enumerate(todo["size_bytes"].to_pylist()):
@@ -175,7 +179,7 @@ def _micro_batches(todo: pa.Table, settings: RowSettings) -> Iterator[pa.Table]:
         yield todo.slice(start)
 
 
-def _fresh_and_doubtful(todo: pa.Table, settings: RowSettings) -> tuple[pa.Table, pa.Table]:
+def _fresh_and_doubtful(todo: pa.Table, settings: IngestSettings) -> tuple[pa.Table, pa.Table]:
     """What to read into rows at once, and what to hash first.
 
     A micro-batch of nothing but touched and unreadable files would be an empty commit each time. So

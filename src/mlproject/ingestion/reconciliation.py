@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import mlflow
 import pyarrow as pa
 
 from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
-from mlproject.ingestion.new_images import BatchProgress, Ingested, RowSettings
+from mlproject.ingestion.new_images import BatchProgress, Ingested, IngestSettings
 from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations import object_storage
 from mlproject.integrations.spark_session import LazySession
@@ -17,27 +16,6 @@ from mlproject.lake import maintenance, snapshots
 
 # Metrics that sum reasons why files were left, beside a metric for each reason.
 _SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
-    """A source, and how its files become rows: the options of `ingest` under their names."""
-
-    source: str
-    include: str = source_listing.SUFFIXES
-    settle: float = 2
-    labels: str = labels.FOLDER
-    rows: RowSettings = field(default_factory=RowSettings)
-    target_file_bytes: int = maintenance.TARGET_FILE_BYTES
-    on_missing: Literal["keep", "mark"] = "keep"
-    clean_source: Literal["keep", "move", "delete"] = "keep"
-    clean_to: str = ""
-    clean_after: float = 30
-
-    def listing(self) -> Listing:
-        """The image files that lie in the source now, with their labels."""
-        listed = source_listing.listing(self.source, self.include, settle=self.settle)
-        return labels.from_paths(listed, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +51,8 @@ class IngestResult:
 def reconcile(
     spark: LazySession,
     lake: str,
-    settings: SourceSettings,
+    source: str,
+    settings: IngestSettings = IngestSettings(),  # noqa: B008 - frozen
     *,
     step: int = 0,
     stop: Callable[[], bool] = lambda: False,
@@ -84,19 +63,20 @@ def reconcile(
     Args:
         spark: Started when there is something to read.
         lake: As `location.locate_to_write` gives it.
-        settings: The source, and how its files become rows.
+        source: As `ingest`.
+        settings: As `ingest`.
         step: Reconciliations before this one, of the same run.
         stop: As `ingest`.
         on_progress: As `ingest`.
     """
-    listed, given = settings.listing(), None
+    listed, given = _listing(source, settings), None
     if labels.is_table(settings.labels):
         given = labels.read_labels(settings.labels, listed.root)
-    planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
+    planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     began = time.monotonic()
     if planned.new or planned.changed:
         done = new_images.ingest_pending(
-            spark(), lake, listed, settings.rows, given=given, on_batch=on_progress, stop=stop
+            spark(), lake, listed, settings, given=given, on_batch=on_progress, stop=stop
         )
     else:
         version = snapshots.to_append(lake, "images", "ingest").version
@@ -127,7 +107,7 @@ def reconcile(
 def _finish(
     spark: LazySession,
     result: IngestResult,
-    settings: SourceSettings,
+    settings: IngestSettings,
     listed: Listing,
     given: pa.Table | None,
 ) -> IngestResult:
@@ -158,13 +138,19 @@ def _finish(
     )
 
 
-def plan(settings: SourceSettings, lake: str) -> IngestResult:
+def plan(lake: str, source: str, settings: IngestSettings) -> IngestResult:
     """What an ingest would find now; logs it to the active MLflow run, and writes nothing else."""
-    listed = settings.listing()
-    planned = known_files.plan(lake, listed, include_erased=settings.rows.include_erased)
+    listed = _listing(source, settings)
+    planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
     newest = snapshots.newest(lake, "images")
     return IngestResult(lake, planned, images_version=newest.version if newest else -1)
+
+
+def _listing(source: str, settings: IngestSettings) -> Listing:
+    """The image files that lie in a source now, with their labels."""
+    listed = source_listing.listing(source, settings.include, settle=settings.settle)
+    return labels.from_paths(listed, settings.labels)
 
 
 def _counts(planned: known_files.Planned, left: dict[str, int]) -> dict[str, int]:

@@ -22,13 +22,7 @@ from mlproject.lake import location, snapshots
 
 
 def check(source: str, lake: str, move_to: str) -> None:
-    """Raises UserError when files cannot be moved from a source to a folder.
-
-    Args:
-        source: As `Listing.source`.
-        lake: As `location.locate` gives it.
-        move_to: The folder.
-    """
+    """Raises UserError when files cannot be moved from a source to a folder."""
     root, _, prefix = open_source(source)
     if prefix:
         raise UserError(
@@ -43,22 +37,12 @@ def check(source: str, lake: str, move_to: str) -> None:
 
 
 def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) -> DataFrame:
-    """The listed files that may be cleaned: a row has held their bytes and facts for long enough.
+    """The listed files that may be cleaned, by path: a row has held their bytes for long enough.
 
-    Args:
-        spark: A session with Delta.
-        lake: As `location.locate` gives it.
-        listed: What lies in the source.
-        after_days: Days since that was committed.
-
-    Returns:
-        The columns of `source_listing.LISTED`, by path.
+    That is `after_days` since a row of their path, size and modified time was committed.
     """
     facts = ["path", "size_bytes", "modified_at"]
-    images, files = (
-        snapshots.rows(spark, lake, "images"),
-        snapshots.rows(spark, lake, "files"),
-    )
+    images, files = (snapshots.rows(spark, lake, table) for table in ("images", "files"))
     with_bytes = images.where("content is not null").select("image_id")
     noted = files.where(F.col("state") == UNCHANGED).select(*facts, "image_id", "at")
     known = images.select(*facts, "image_id", F.col("ingested_at").alias("at")).union(noted)
@@ -87,16 +71,14 @@ def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
         try:
             if not is_as_listed():
                 continue
-            if not move_to:
+            if move_to:
+                target = local_path(move_to) / Path(inner).relative_to(root)
+                went += _move(Path(inner), target, is_as_listed)
+            else:
                 filesystem.delete_file(inner)
-            elif not _move(
-                Path(inner), local_path(move_to) / Path(inner).relative_to(root), is_as_listed
-            ):
-                continue
+                went += 1
         except OSError as error:
             why = why or f"{path}: {error}"
-            continue
-        went += 1
     return went, why
 
 

@@ -1,6 +1,7 @@
 """The image files of a source: those below a folder, or below a URI that pyarrow can open."""
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pyarrow import fs
 
 from mlproject.errors import UserError
 from mlproject.integrations import object_storage, s3
+from mlproject.lake.schemas import SCHEMAS
 
 # Suffixes of image files, in any case. Formats that no version reads are listed on purpose:
 # such a file gets a row with an error.
@@ -27,17 +29,14 @@ UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copyin
 # milliseconds. What is held of the file system's own records is one listing of as many folders.
 LISTED_AT_ONCE = 16
 
-# Path (bytes that are not UTF-8 are surrogates), size, and microseconds since 1970.
+# Path, size, and microseconds since 1970.
 _File = tuple[str, int, int]
 
-LISTED = pa.schema(
-    [
-        ("path", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("modified_at", pa.timestamp("us", "UTC")),
-        ("label", pa.string()),
-    ]
-)
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # bytes of a path that are not UTF-8 are surrogates
+
+_COLUMNS = ("path", "size_bytes", "modified_at", "label")
+LISTED = pa.schema([SCHEMAS["images"].field(name) for name in _COLUMNS])
+LEFT = pa.schema([("path", pa.string()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
                 left.append((path, "settling"))
             elif include != "*" and not low.endswith(suffixes):
                 left.append((path, "skipped"))
-            elif not (path.isascii() or _is_utf8(path)):
+            elif not path.isascii() and NOT_UTF8.search(path):
                 left.append((path, "name"))
             elif size == 0:
                 left.append((path, "empty"))
@@ -117,25 +116,14 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
             f"Source {source!r} cannot be listed. {object_storage.advice(source, error)}"
         ) from error
     files = pa.table(rows, schema=LISTED).sort_by("path")
-    return Listing(where if prefix else root, files, _left(left, prefix), prefix + root)
-
-
-def _left(left: list[tuple[str, str]], prefix: str) -> pa.Table:
     shown = [prefix + path.encode("utf-8", "backslashreplace").decode() for path, _ in left]
-    reasons = pa.array([reason for _, reason in left], pa.string())
-    return pa.table({"path": pa.array(shown, pa.string()), "reason": reasons})
+    reasons = [reason for _, reason in left]
+    not_taken = pa.table({"path": shown, "reason": reasons}, schema=LEFT)
+    return Listing(where if prefix else root, files, not_taken, prefix + root)
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:

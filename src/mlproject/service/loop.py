@@ -178,9 +178,8 @@ def _ingest(service: Service) -> None:
     if not source or not service.retries.is_due(source):
         return
     try:
-        settings = ingestion.SourceSettings(source)
         result = ingestion.reconcile(
-            service.spark, service.lake, settings, step=service.state.count, stop=stop
+            service.spark, service.lake, source, step=service.state.count, stop=stop
         )
     except FAULTS as error:
         if stop() or spark_ended(error):
