@@ -15,7 +15,6 @@ from mlproject.ingestion.known_files import ERASED
 from mlproject.lake import commits, rewrites, snapshots, vacuum
 from mlproject.lake.queries import query
 from mlproject.lake.rewrites import OpenSpark
-from mlproject.lake.schemas import SCHEMAS
 
 # `images` first: rows computed from its old version are refused by the fences that follow.
 # `files` last: a path that is only in it still leads to its content after a kill.
@@ -160,9 +159,7 @@ def _append_erased(lake: str, ids: pa.Table) -> None:
         since = snapshots.to_append(lake, "erased", "erased")
         known = query(lake, "SELECT image_id FROM erased", ["erased"], since)["image_id"]
         new = ids.filter(pc.invert(pc.is_in(ids["image_id"], known.combine_chunks())))
-        columns = SCHEMAS["erased"]
-        at = pa.array([datetime.now(UTC)] * new.num_rows, columns.field("at").type)
-        rows = new.append_column("at", at).select(columns.names)
+        rows = new.append_column("at", pa.repeat(datetime.now(UTC), new.num_rows))
         if not new.num_rows or commits.append_rows(rows, since):
             return
 

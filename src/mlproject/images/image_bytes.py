@@ -42,8 +42,7 @@ def image_contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame
     Args:
         rows: Rows of `images`.
         images: The table of these rows, at one version.
-        counts: As `image_files.counts` gives it; counts the images that are left out
-            (`unreadable`).
+        counts: Counts the images that are left out (`unreadable`), see `image_files.counts`.
     """
     columns = ["image_id", "content", "error"]
     if references(rows).isEmpty():

@@ -20,9 +20,8 @@ QUALITY = 80  # JPEG quality of 100; a photo of this size takes about 6 kB
 def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
     """A condition on rows of `images`: one row of each chosen image. Delta skips other files.
 
-    Args:
-        chosen: image_id -> path and `ingested_at` (microseconds since 1970) of one of its rows; a
-            few hundred at most.
+    The images, a few hundred at most, are given as image_id -> path and `ingested_at` (microseconds
+    since 1970) of a row.
     """
     times = sorted({time for _, time in chosen.values()})
     return (
@@ -33,11 +32,7 @@ def wanted(chosen: Mapping[str, tuple[str, int]]) -> Column:
 
 
 def thumbnails(contents: DataFrame) -> dict[str, bytes]:
-    """image_id -> JPEG of the centre square, for each image that can be decoded.
-
-    Args:
-        contents: As `image_bytes.image_contents` gives it, a few hundred images at most.
-    """
+    """image_id -> JPEG of the centre square, for each of a few hundred images that is decodable."""
     made = contents.select("image_id", "content").mapInArrow(
         _shrink, "image_id string, jpeg binary"
     )

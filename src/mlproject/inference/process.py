@@ -23,11 +23,8 @@ def cached(key: Hashable, load: Callable[[], Loaded]) -> Loaded:
     """The result of `load` for this key in this process, loaded once while it is in use.
 
     Two results are kept, the most recently used. Threads with the same key wait for one load. A
-    load that raises leaves nothing in the cache.
-
-    Args:
-        key: Identifies the network: hashes of weights and config, and the device.
-        load: Loads the network.
+    load that raises leaves nothing in the cache. The key of a network is hashes of its weights and
+    config, and the device.
     """
     with _lock:
         if key not in _networks:
@@ -73,9 +70,6 @@ def task_device_index(count: int) -> int | None:
     """`device_index` of the Spark task of this thread, or outside of a task.
 
     To be called for each batch: a reused Python worker runs tasks with different devices.
-
-    Args:
-        count: Accelerators that the framework sees.
     """
     # Not imported: outside Spark a version runs without pyspark.
     pyspark = sys.modules.get("pyspark")

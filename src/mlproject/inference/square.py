@@ -31,12 +31,7 @@ def square(image: Image.Image, resize: int, crop: int) -> Image.Image:
 
     Equals rotating upright, resizing (bilinear) and cropping, but only the needed part is resized,
     and converted to RGB strip by strip: a 1 x 10,000 image costs nothing, and a large one no second
-    copy.
-
-    Args:
-        image: A loaded image of any mode.
-        resize: Pixels of the short side after resizing.
-        crop: Pixels of the square's side, at most `resize`.
+    copy. The image is loaded, of any mode; `crop` is at most `resize` (pixels).
     """
     transposition, against_x, against_y = _ORIENTATIONS[_orientation(image)]
     width, height = image.size

@@ -27,14 +27,7 @@ BROKEN_AT_MOST = 3  # files in a row: then the server is down, and a task skips 
 def hash_files(
     spark: SparkSession, files: pa.Table, reading: Reading, counts: Any
 ) -> dict[str, str]:
-    """Path -> image_id of files, read in tasks. Nothing is written.
-
-    Args:
-        spark: A session.
-        files: As `source_listing.LISTED`.
-        reading: Where the files are.
-        counts: As `image_files.counts` gives it; counts the files that cannot be read now.
-    """
+    """Path -> image_id of listed files, read in tasks; those that cannot be read are counted."""
 
     def task(part: pa.Table) -> list[tuple[str, str]]:
         return [(row["path"], row["image_id"]) for row in _rows(part, reading, counts)]
@@ -57,11 +50,11 @@ def write_rows(
 
     Args:
         spark: A session.
-        files: As `source_listing.LISTED`, and `known`: the image_ids in `images` of the path.
+        files: As `known_files.pending` gives them.
         reading: What is read into the rows.
-        counts: As `image_files.counts` gives it; counts the files that give no row.
-        since: The version of `images` that the pending files were found at.
-        given: Labels that replace those of the listing, as `labels.read_labels` gives them.
+        counts: Counts the files that give no row, by reason.
+        since: The version of `images` that the files were pending at.
+        given: Labels that replace those of the listing.
     """
     path, version = since.path, since.version
     ingested_at = datetime.now(UTC)  # of all rows of a commit: scoring finds their files by it

@@ -93,7 +93,13 @@ def ingest(
         mlflow_tracking.run("ingest", parameters),
         closing(LazySession("mlproject ingest")) as spark,
     ):
-        _check_options(source, settings, interval, locate(lake))
+        require_at_least(
+            1, max_files=max_files, max_bytes=max_bytes, target_file_bytes=target_file_bytes
+        )
+        require_at_least(
+            0, settle=settle, interval=interval, thumbnail_px=thumbnail_px, clean_after=clean_after
+        )
+        _check_options(source, settings, locate(lake))
         if plan:
             return reconciliation.plan(locate(lake), source, settings)
         located = locate_to_write(lake)
@@ -120,21 +126,8 @@ def ingest(
         return replace(result, reconciliations=step)
 
 
-def _check_options(source: str, settings: IngestSettings, interval: float, lake: str) -> None:
-    """Raises UserError for options that are out of range or contradict each other."""
-    require_at_least(
-        1,
-        max_files=settings.max_files,
-        max_bytes=settings.max_bytes,
-        target_file_bytes=settings.target_file_bytes,
-    )
-    require_at_least(
-        0,
-        settle=settings.settle,
-        interval=interval,
-        thumbnail_px=settings.thumbnail_px,
-        clean_after=settings.clean_after,
-    )
+def _check_options(source: str, settings: IngestSettings, lake: str) -> None:
+    """Raises UserError for options that contradict each other, and for wrong labels."""
     if settings.clean_source != "keep" and settings.on_missing == "mark":
         raise UserError(
             f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "

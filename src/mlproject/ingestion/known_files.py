@@ -39,13 +39,10 @@ def paths(
     include_erased: bool = False,
     at: Snapshot | None = None,
 ) -> pa.Table:
-    """What was seen last at each path, also in a lake that is not there yet.
+    """What was seen last at each path: of path, image_id, state, size_bytes and modified_at.
 
-    Args:
-        lake: As `location.locate` gives it.
-        columns: Which of path, image_id, state, size_bytes, modified_at.
-        include_erased: Whether erased contents are to be ingested again.
-        at: The version of `images` that is read; None = the newest.
+    With `include_erased` the records of erased contents are left out, so that these are ingested
+    again. `at` is the version of `images` that is read; None = the newest. The lake may be absent.
     """
     noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
     sql = f"SELECT {columns} FROM ({PATHS.format(images='images', files=noted)}) AS paths"

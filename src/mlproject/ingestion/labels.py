@@ -20,11 +20,9 @@ from mlproject.integrations.local_files import local_path
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import commits, snapshots
 from mlproject.lake.queries import foreign, query
-from mlproject.lake.schemas import SCHEMAS
 
 FOLDER = "folder"
 KEYS = ("path", "image_id")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # In the SQL that Spark and DataFusion share.
 NEWEST = """SELECT path, image_id, label, at FROM (
@@ -85,16 +83,13 @@ def is_table(option: str) -> bool:
 def read_labels(option: str, source: str) -> pa.Table:
     """The labels of a CSV file or a Delta table: path or image_id, and label ("" = null).
 
-    Args:
-        option: The file, with a line of names; or the table's folder or URI.
-        source: As `Listing.root`; paths in the table may be written below it.
+    Paths may be written below the source, which is as `Listing.root`.
 
     Raises:
         UserError: There is no such table, it has other columns, or two labels for one image.
     """
-    found = (
-        _read_csv(option) if option.lower().endswith(".csv") else foreign(option, [*KEYS, "label"])
-    )
+    is_csv = option.lower().endswith(".csv")
+    found = _read_csv(option) if is_csv else foreign(option, [*KEYS, "label"])
     keys = [name for name in found.column_names if name in KEYS]
     if len(keys) != 1 or found.column_names.count("label") != 1:
         raise UserError(
@@ -164,36 +159,28 @@ def _changes(lake: str, given: pa.Table) -> pa.Table:
 def append_labels(lake: str, given: pa.Table, source: str) -> int:
     """Appends the labels that differ from the current ones; returns how many.
 
-    No image file is read and no row of `images` is changed.
-
-    Args:
-        lake: As `location.locate` gives it.
-        given: As `read_labels` gives them.
-        source: Where they were read from.
+    No image file is read and no row of `images` is changed. `source` is where they were read from.
     """
     if not _changes(lake, given).num_rows:
         return 0
-    columns = SCHEMAS["labels"]
     while True:
         # This snapshot first: an erasure fences `labels` after it has rewritten `images`.
         since = snapshots.to_append(lake, "labels", "labels")
         changed = _changes(lake, given)
         last = query(lake, "SELECT max(at) AS at FROM labels", ["labels"], since)["at"][0].as_py()
-        # Later than the last row, also when the clock went back.
-        at = max(datetime.now(UTC), last + timedelta.resolution if last else EPOCH)
+        at = datetime.now(UTC)
+        if last:  # later than the last row, also when the clock went back
+            at = max(at, last + timedelta.resolution)
         count = changed.num_rows
-        rows = changed.append_column("source", pa.array([source] * count, pa.string()))
-        rows = rows.append_column("at", pa.array([at] * count, columns.field("at").type))
-        if commits.append_rows(rows.select(columns.names), since):
+        rows = changed.append_column("source", pa.repeat(source, count))
+        if commits.append_rows(rows.append_column("at", pa.repeat(at, count)), since):
             return int(count)
 
 
 def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
     """The rows of `images` with their newest label, and `labelled_at`, since when it is theirs.
 
-    Args:
-        images: Rows without content, which a join may shuffle.
-        labels: The table `labels`.
+    The rows must be without content: a join may shuffle them.
     """
     newest = images.sparkSession.sql(NEWEST, labels=labels)
     given = newest.withColumnsRenamed({"label": "given", "at": "labelled_at"})

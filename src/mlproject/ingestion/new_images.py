@@ -19,7 +19,6 @@ from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.object_storage import missing_files
 from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.queries import query
-from mlproject.lake.schemas import SCHEMAS
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
 LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
@@ -95,14 +94,9 @@ def ingest_pending(
 ) -> Ingested:
     """Adds a row for each listed file that is new or overwritten, one micro-batch after the other.
 
-    Args:
-        spark: A session with Delta.
-        lake: As `location.locate` gives it.
-        listed: What lies in the source.
-        settings: How files become rows.
-        given: Labels that replace those of the listing, as `labels.read_labels` gives them.
-        on_batch: Called after each commit.
-        stop: Called before each commit; true = what is pending is left for the next ingest.
+    Labels that are given, as `labels.read_labels` gives them, replace those of the listing.
+    `on_batch` is called after each commit, and `stop` before each; once it returns true, what is
+    pending is left for the next ingest.
     """
     since = snapshots.to_append(lake, "images", "ingest")
     rows = errors = size_bytes = 0
@@ -255,18 +249,16 @@ def mark_missing(lake: str, listed: Listing) -> int:
     missing = missing_files(listed.source, candidates["path"].to_pylist())
     gone = candidates.filter(pa.array(missing, pa.bool_()))
     if gone.num_rows:
-        for name, kind in (("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))):
-            gone = gone.append_column(name, pa.nulls(gone.num_rows, kind))
+        for name in ("size_bytes", "modified_at"):
+            gone = gone.append_column(name, pa.nulls(gone.num_rows))
         _append_states(lake, gone, GONE)
     return int(gone.num_rows)
 
 
 def _append_states(lake: str, files: pa.Table, state: str) -> None:
     """Appends the state of files to the table `files`."""
-    columns = SCHEMAS["files"]
-    noted = files.append_column("state", pa.array([state] * files.num_rows, pa.string()))
-    at = pa.array([datetime.now(UTC)] * files.num_rows, columns.field("at").type)
-    rows = noted.append_column("at", at).select(columns.names).cast(columns)
+    rows = files.append_column("state", pa.repeat(state, files.num_rows))
+    rows = rows.append_column("at", pa.repeat(datetime.now(UTC), files.num_rows))
     while True:
         # This snapshot first: an erasure notes its images in `erased` before it fences `files`.
         since = snapshots.to_append(lake, "files", "ingest")

@@ -60,14 +60,8 @@ def reconcile(
 ) -> IngestResult:
     """Ingests what is pending once; logs it to the active MLflow run.
 
-    Args:
-        spark: Started when there is something to read.
-        lake: As `location.locate_to_write` gives it.
-        source: As `ingest`.
-        settings: As `ingest`.
-        step: Reconciliations before this one, of the same run.
-        stop: As `ingest`.
-        on_progress: As `ingest`.
+    Spark is started when there is something to read. `step` counts the reconciliations of the same
+    run before this one.
     """
     listed, given = _listing(source, settings), None
     if labels.is_table(settings.labels):

@@ -54,10 +54,7 @@ def ready(spark: SparkSession, lake: str, listed: Listing, after_days: float) ->
 def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
     """Moves or deletes files of a source that still are as they were listed.
 
-    Args:
-        source: As `Listing.source`.
-        files: As `ready` gives them.
-        move_to: A local folder, in which files keep their place below the source; "" = delete.
+    In the local folder `move_to` ("" = delete) they keep their place below the source.
 
     Returns:
         How many were cleaned, and why the first of the others was not ("" = all were).

@@ -69,11 +69,8 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     A file that lies directly in the source has no label. Names that begin with "." or "_" are
     hidden, but for `_x=1`, as Spark has it. Source: Spark, HadoopFSUtils.shouldFilterOutPathName.
 
-    Args:
-        source: A local folder, or a URI of a file system that pyarrow knows.
-        include: Suffixes, comma-separated, in any case; "*" takes every file.
-        settle: Seconds since a file was modified, before it is taken. A time further than that in
-            the future counts as long ago.
+    The options are those of `ingest`. A modified time that is further than `settle` seconds in the
+    future counts as long ago.
 
     Raises:
         UserError: The source is no folder that can be listed.
