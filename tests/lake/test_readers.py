@@ -39,10 +39,9 @@ def lake(tmp_path_factory):
         for rows in ([full, full], [keys, keys], [full, keys]):
             since = snapshots.to_append(lake, table, "test")
             partitions = {name: str(value) for name, value in keys.items()}
-            inner = schemas.file_schema(columns, list(partitions))
             file = data_files.write(
                 [pa.Table.from_pylist(rows, schema=columns)],
-                inner,
+                columns,
                 since.path,
                 since.version,
                 partition_values=partitions,

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlproject.lake import commits, queries, snapshots
-from mlproject.scoring import prediction_files
+from mlproject.lake.schemas import SCHEMAS
 from mlproject.scoring.prediction_files import NotWrittenError, described, writer
 
 NAME = "odd name=1/ü%41"
 PARTITION = {"model_name": NAME, "model_version": "3"}
+COLUMNS = [column for column in SCHEMAS["predictions"] if column.name not in PARTITION]
 
 
 def rows(count, *, error=None):
@@ -22,7 +23,7 @@ def rows(count, *, error=None):
     now = datetime(2026, 1, 1, tzinfo=UTC)
     row = {"label": "red", "score": 0.9, "top_labels": ["red"], "top_scores": [0.9], "error": error}
     facts = {"model_id": "m-1", "run_id": "run", "images_version": 4, "scored_at": now}
-    columns = pa.schema([*prediction_files.COLUMNS, ("size_bytes", pa.int64())])
+    columns = pa.schema([*COLUMNS, ("size_bytes", pa.int64())])
     listed = [{"image_id": f"{n:064}", "size_bytes": 100, **row, **facts} for n in range(count)]
     return pa.RecordBatch.from_pylist(listed, schema=columns)
 
@@ -38,7 +39,7 @@ def test_a_task_writes_one_file_and_counts_its_rows_errors_and_bytes(lake):
     (found,) = written(since, rows(3), rows(2, error="undecodable"))
     assert (5, 2, 500) == (found.rows, found.errors, found.image_bytes)
     stored = pq.read_schema(f"{since.path}/{found.name}").names
-    assert prediction_files.COLUMNS.names == stored
+    assert [column.name for column in COLUMNS] == stored
     assert PARTITION == found.partition_values
 
 

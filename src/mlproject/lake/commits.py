@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -22,7 +22,7 @@ from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.location import is_local
-from mlproject.lake.schemas import PARTITIONS, SCHEMAS, file_schema
+from mlproject.lake.schemas import SCHEMAS
 from mlproject.lake.snapshots import (
     ERASE,
     NotCommittedError,
@@ -40,28 +40,10 @@ _PATIENCE = 10  # conflicts after which a warning is logged
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Another commit came first."""
-
-    newest: DeltaTable
-    """The newest version of the table."""
-
-
 def append_rows(rows: pa.Table, since: Snapshot) -> Snapshot | None:
-    """Appends rows that were computed from a snapshot, in one commit, or not at all.
-
-    For small tables without partitions; rows that tasks write go through `append_files`.
-
-    Returns:
-        As `append_files`.
-
-    Raises:
-        UserError: As `append_files`.
-    """
-    columns = file_schema(SCHEMAS[since.table], PARTITIONS.get(since.table, []))
+    """As `append_files`, for the rows of a small table without partitions."""
     try:
-        written = data_files.write([rows], columns, since.path, since.version)
+        written = data_files.write([rows], SCHEMAS[since.table], since.path, since.version)
     except OSError as error:
         raise cannot_be_written(since.path, error) from error
     return append_files([written] if written else [], since)
@@ -86,21 +68,22 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
     if not files:
         return since
     computed_from = {since.filler: since.fills, ERASE: since.erasures}
+    counters = {since.filler: since.fills + 1}
     mark, base, conflicts = uuid.uuid4().hex, open_table(since.path, since.version), 0
     adds = add_actions(files, base, data_change=True)
     try:
         while True:
-            done = commit(
-                since.path, base, adds, {since.filler: since.fills + 1}, since.filler, mark=mark
-            )
+            done = commit(since.path, base, adds, counters, mark=mark)
             if isinstance(done, int):
                 return replace(since, version=done, fills=since.fills + 1)
-            base = done.newest
+            base = done
             if any(counter(base, name) != number for name, number in computed_from.items()):
                 data_files.delete(since.path, [file.name for file in files])
                 return None
             conflicts += 1
-            _log_conflicts(conflicts, since.path)
+            if conflicts % _PATIENCE == 0:
+                message = "%s: %d commits of other writers came first; retrying ..."
+                _log.warning(message, since.path, conflicts)
     except NotCommittedError:
         if is_local(since.path):  # a request to an object store may still arrive
             data_files.delete(since.path, [file.name for file in files])
@@ -112,39 +95,38 @@ def commit(
     base: DeltaTable,
     actions: Sequence[AddAction | RemoveAction],
     counters: Mapping[str, int],
-    operation: str,
     *,
     mark: str,
-) -> int | Conflict:
-    """Commits actions as the version after `base`, or not at all.
+) -> int | DeltaTable:
+    """Commits actions, computed from `base`, as the version after it, or not at all.
 
     Args:
         path: Folder or URI of the table.
         base: The version of the table that the actions were computed from.
         actions: What the commit adds and removes; none = a mark only.
-        counters: Application transactions, and their numbers from this commit on.
-        operation: What it does, for the log.
+        counters: Application transactions, and their numbers from this commit on. The last one
+            names the operation in the log.
         mark: A unique text, the same in a retry: it identifies a commit that succeeded though its
             response was lost.
 
     Returns:
-        The version that holds the actions.
+        The version that holds the actions, or the newest one when another commit came first.
 
     Raises:
         UserError: The table cannot be written.
     """
+    *_, operation = counters
     properties = CommitProperties(
         custom_metadata={OPERATION: operation, _MARK: mark},
         max_commit_retries=0,
         app_transactions=[Transaction(name, number) for name, number in counters.items()],
     )
-    partitions = base.metadata().partition_columns
     try:
         base.create_write_transaction(
             list(actions),
             "append",
             base.schema(),
-            partition_by=partitions or None,
+            partition_by=base.metadata().partition_columns or None,
             commit_properties=properties,
         )
     except (DeltaError, OSError) as error:
@@ -155,22 +137,26 @@ def commit(
             return mine
         if not later:
             raise cannot_be_written(path, error) from error
-        return Conflict(newest)
+        return newest
     return int(base.version()) + 1
 
 
 def add_actions(
     files: Iterable[DataFile], table: DeltaTable, *, data_change: bool
 ) -> list[AddAction]:
-    """The actions that add data files.
+    """The actions that add data files, which hold new rows with `data_change` only.
 
-    Args:
-        files: Files that lie in the table's folder.
-        table: The table; columns that somebody has added to it are null in files without them.
-        data_change: False where they hold rows that the table has already.
+    Columns that somebody has added to the table are null in files without them.
     """
     columns = [field.name for field in table.schema().fields]
-    return [_add(file, columns, data_change) for file in files]
+    actions = []
+    for file in files:
+        nulls = {name: file.rows for name in columns if name not in file.partition_values}
+        statistics = {**file.statistics, "nullCount": nulls | file.statistics["nullCount"]}
+        logged = json.dumps(statistics, ensure_ascii=False)
+        facts = (file.name, file.size_bytes, file.partition_values, file.written_ms)
+        actions.append(AddAction(*facts, data_change, logged))
+    return actions
 
 
 def _holds(path: str, version: int, mark: str) -> bool:
@@ -188,21 +174,3 @@ def _holds(path: str, version: int, mark: str) -> bool:
             f"It is not known whether a commit to table {path!r} succeeded: version {version} of "
             f"its log cannot be read ({one_line(error)}). Run the command again"
         ) from error
-
-
-def _add(file: DataFile, columns: Sequence[str], data_change: bool) -> AddAction:
-    nulls = {name: file.rows for name in columns if name not in file.partition_values}
-    statistics = {**file.statistics, "nullCount": nulls | file.statistics["nullCount"]}
-    return AddAction(
-        file.name,
-        file.size_bytes,
-        file.partition_values,
-        file.written_ms,
-        data_change,
-        json.dumps(statistics, ensure_ascii=False),
-    )
-
-
-def _log_conflicts(count: int, path: str) -> None:
-    if count % _PATIENCE == 0:
-        _log.warning("%s: %d commits of other writers came first; retrying ...", path, count)

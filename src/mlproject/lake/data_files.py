@@ -28,10 +28,6 @@ ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
 # reader reads those of the others as null and skips the file under any filter on them.
 LOWEST, HIGHEST = "", "\U0010ffff"
 
-_PARQUET: dict[str, Any] = {
-    "compression": "none",  # photos are compressed already
-    "store_schema": False,
-}
 # Columns of few different values; of the others a dictionary only costs time.
 _DICTIONARIES = {"format", "label", "error", "model_id", "run_id", "model_name", "state", "source"}
 _NAME = re.compile(r"part-(\d{20})-[0-9a-f-]{36}\.parquet")
@@ -73,11 +69,10 @@ def write(
 
     Args:
         tables: Rows, in tables of bounded bytes; each becomes a row group.
-        columns: Columns of the file: those of the table without its partitions. Others are not
-            written.
+        columns: Columns of the table; others are not written.
         path: Folder or URI of the table.
         version: The table version that the rows were computed from.
-        partition_values: Value of each partition column.
+        partition_values: Value of each partition column, which does not stand in the file.
     """
     filled = (table for table in tables if table.num_rows)
     first = next(filled, None)
@@ -89,40 +84,34 @@ def write(
     folders = [f"{column}={quote(value, safe='')}" for column, value in values.items()]
     name = "/".join([*folders, f"part-{version:020}-{uuid.uuid4()}.parquet"])
     filesystem, folder = open_path(path)
-    place = f"{folder}/{name}"
+    columns = pa.schema([column for column in columns if column.name not in values])
     statistics, image_bytes = _Statistics(columns), 0
-    dictionaries = [column for column in columns.names if column in _DICTIONARIES]
-    measured = [column.name for column in columns if _has_bounds(column.type)]
-    options = {"use_dictionary": dictionaries, "write_statistics": measured, **_PARQUET}
+    options: dict[str, Any] = {
+        "compression": "none",  # photos are compressed already
+        "store_schema": False,
+        "use_dictionary": [name for name in columns.names if name in _DICTIONARIES],
+        "write_statistics": statistics.measured,
+    }
     try:
         if isinstance(filesystem, fs.LocalFileSystem):
             # One level at a time: a table's folder that is absent is an error, never made here.
             for depth in range(1, len(folders) + 1):
                 filesystem.create_dir("/".join([folder, *folders[:depth]]), recursive=False)
-        with filesystem.open_output_stream(place) as out:
+        with filesystem.open_output_stream(f"{folder}/{name}") as out:
             with pq.ParquetWriter(out, columns, **options) as writer:
                 for table in chain((first,), filled):
-                    rows = table.select(columns.names).cast(columns)
-                    writer.write_table(rows, row_group_size=rows.num_rows)
-                    statistics.add(rows)
+                    group = table.select(columns.names).cast(columns)
+                    writer.write_table(group, row_group_size=group.num_rows)
+                    statistics.add(group)
                     if "size_bytes" in table.column_names:
                         image_bytes += pc.sum(table["size_bytes"]).as_py() or 0
             size = out.tell()
     except BaseException:  # a stop too must leave no half file
         delete(path, [name])
         raise
-    written_ms = int(time.time() * 1000)
-    errors = statistics.rows - statistics.nulls.get("error", statistics.rows)
-    return DataFile(
-        name,
-        size,
-        written_ms,
-        statistics.rows,
-        errors,
-        image_bytes,
-        statistics.logged(),
-        values,
-    )
+    rows, logged = statistics.rows, statistics.logged()
+    errors, written_ms = rows - statistics.nulls.get("error", rows), int(time.time() * 1000)
+    return DataFile(name, size, written_ms, rows, errors, image_bytes, logged, values)
 
 
 def delete(path: str, names: Iterable[str]) -> None:
@@ -136,8 +125,7 @@ def delete(path: str, names: Iterable[str]) -> None:
 def begun_at(name: str) -> int | None:
     """The table version that a data file was begun at; None = an older release, or Spark, wrote it.
 
-    Args:
-        name: The file's path below the table's folder.
+    `name` is its path below the table's folder.
     """
     found = _NAME.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else None
@@ -158,37 +146,34 @@ def row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def statistics_of(add: Mapping[str, Any]) -> dict[str, Any]:
-    """Statistics as the log has them.
-
-    Args:
-        add: A row of `DeltaTable.get_add_actions()`.
-    """
+    """Statistics as the log has them, of a row of `DeltaTable.get_add_actions()`."""
     lows, highs, nulls = (
         {name: value for name, value in (add.get(kind) or {}).items() if value is not None}
         for kind in ("min", "max", "null_count")
     )
-    return {
-        "numRecords": add["num_records"],
-        "minValues": {name: _logged(low) for name, low in lows.items()},
-        "maxValues": {name: _logged(high, up=True) for name, high in highs.items()},
-        "nullCount": nulls,
-        "tightBounds": False,
-    }
+    return _as_logged(add["num_records"], lows, highs, nulls)
 
 
-def widened(statistics: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any] | None:
-    """Statistics with which no query skips a matching file; None if they already are such.
+def widened(statistics: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
+    """Statistics with which no query skips a matching file: strings without bounds get wide ones.
+
+    No bounds at all where another column with values has none, such as a boolean.
 
     Args:
-        statistics: As the log has them, of a file of an older release.
+        statistics: As the log has them.
         columns: Columns of the file.
     """
-    lows, highs = statistics.get("minValues", {}), statistics.get("maxValues", {})
-    nulls, rows = statistics.get("nullCount", {}), statistics.get("numRecords")
-    lows, highs = _with_every_bound(lows, highs, nulls, rows, columns)
-    if lows == statistics.get("minValues", {}):
-        return None
-    return {**statistics, "minValues": lows, "maxValues": highs, "tightBounds": False}
+    lows, highs = dict(statistics["minValues"]), dict(statistics["maxValues"])
+    nulls, rows = statistics["nullCount"], statistics["numRecords"]
+    for column in columns:
+        if column.name in lows or nulls.get(column.name) == rows:
+            continue
+        if pa.types.is_string(column.type):
+            lows[column.name], highs[column.name] = LOWEST, HIGHEST
+        elif not (pa.types.is_nested(column.type) or pa.types.is_binary(column.type)):
+            lows, highs = {}, {}
+            break
+    return {**statistics, "minValues": lows, "maxValues": highs}
 
 
 class _Statistics:
@@ -197,6 +182,7 @@ class _Statistics:
     def __init__(self, columns: pa.Schema) -> None:
         self.rows = 0
         self.nulls = dict.fromkeys(columns.names, 0)
+        self.measured = [column.name for column in columns if _has_bounds(column.type)]
         self._columns = columns
         self._lows: dict[str, Any] = {}
         self._highs: dict[str, Any] = {}
@@ -204,57 +190,34 @@ class _Statistics:
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
-        for column in self._columns:
-            self.nulls[column.name] += table[column.name].null_count
-            if not _is_finite(table[column.name]):
-                self._unbounded.add(column.name)
-            elif _has_bounds(column.type):
-                low, high = pc.min_max(table[column.name]).as_py().values()
-                if low is not None:
-                    self._lows[column.name] = min(low, self._lows.get(column.name, low))
-                    self._highs[column.name] = max(high, self._highs.get(column.name, high))
+        for name in table.column_names:
+            self.nulls[name] += table[name].null_count
+        for name in self.measured:
+            values = table[name]
+            # Spark sorts NaN above all numbers.
+            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False:
+                self._unbounded.add(name)
+            low, high = pc.min_max(values).as_py().values()
+            if low is not None:
+                self._lows[name] = min(low, self._lows.get(name, low))
+                self._highs[name] = max(high, self._highs.get(name, high))
 
     def logged(self) -> dict[str, Any]:
-        names = self._lows.keys() - self._unbounded
-        lows = {name: _logged(self._lows[name]) for name in names}
-        highs = {name: _logged(self._highs[name], up=True) for name in names}
-        lows, highs = _with_every_bound(lows, highs, self.nulls, self.rows, self._columns)
-        return {
-            "numRecords": self.rows,
-            "minValues": lows,
-            "maxValues": highs,
-            "nullCount": self.nulls,
-            "tightBounds": False,
-        }
+        lows = {name: low for name, low in self._lows.items() if name not in self._unbounded}
+        highs = {name: self._highs[name] for name in lows}
+        return widened(_as_logged(self.rows, lows, highs, self.nulls), self._columns)
 
 
-def _with_every_bound(
-    lows: Mapping[str, Any],
-    highs: Mapping[str, Any],
-    nulls: Mapping[str, int],
-    rows: int | None,
-    columns: pa.Schema,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bounds for every column that queries filter by: wide ones for strings that have none.
-
-    No bounds at all where another column with values has none, such as a boolean.
-    """
-    lows, highs = dict(lows), dict(highs)
-    for column in columns:
-        if column.name in lows or nulls.get(column.name) == rows:
-            continue
-        if pa.types.is_string(column.type):
-            lows[column.name], highs[column.name] = LOWEST, HIGHEST
-        elif not (pa.types.is_nested(column.type) or pa.types.is_binary(column.type)):
-            return {}, {}
-    return lows, highs
-
-
-def _is_finite(values: pa.ChunkedArray) -> bool:
-    """Whether there is no infinity and no NaN, which Spark sorts above all numbers."""
-    if not pa.types.is_floating(values.type):
-        return True
-    return pc.all(pc.is_finite(values)).as_py() is not False
+def _as_logged(
+    rows: int, lows: Mapping[str, Any], highs: Mapping[str, Any], nulls: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "numRecords": rows,
+        "minValues": {name: _logged(low) for name, low in lows.items()},
+        "maxValues": {name: _logged(high, up=True) for name, high in highs.items()},
+        "nullCount": nulls,
+        "tightBounds": False,
+    }
 
 
 def _has_bounds(kind: pa.DataType) -> bool:

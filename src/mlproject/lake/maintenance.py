@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from mlproject.integrations import mlflow_tracking
@@ -19,15 +17,16 @@ from mlproject.lake import data_files, vacuum
 from mlproject.lake.commits import commit
 from mlproject.lake.location import locate
 from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
-from mlproject.lake.schemas import TABLES, file_schema, no_table
+from mlproject.lake.schemas import TABLES, no_table
 from mlproject.lake.snapshots import (
     REWRITE,
     ActiveFile,
     active_files,
-    cannot_be_written,
     counter,
     errors_in_one_line,
+    file_columns,
     is_table,
+    logged_files,
     open_table,
     require_rewritable,
 )
@@ -95,35 +94,30 @@ def maintain(
     Raises:
         UserError: There is no such table; the retention is too short; or a table cannot be written.
     """
+    parameters = dict(locals())
     mlflow_tracking.connect()
-    options = {"lake": lake, "table": table, "retention_hours": retention_hours, "plan": plan}
     located = locate(lake)
-    names = [name for name in TABLES if is_table(f"{located}/{name}")]
-    if table != "all" and table not in names:
-        raise no_table(f"{located}/{table}", table)
+    names = [name for name in TABLES if table in ("all", name)]
+    names = [name for name in names if is_table(f"{located}/{name}")]
     if not names:
-        raise no_table(f"{located}/images", "images")
-    chosen = names if table == "all" else [table]
+        absent = "images" if table == "all" else table
+        raise no_table(f"{located}/{absent}", absent)
     with (
-        mlflow_tracking.run("maintain", options),
+        mlflow_tracking.run("maintain", parameters),
         closing(LazySession("mlproject maintain")) as spark,
     ):
         done: list[TableMaintenance] = []
-        for name in chosen:
+        for name in names:
             path = f"{located}/{name}"
-            done.append(maintain_table(path, name, retention_hours, spark, plan=plan))
-            on_progress(len(done), len(chosen))
+            with errors_in_one_line(path):
+                done.append(maintain_table(path, name, retention_hours, spark, plan=plan))
+            on_progress(len(done), len(names))
         _log(done)
     return Maintenance(located, plan, tuple(done))
 
 
 def small_size(files: Sequence[ActiveFile], target_bytes: int = TARGET_FILE_BYTES) -> int:
-    """Below which size, bytes, a table's files are to be put together; 0 = it does not pay yet.
-
-    Args:
-        files: The data files of the table.
-        target_bytes: Bytes of a file, about.
-    """
+    """Below which size, bytes, a table's files are to be put together; 0 = it does not pay yet."""
     for share in SHARES:
         if sum(file.size_bytes < target_bytes // share for file in files) >= MANY:
             return target_bytes // share
@@ -131,33 +125,18 @@ def small_size(files: Sequence[ActiveFile], target_bytes: int = TARGET_FILE_BYTE
 
 
 def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten | None:
-    """Puts a table's small files together when it pays; None when it does not.
-
-    Args:
-        path: Where the table lies; it need not be there.
-        target_bytes: Bytes of a file, about.
-        spark: Starts a session when there is much to put together.
-    """
+    """Puts a table's small files together when it pays; None when it does not, or none is there."""
     files = active_files(open_table(path)) if is_table(path) else []
     size = small_size(files, target_bytes)
     return compact(path, target_bytes, size, spark) if size else None
 
 
-@errors_in_one_line
 def maintain_table(
     path: str, table: str, retention_hours: float, spark: OpenSpark, *, plan: bool = False
 ) -> TableMaintenance:
     """Repairs statistics, puts small files together, removes old files, writes a checkpoint.
 
-    Args:
-        path: Folder or URI of a table that is there.
-        table: Its name.
-        retention_hours: Files that left the table within these hours stay, at least 24.
-        spark: Starts a session when there is much to put together.
-        plan: Whether nothing is written, and it is only found what would be done.
-
-    Raises:
-        UserError: The retention is too short; or the table cannot be read or written.
+    With `plan` nothing is written, and it is only found what would be done.
     """
     found = open_table(path)
     require_rewritable(found, path)
@@ -171,7 +150,9 @@ def maintain_table(
         done = compact_small(path, TARGET_FILE_BYTES, spark)
         compacted = done.files_removed if done else 0
         vacuum.remove(path, old)
-        _checkpoint(path)
+        checkpointed = open_table(path)
+        checkpointed.create_checkpoint()
+        checkpointed.cleanup_metadata()
     return TableMaintenance(
         table,
         len(files),
@@ -185,15 +166,14 @@ def maintain_table(
 
 def _mended(table: DeltaTable) -> list[AddAction]:
     """Data files once more, with the bounds that older releases left out of their statistics."""
-    columns = pa.schema(table.schema().to_arrow())
-    columns = file_schema(columns, list(table.metadata().partition_columns))
-    actions = []
-    for add in pa.table(table.get_add_actions()).to_pylist():
-        statistics = data_files.widened(data_files.statistics_of(add), columns)
-        if statistics and add["path"].isascii():
+    columns, actions = file_columns(table), []
+    for add in logged_files(table):
+        statistics = data_files.statistics_of(add)
+        widened = data_files.widened(statistics, columns)
+        if widened["minValues"] != statistics["minValues"] and add["path"].isascii():
             path, partition = unquote(add["path"]), add.get("partition") or {}
             values = {name: str(value) for name, value in partition.items()}
-            logged = json.dumps(statistics, ensure_ascii=False)
+            logged = json.dumps(widened, ensure_ascii=False)
             facts = (path, add["size_bytes"], values, add["modification_time"])
             actions.append(AddAction(*facts, False, logged))
     return actions
@@ -206,19 +186,8 @@ def _mend(path: str) -> int:
         table = open_table(path)
         actions = _mended(table)
         counters = {REWRITE: counter(table, REWRITE) + 1}
-        if not actions or isinstance(
-            commit(path, table, actions, counters, REWRITE, mark=mark), int
-        ):
+        if not actions or isinstance(commit(path, table, actions, counters, mark=mark), int):
             return len(actions)
-
-
-def _checkpoint(path: str) -> None:
-    table = open_table(path)
-    try:
-        table.create_checkpoint()
-        table.cleanup_metadata()
-    except (DeltaError, OSError) as error:
-        raise cannot_be_written(path, error) from error
 
 
 def _log(tables: Sequence[TableMaintenance]) -> None:

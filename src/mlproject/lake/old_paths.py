@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from mlproject.errors import UserError
 from mlproject.integrations.local_files import local_path
 from mlproject.lake import data_files
 from mlproject.lake.location import is_local
-from mlproject.lake.snapshots import REWRITE, counter, open_table
+from mlproject.lake.snapshots import REWRITE, counter, logged_files, open_table
 
 
 def move(table: DeltaTable, path: str) -> bool:
@@ -29,16 +28,11 @@ def move(table: DeltaTable, path: str) -> bool:
 
     The rows and their files' bytes stay the same. A kill leaves links that no commit names.
 
-    Args:
-        table: A table at its newest version.
-        path: Where it lies.
-
     Raises:
         UserError: It lies on object storage.
     """
     while True:
-        adds = pa.table(table.get_add_actions()).to_pylist()
-        old = [add for add in adds if not add["path"].isascii()]
+        old = [add for add in logged_files(table) if not add["path"].isascii()]
         if not old:
             return False
         if not is_local(path):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,11 +19,20 @@ from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
 from mlproject.integrations.object_storage import open_path
-from mlproject.lake import data_files, old_paths, snapshots
+from mlproject.lake import data_files, old_paths
 from mlproject.lake.commits import add_actions, commit
 from mlproject.lake.data_files import DataFile
-from mlproject.lake.schemas import file_schema
-from mlproject.lake.snapshots import ERASE, REWRITE, ActiveFile, counter, open_table
+from mlproject.lake.snapshots import (
+    ERASE,
+    REWRITE,
+    ActiveFile,
+    active_files,
+    counter,
+    errors_in_one_line,
+    file_columns,
+    open_table,
+    require_rewritable,
+)
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import SparkSession
@@ -60,7 +69,6 @@ class _Task:
     columns: pa.Schema
 
 
-@snapshots.errors_in_one_line
 def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritten:
     """Removes the rows of some images from a table, and fences commits in preparation.
 
@@ -68,19 +76,15 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
     moves the application transaction `erase` to its own version: data files that were begun before
     it are never committed after it. The old files stay where they are, see `vacuum`.
 
-    Args:
-        path: Folder or URI of the table.
-        image_ids: Which images.
-        spark: Starts a session when there is much to read.
-
     Raises:
         UserError: The table cannot be rewritten or written; nothing was.
     """
     ids = pa.array(image_ids, pa.string())
-    done = None
-    while done is None:
-        done = _erase(path, ids, spark)
-    return done
+    with errors_in_one_line(path):
+        while True:
+            done = _erase(path, ids, spark)
+            if done:
+                return done
 
 
 def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
@@ -90,7 +94,7 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
     removed: list[ActiveFile] = []
     added: list[DataFile] = []
     while counter(base, REWRITE) == rewrites:
-        files = [file for file in snapshots.active_files(base) if file.path not in seen]
+        files = [file for file in active_files(base) if file.path not in seen]
         seen |= {file.path for file in files}
         found = _unless_rewritten(path, rewrites, partial(_rewrite, files, ids, base, path, spark))
         if found is None:
@@ -98,7 +102,7 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
         removed += [file for file, _ in found]
         added += [successor for _, successor in found if successor]
         counters = {REWRITE: rewrites + 1, ERASE: base.version() + 1}
-        done = _replace(path, base, removed, added, counters, data_change=True, mark=mark)
+        done = _replace(path, base, removed, added, counters, mark=mark)
         if isinstance(done, int):
             rows = sum(file.rows for file in removed) - sum(file.rows for file in added)
             return Rewritten(done, rows, len(removed), len(added))
@@ -107,47 +111,36 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
     return None
 
 
-@snapshots.errors_in_one_line
 def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -> Rewritten:
     """Puts files that are smaller than a size together into files of about `target_bytes`.
 
     The rows stay the same, which the commit says (no data change). The old files stay for readers
     of older versions, see `vacuum`. When another rewrite comes first, nothing is changed.
 
-    Args:
-        path: Folder or URI of the table.
-        target_bytes: Bytes of a file, about.
-        smaller_than: Bytes below which a file is put together with others.
-        spark: Starts a session when there is much to read.
-
     Raises:
         UserError: As `erase_rows`.
     """
-    base = _open(path)
-    rewrites, mark = counter(base, REWRITE), uuid.uuid4().hex
-    groups = _groups(snapshots.active_files(base), target_bytes, smaller_than)
-    removed = [file for group in groups for file in group]
-    size, task = sum(file.size_bytes for file in removed), _task(base, path)
-    merge = partial(_in_tasks, partial(_write_merge, task), groups, size, spark)
-    added = _unless_rewritten(path, rewrites, merge) if groups else None
-    while added and counter(base, REWRITE) == rewrites:
-        counters = {REWRITE: rewrites + 1}
-        done = _replace(path, base, removed, added, counters, data_change=False, mark=mark)
-        if isinstance(done, int):
-            return Rewritten(done, 0, len(removed), len(added))
-        base = done
-    data_files.delete(path, [file.name for file in added or ()])
-    return Rewritten(base.version(), 0, 0, 0)
+    with errors_in_one_line(path):
+        base = _open(path)
+        rewrites, mark = counter(base, REWRITE), uuid.uuid4().hex
+        groups = _groups(active_files(base), target_bytes, smaller_than)
+        removed = [file for group in groups for file in group]
+        size, task = sum(file.size_bytes for file in removed), _task(base, path)
+        merge = partial(_in_tasks, partial(_write_merge, task), groups, size, spark)
+        added = _unless_rewritten(path, rewrites, merge) if groups else None
+        while added and counter(base, REWRITE) == rewrites:
+            done = _replace(path, base, removed, added, {REWRITE: rewrites + 1}, mark=mark)
+            if isinstance(done, int):
+                return Rewritten(done, 0, len(removed), len(added))
+            base = done
+        data_files.delete(path, [file.name for file in added or ()])
+        return Rewritten(base.version(), 0, 0, 0)
 
 
 def _open(path: str) -> DeltaTable:
-    """A table's newest version, once its files can be removed.
-
-    Raises:
-        UserError: They cannot.
-    """
+    """A table's newest version, once its files can be removed; UserError if they cannot."""
     table = open_table(path)
-    snapshots.require_rewritable(table, path)
+    require_rewritable(table, path)
     return open_table(path) if old_paths.move(table, path) else table
 
 
@@ -179,10 +172,7 @@ def _unless_rewritten(path: str, rewrites: int, work: Callable[[], Result]) -> R
 
 
 def _task(table: DeltaTable, path: str) -> _Task:
-    columns = pa.schema(table.schema().to_arrow())
-    return _Task(
-        path, table.version(), file_schema(columns, list(table.metadata().partition_columns))
-    )
+    return _Task(path, table.version(), file_columns(table))
 
 
 def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:
@@ -248,20 +238,16 @@ def _groups(
     files: Sequence[ActiveFile], target_bytes: int, smaller_than: int
 ) -> list[list[ActiveFile]]:
     """Files to put together, each group of one partition and at most about the wanted size."""
-    small: dict[tuple[Any, ...], list[ActiveFile]] = {}
-    for file in sorted(files, key=lambda file: file.path):
-        if file.size_bytes < smaller_than:
-            small.setdefault(tuple(sorted(file.partition_values.items())), []).append(file)
+    small = [file for file in files if file.size_bytes < smaller_than]
     groups: list[list[ActiveFile]] = []
-    for same in small.values():
-        groups.append([])
-        held = 0
-        for file in same:
-            if groups[-1] and held + file.size_bytes > target_bytes:
-                groups.append([])
-                held = 0
-            groups[-1].append(file)
-            held += file.size_bytes
+    held = 0
+    for file in sorted(small, key=lambda file: (sorted(file.partition_values.items()), file.path)):
+        is_same = bool(groups) and groups[-1][0].partition_values == file.partition_values
+        if not is_same or held + file.size_bytes > target_bytes:
+            groups.append([])
+            held = 0
+        groups[-1].append(file)
+        held += file.size_bytes
     return [group for group in groups if len(group) > 1]
 
 
@@ -272,7 +258,6 @@ def _replace(
     added: Sequence[DataFile],
     counters: dict[str, int],
     *,
-    data_change: bool,
     mark: str,
 ) -> int | DeltaTable:
     """Commits a rewrite as the version after `base`; the newest version when another came first.
@@ -280,21 +265,20 @@ def _replace(
     delta-rs silently accepts the removal of a path that the table does not have, so every
     path is seen to be active before, and to be gone after.
     """
-    active = {file.path for file in snapshots.active_files(base)}
+    active = {file.path for file in active_files(base)}
     lost = [file.path for file in removed if file.path not in active]
     if lost:
         raise RuntimeError(f"{path} names no file {lost[0]!r} at {base.version()}")
-    now = int(time.time() * 1000)
+    now, data_change = int(time.time() * 1000), ERASE in counters
     removes = [
         RemoveAction(file.path, data_change, now, file.size_bytes, file.partition_values)
         for file in removed
     ]
     actions = [*removes, *add_actions(added, base, data_change=data_change)]
-    operation = ERASE if ERASE in counters else REWRITE
-    done = commit(path, base, actions, counters, operation, mark=mark)
+    done = commit(path, base, actions, counters, mark=mark)
     if not isinstance(done, int):
-        return done.newest
-    after = {file.path for file in snapshots.active_files(open_table(path, done))}
+        return done
+    after = {file.path for file in active_files(open_table(path, done))}
     if after != (active - {file.path for file in removed}) | {file.name for file in added}:
         raise RuntimeError(f"version {done} of {path} does not name the right files")
     return done

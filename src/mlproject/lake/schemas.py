@@ -96,24 +96,13 @@ _MADE_BY = {
 }
 
 
-def file_schema(columns: pa.Schema, partitions: list[str]) -> pa.Schema:
-    """The columns that stand in a table's data files: all but those of its partitions."""
-    return pa.schema([field for field in columns if field.name not in partitions])
-
-
 def no_table(path: str, table: str) -> UserError:
     """The error that a table has not been made yet."""
     return UserError(f"There is no table {path!r} yet. Run: mlflow run . -e {_MADE_BY[table]}")
 
 
 def require_columns(found: pa.Schema, table: str, path: str) -> None:
-    """Columns may be added to a table of ours; none of ours may lack or have another type.
-
-    Except for those that later releases have added.
-
-    Raises:
-        UserError: One does.
-    """
+    """Raises UserError where a column of ours lacks or has another type; others may be added."""
     types = dict(zip(found.names, found.types, strict=True))
     for field in SCHEMAS[table]:
         if field.name in ADDED.get(table, ()) and field.name not in types:

@@ -1,11 +1,11 @@
 """Pinned versions of tables: what is read, and from where the next commit is computed."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -18,9 +18,6 @@ from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import DataFrame, SparkSession
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # Application transactions of rewrites, beside those of fillers (decision 3).
 REWRITE = "rewrite"  # moved by every rewrite: two at once cannot both succeed
@@ -48,7 +45,7 @@ class Snapshot:
     version: int
     """The Delta version that was read, from 0."""
     filler: str
-    """What fills the table; Delta's transaction app id."""
+    """What fills the table, Delta's transaction app id; empty where it is only read."""
     fills: int
     """The number of the filler's last append in this version; -1 before its first."""
     erasures: int
@@ -79,40 +76,30 @@ class ActiveFile:
     """Value of each partition column."""
 
 
-def newest(lake: str, table: str, filler: str = "") -> Snapshot | None:
-    """The newest version of a table; None when there is no table.
-
-    Args:
-        lake: As `location.locate` gives it.
-        table: Name of the table.
-        filler: Whose appends are counted.
+def newest(lake: str, table: str) -> Snapshot | None:
+    """The newest version of a table, to be read; None when there is no table.
 
     Raises:
         UserError: It has other columns than this project writes, or cannot be read.
     """
     path = f"{lake}/{table}"
-    return _pinned(open_table(path), table, path, filler) if is_table(path) else None
+    return _pinned(open_table(path), table, path) if is_table(path) else None
 
 
-def required(lake: str, table: str, filler: str = "") -> Snapshot:
-    """The newest version of a table.
+def required(lake: str, table: str) -> Snapshot:
+    """The newest version of a table, to be read.
 
     Raises:
         UserError: As `newest`; or there is no table yet.
     """
-    found = newest(lake, table, filler)
+    found = newest(lake, table)
     if found is None:
         raise no_table(f"{lake}/{table}", table)
     return found
 
 
 def to_append(lake: str, table: str, filler: str) -> Snapshot:
-    """The newest version of a table, which is made when it is not there yet.
-
-    Args:
-        lake: As `location.locate_to_write` gives it.
-        table: Name of the table.
-        filler: Who fills it.
+    """The newest version of a table, to be filled by `filler`; the table is made when absent.
 
     Raises:
         UserError: As `newest`; or it cannot be written.
@@ -125,20 +112,14 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     later = [name for name in ADDED.get(table, ()) if name not in there]
     if later:
         columns = Schema.from_arrow(SCHEMAS[table]).fields
-        try:
+        with errors_in_one_line(path):
             found.alter.add_columns([field for field in columns if field.name in later])
-        except (DeltaError, OSError) as error:
-            raise cannot_be_written(path, error) from error
         found = open_table(path)
     return _pinned(found, table, path, filler)
 
 
 def rows(spark: "SparkSession", lake: str, table: str, at: Snapshot | None = None) -> "DataFrame":
-    """A table's rows at its newest version or at the one given, none when there is no table yet.
-
-    Raises:
-        UserError: As `newest`.
-    """
+    """A table's rows at its newest version or at the one given, none when there is no table yet."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     found = at or newest(lake, table)
@@ -161,23 +142,17 @@ def create(path: str, table: str) -> None:
         )
     if is_table(path):
         return
-    columns = Schema.from_arrow(SCHEMAS[table])
-    partitions = PARTITIONS.get(table)
+    columns, partitions = Schema.from_arrow(SCHEMAS[table]), PARTITIONS.get(table)
+    options = {"partition_by": partitions, "configuration": _INTERVAL}
     try:
-        DeltaTable.create(
-            path, columns, mode="ignore", partition_by=partitions, configuration=_INTERVAL
-        )
+        DeltaTable.create(path, columns, mode="ignore", **options)
     except (DeltaError, OSError) as error:
         if not is_table(path):  # else somebody else has just made it
             raise UserError(f"Table {path!r} cannot be created ({one_line(error)})") from error
 
 
 def is_table(path: str) -> bool:
-    """Whether a Delta table lies at a path or URI.
-
-    Raises:
-        UserError: Its folder cannot be read.
-    """
+    """Whether a Delta table lies at a path or URI; UserError if its folder cannot be read."""
     try:
         return bool(DeltaTable.is_deltatable(path))
     except (DeltaError, OSError) as error:
@@ -185,11 +160,7 @@ def is_table(path: str) -> bool:
 
 
 def open_table(path: str, version: int | None = None, advice: str = _RESTORE) -> DeltaTable:
-    """A table of delta-rs, at its newest version or at the one given.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+    """A table of delta-rs, at its newest version or at the one given; UserError if unreadable."""
     try:
         return DeltaTable(path, version=version)
     except DeltaError as error:
@@ -201,9 +172,19 @@ def open_table(path: str, version: int | None = None, advice: str = _RESTORE) ->
         raise UserError(f"Table {path!r} cannot be read ({one_line(error)})") from error
 
 
+def file_columns(table: DeltaTable) -> pa.Schema:
+    """The columns that stand in a table's data files: all but those of its partitions."""
+    columns, partitions = table.schema().to_arrow(), table.metadata().partition_columns
+    return pa.schema([field for field in pa.schema(columns) if field.name not in partitions])
+
+
+def logged_files(table: DeltaTable) -> list[dict[str, Any]]:
+    """The rows of `DeltaTable.get_add_actions()`: what the log has of each data file."""
+    return list(pa.table(table.get_add_actions()).to_pylist())
+
+
 def active_files(table: DeltaTable) -> list[ActiveFile]:
     """The data files that a version of a table names."""
-    rows = pa.table(table.get_add_actions()).to_pylist()
     return [
         ActiveFile(
             unquote(row["path"]),
@@ -211,7 +192,7 @@ def active_files(table: DeltaTable) -> list[ActiveFile]:
             row["num_records"] or 0,
             {name: str(value) for name, value in (row.get("partition") or {}).items()},
         )
-        for row in rows
+        for row in logged_files(table)
     ]
 
 
@@ -233,19 +214,13 @@ def cannot_be_written(path: str, error: Exception) -> NotCommittedError:
     )
 
 
-def errors_in_one_line(
-    function: Callable[Concatenate[str, P], T],
-) -> Callable[Concatenate[str, P], T]:
-    """A function of a table's path whose errors of delta-rs, pyarrow and the disk are one line."""
-
-    @wraps(function)
-    def call(path: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(path, *args, **kwargs)
-        except (DeltaError, OSError, pa.ArrowException) as error:
-            raise UserError(str(cannot_be_written(path, error))) from error
-
-    return call
+@contextmanager
+def errors_in_one_line(path: str) -> Iterator[None]:
+    """Raises errors of delta-rs, pyarrow and the disk as a UserError: it cannot be written."""
+    try:
+        yield
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise UserError(str(cannot_be_written(path, error))) from error
 
 
 def one_line(error: Exception) -> str:
@@ -253,7 +228,7 @@ def one_line(error: Exception) -> str:
     return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
 
 
-def _pinned(found: DeltaTable, table: str, path: str, filler: str) -> Snapshot:
+def _pinned(found: DeltaTable, table: str, path: str, filler: str = "") -> Snapshot:
     require_columns(pa.schema(found.schema().to_arrow()), table, path)
     return Snapshot(
         table, path, found.version(), filler, counter(found, filler), counter(found, ERASE)

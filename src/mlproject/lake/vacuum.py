@@ -3,9 +3,10 @@
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -49,38 +50,26 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
             and the table records that they are still there.
 
     Returns:
-        The number of files removed.
-
-    Raises:
-        UserError: The table cannot be read or written.
+        The number of data files removed.
     """
     table, found = unreferenced(path)
     fence = counter(table, ERASE)
-
-    def is_older(file: Unreferenced) -> bool:
-        begun = data_files.begun_at(file.path)
-        return begun is None or begun < fence
-
-    gone = [file for file in found if is_older(file)]
+    begun = {file: data_files.begun_at(file.path) for file in found}
+    gone = [file for file, version in begun.items() if version is None or version < fence]
     if retention_hours:
-        old = _older(table, retention_hours)
-        gone = [file for file in gone if old(file)]
+        gone = _older(table, gone, retention_hours)
     remove(path, gone)
     mark = uuid.uuid4().hex
     while not retention_hours and counter(table, VACUUMED) < fence:
-        done = commit(path, table, [], {VACUUMED: fence}, "vacuum", mark=mark)
+        done = commit(path, table, [], {VACUUMED: fence}, mark=mark)
         if isinstance(done, int):
             break
-        table = done.newest
+        table = done
     return sum(PurePosixPath(file.path).suffix == ".parquet" for file in gone)
 
 
 def remove(path: str, files: Iterable[Unreferenced]) -> None:
-    """Removes files of a table's folder, for which nobody else may be waiting.
-
-    Raises:
-        UserError: One cannot be removed; the others may be.
-    """
+    """Removes files of a table's folder; UserError where one cannot be removed."""
     filesystem, folder = open_path(path)
     for file in files:
         try:
@@ -97,19 +86,15 @@ def remove(path: str, files: Iterable[Unreferenced]) -> None:
 def old_files(path: str, retention_hours: float) -> list[Unreferenced]:
     """The files that the newest version does not name, and none within these hours did.
 
-    Args:
-        path: Folder or URI of the table.
-        retention_hours: At least `LEAST_HOURS`.
-
     Raises:
-        UserError: The retention is too short, or the table cannot be read.
+        UserError: The retention is below `LEAST_HOURS`, or the table cannot be read.
     """
     if not retention_hours >= LEAST_HOURS:
         raise UserError(f"retention_hours={retention_hours:g} is below {LEAST_HOURS:g}")
     table, found = unreferenced(path)
-    old = _older(table, retention_hours)
     # Deletion vectors may belong to older versions, which can be read for some time.
-    return [file for file in found if old(file) and not file.path.endswith(".bin")]
+    files = [file for file in found if not file.path.endswith(".bin")]
+    return _older(table, files, retention_hours)
 
 
 def is_unfinished(path: str) -> bool:
@@ -160,24 +145,17 @@ def _is_data(name: str) -> bool:
     return not hidden and (last.endswith(".crc") or not last.startswith(("_", ".")))
 
 
-def _older(table: DeltaTable, hours: float) -> Callable[[Unreferenced], bool]:
-    """Whether a file left the table, or was written and never was in it, before these hours."""
-    removed, expired = (
-        {unquote(name) for name in _removed(table, since)} for since in (0.0, hours)
-    )
+def _older(table: DeltaTable, files: list[Unreferenced], hours: float) -> list[Unreferenced]:
+    """Those that left the table, or were written and never were in it, before these hours."""
+    left = partial(table.vacuum, dry_run=True, enforce_retention_duration=False)
+    removed, expired = ({unquote(name) for name in left(since)} for since in (0, math.ceil(hours)))
     before = time.time() - 3600 * hours
 
     def is_old(file: Unreferenced) -> bool:
         names = {file.path, unquote(file.path)}
         return bool(names & expired) if names & removed else file.modified_at < before
 
-    return is_old
-
-
-def _removed(table: DeltaTable, hours: float) -> list[str]:
-    """The paths that left the table more than these hours ago; nothing is deleted here."""
-    found = table.vacuum(math.ceil(hours), dry_run=True, enforce_retention_duration=False)
-    return list(map(str, found))
+    return list(filter(is_old, files))
 
 
 def _was_left_by_older_release(table: DeltaTable) -> bool:

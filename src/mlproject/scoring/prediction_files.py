@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
-from mlproject.lake.schemas import PARTITIONS, SCHEMAS, file_schema
+from mlproject.lake.schemas import SCHEMAS
 
-COLUMNS = file_schema(SCHEMAS["predictions"], PARTITIONS["predictions"])
 DESCRIPTION = "description string"  # what a task returns: a row for its file
 
 Batches = Iterator[pa.RecordBatch]
@@ -41,7 +40,7 @@ def writer(
         tables = data_files.row_groups(batches)
         try:
             file = data_files.write(
-                tables, COLUMNS, path, version, partition_values=partition_values
+                tables, SCHEMAS["predictions"], path, version, partition_values=partition_values
             )
         except OSError as error:
             raise NotWrittenError(" ".join(str(error).split())) from error
