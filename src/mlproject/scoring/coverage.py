@@ -78,16 +78,7 @@ def newest_images(lake: str) -> Snapshot:
 
 
 def count(lake: str, version: Version, images: Snapshot) -> tuple[Coverage, int]:
-    """The coverage of a version, and the bytes of the images that it has not predicted.
-
-    Args:
-        lake: As `location.locate` gives it.
-        version: The version; its model id distinguishes it from others of the same name and number.
-        images: The version of `images` that is counted.
-
-    Raises:
-        UserError: A table cannot be read.
-    """
+    """The coverage of a version, and the bytes of the images that it has not predicted."""
     sql = f"""SELECT count(*) AS images, count(predicted) AS predicted, count(error) AS errors,
         coalesce(sum(CASE WHEN predicted IS NULL THEN size_bytes END), 0) AS missing_bytes
         {_PREDICTED.format(version=made_by(version))}"""
@@ -101,11 +92,7 @@ def count_errors(
 ) -> ErrorCounts:
     """Errors of a version on the images that were readable before it.
 
-    Args:
-        lake: As `location.locate` gives it.
-        version: The version whose errors are counted.
-        before: The serving version; None = there is none.
-        images: The version of `images` that is counted.
+    These are the images that `before` predicted without an error; None = that ingest has read.
     """
     readable = "read_error IS NULL"
     if before is not None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from mlproject.scoring.decision import TRIES, Failure
@@ -26,7 +26,10 @@ class MicroBatch:
 
     def rows(self, images: DataFrame) -> DataFrame:
         """The rows of `images`, or of pending images, that are in it."""
-        return images.where(self._condition())
+        wanted = F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in self.times])
+        if self.slices > 1:
+            wanted &= F.pmod(F.xxhash64("image_id"), F.lit(self.slices)) == self.slice
+        return images.where(wanted)
 
     def halves(self, pending: DataFrame) -> list["MicroBatch"]:
         """Two micro-batches of about half its images each, counted; one when it has one image."""
@@ -41,12 +44,6 @@ class MicroBatch:
         finer = other.slices % self.slices == 0 and other.slice % self.slices == self.slice
         return self.times == other.times and finer
 
-    def _condition(self) -> Column:
-        wanted = F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in self.times])
-        if self.slices == 1:
-            return wanted
-        return wanted & (F.pmod(F.xxhash64("image_id"), F.lit(self.slices)) == self.slice)
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -58,8 +55,6 @@ class Attempt:
     """How often it has crashed or hung."""
     error: WorkerError | None = None
     """Why it failed last; None = it has not failed yet."""
-    quarantined: bool = False
-    """Whether its image gets the error `model_failed` without being scored."""
 
     @property
     def is_suspect(self) -> bool:
@@ -100,13 +95,7 @@ def pending_images(
 
 
 def divide(pending: DataFrame, max_images: int, max_bytes: int) -> list[MicroBatch]:
-    """Whole ingest commits together up to the limits; a commit above them in slices.
-
-    Args:
-        pending: Pending images: image_id, ingested_at, size_bytes.
-        max_images: Images in a micro-batch, about.
-        max_bytes: Bytes in a micro-batch, about.
-    """
+    """Whole ingest commits together up to about the limits; a commit above them in slices."""
     commits = (
         pending.groupBy(F.unix_micros("ingested_at").alias("time"))
         .agg(F.count("*").alias("images"), F.sum("size_bytes").alias("size_bytes"))

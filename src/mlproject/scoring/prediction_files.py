@@ -29,11 +29,7 @@ def writer(
 
     Each attempt of a task writes a file with a name of its own, and Spark returns the description
     of the successful attempt only. So no file of a retried or speculative task is committed twice.
-
-    Args:
-        path: Folder or URI of the table.
-        version: The version of the table that pending images were found at.
-        partition_values: Value of each partition column, the same for all rows.
+    The arguments are those of `data_files.write`.
     """
 
     def write(batches: Batches) -> Batches:

@@ -17,6 +17,7 @@ from mlproject.versions.version import Version
 RETURNED = (
     "label string, score double, top_labels array<string>, top_scores array<double>, error string"
 )
+VALUES = ("label", "score", "top_labels", "top_scores")  # null beside an error
 LARGEST = sys.float_info.max  # of what is finite; NaN is above it in Spark
 
 
@@ -30,8 +31,8 @@ def prediction_rows(
     Args:
         contents: As `image_bytes.image_contents` gives them.
         returned: What the version returns, as `predict` gives it.
-        version: The version.
-        run_id: The MLflow run of the scoring.
+        version: The version that predicts.
+        run_id: The MLflow run that the rows name.
         images_version: The Delta version of `images` that was read.
     """
     size = F.coalesce(F.length("content"), F.lit(0)).alias("size_bytes")
@@ -43,10 +44,7 @@ def prediction_rows(
     fine = F.col("error").isNull()
     return rows.withColumn("error", error).select(
         "image_id",
-        F.when(fine, F.col("returned.label")).alias("label"),
-        F.when(fine, F.col("returned.score")).alias("score"),
-        F.when(fine, F.col("returned.top_labels")).alias("top_labels"),
-        F.when(fine, F.col("returned.top_scores")).alias("top_scores"),
+        *(F.when(fine, F.col(f"returned.{name}")).alias(name) for name in VALUES),
         "error",
         F.lit(version.model_id).alias("model_id"),
         F.lit(run_id).alias("run_id"),
@@ -57,13 +55,7 @@ def prediction_rows(
 
 
 def write(rows: DataFrame, version: Version, since: Snapshot) -> list[DataFile]:
-    """Writes rows of `predictions` in tasks, as data files that no commit names yet.
-
-    Args:
-        rows: As `prediction_rows` gives them.
-        version: The version that made them.
-        since: The version of `predictions` that they are computed from.
-    """
+    """Writes `prediction_rows` in tasks, as data files that no commit names yet."""
     partition = {"model_name": version.name, "model_version": str(version.version)}
     write = prediction_files.writer(since.path, since.version, partition)
     written = rows.mapInArrow(write, prediction_files.DESCRIPTION).collect()
@@ -79,7 +71,17 @@ def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: boo
         folder: An empty folder that must last as long as the column is used.
         guarded: Whether an image on which the version raises gets the error `model_failed`.
     """
-    uri = _save_guarded(version, folder / "guarded") if guarded else version.loaded_from
+    uri = version.loaded_from
+    if guarded:
+        uri = str(folder / "guarded")
+        mlflow.pyfunc.save_model(
+            uri,
+            python_model=str(Path(__file__).with_name("guarded_model.py")),
+            artifacts={"version": version.loaded_from},
+            model_config={"failed": MODEL_FAILED},
+            signature=mlflow.models.get_model_info(version.loaded_from).signature,
+            pip_requirements=["mlflow"],
+        )
     with workers.environment_of(spark, version):
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=RETURNED, env_manager="local")
         # Not deterministic, so that the optimizer never runs it twice for two of its fields.
@@ -104,16 +106,3 @@ def _fault() -> Column:
     good &= (total <= 1 + SUM_TOLERANCE) & (F.size(labels) == F.size(scores))
     bad = ~F.coalesce(good, F.lit(False))
     return F.when(lost | infinite, NOT_FINITE).when(bad, BAD_ANSWER)
-
-
-def _save_guarded(version: Version, folder: Path) -> str:
-    """Saves the guarded model around a version; its path."""
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=str(Path(__file__).with_name("guarded_model.py")),
-        artifacts={"version": version.loaded_from},
-        model_config={"failed": MODEL_FAILED},
-        signature=mlflow.models.get_model_info(version.loaded_from).signature,
-        pip_requirements=["mlflow"],
-    )
-    return str(folder)

@@ -18,7 +18,7 @@ from mlproject.images.image_bytes import image_contents
 from mlproject.lake import commits, snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
-from mlproject.scoring.decision import TRIES, Step, next_step
+from mlproject.scoring.decision import Step, next_step
 from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, oldest, pending_images
 from mlproject.versions.version import Version
 
@@ -94,6 +94,7 @@ class _Progress:
 
     predictions: Snapshot
     images: Snapshot
+    to_do: int = 0  # images to predict, those of `count` included
     count: int = 0  # images predicted
     errors: int = 0  # images among them with an error
     size_bytes: int = 0  # bytes of these images
@@ -140,7 +141,7 @@ def score_pending(
     Args:
         spark: A session with Delta.
         lake: As `location.locate` gives it.
-        version: A pinned version; its number and model id stand in every row.
+        version: The version, whose number and model id stand in every row.
         settings: How much is scored, and how.
         only: The image_ids to score; None = all.
         stop: Called before each micro-batch; true ends the scoring.
@@ -168,8 +169,9 @@ def score_pending(
             max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
             pending = oldest(pending, max_images, max_bytes).persist()
             try:
-                for done in _commits(scoring, progress, pending, stop, on_progress):
+                for done in _commits(scoring, progress, pending, stop):
                     progress = done
+                    on_progress(progress.count, progress.to_do)
                 finished = True
             except (_StaleError, workers.MissingFilesError) as error:
                 predictions, images = _newest(scoring)
@@ -203,11 +205,7 @@ def _newest(scoring: _Scoring) -> tuple[Snapshot, Snapshot]:
 
 
 def _commits(
-    scoring: _Scoring,
-    progress: _Progress,
-    pending: DataFrame,
-    stop: Callable[[], bool],
-    on_progress: Callable[[int, int], None],
+    scoring: _Scoring, progress: _Progress, pending: DataFrame, stop: Callable[[], bool]
 ) -> Iterator[_Progress]:
     """Scores pending images in micro-batches, and yields the progress after each commit."""
     slots = scoring.spark.sparkContext.defaultParallelism
@@ -215,17 +213,22 @@ def _commits(
     with workers.supervised(scoring.spark):
         batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
     to_do = progress.count + sum(batch.images for batch in batches)
+    progress = replace(progress, to_do=to_do)
     queue = deque(map(Attempt, batches))
     crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
     while queue and not stop():
-        tried = _tried(scoring, progress, queue.popleft(), pending)
-        if isinstance(tried, _Progress):
-            progress = tried
-            on_progress(progress.count, to_do)
-            yield progress
-            continue
-        crashed = [part for part in crashed if not part.contains(tried.batch)]
-        failure = tried.failure(
+        item = queue.popleft()
+        if not item.is_suspect:
+            returned = scoring.predict(progress.guarded)
+            try:
+                progress = _committed(scoring, progress, item.batch, pending, returned)
+            except workers.WorkerError as error:
+                item = item.failed(error)
+            else:
+                yield progress
+                continue
+        crashed = [part for part in crashed if not part.contains(item.batch)]
+        failure = item.failure(
             guarded=progress.guarded,
             may_quarantine=scoring.settings.quarantine,
             suspects=len(crashed) + progress.quarantined,
@@ -235,36 +238,22 @@ def _commits(
         match next_step(failure):
             case Step.GUARD | Step.RETRY as step:
                 progress = replace(progress, guarded=progress.guarded or step is Step.GUARD)
-                queue.appendleft(tried)
+                queue.appendleft(item)
             case Step.SPLIT:
-                crashed.append(tried.batch)
-                queue.extend(map(Attempt, tried.batch.halves(pending)))
+                crashed.append(item.batch)
+                queue.extend(map(Attempt, item.batch.halves(pending)))
             case Step.POSTPONE:
-                crashed.append(tried.batch)
-                queue.append(tried)
+                crashed.append(item.batch)
+                queue.append(item)
             case Step.QUARANTINE:
-                queue.appendleft(replace(tried, quarantined=True))
+                failed = prediction_rows.model_failed()
+                progress = _committed(scoring, progress, item.batch, pending, failed)
+                progress = replace(progress, quarantined=progress.quarantined + 1)
+                yield progress
             case Step.REFUSE:
-                times = f"{tried.crashes} times " if tried.crashes == TRIES else ""
-                message = f"{scoring.version.uri} cannot score: {times}{tried.error}"
-                raise RefusedError(message) from tried.error
-
-
-def _tried(
-    scoring: _Scoring, progress: _Progress, item: Attempt, pending: DataFrame
-) -> _Progress | Attempt:
-    """Scores a micro-batch: the progress after its commit; or itself, with why it failed."""
-    if item.quarantined:
-        failed = prediction_rows.model_failed()
-        progress = _committed(scoring, progress, item.batch, pending, failed)
-        return replace(progress, quarantined=progress.quarantined + 1)
-    if item.is_suspect:
-        return item
-    returned = scoring.predict(progress.guarded)
-    try:
-        return _committed(scoring, progress, item.batch, pending, returned)
-    except workers.WorkerError as error:
-        return item.failed(error)
+                times = f"{item.crashes} times " if item.is_suspect else ""
+                message = f"{scoring.version.uri} cannot score: {times}{item.error}"
+                raise RefusedError(message) from item.error
 
 
 def _committed(

@@ -85,20 +85,13 @@ def score(
 
 
 def verified_files(
-    client: MlflowClient,
-    version: Version,
-    on_message: Callable[[str], None],
+    client: MlflowClient, version: Version, on_message: Callable[[str], None]
 ) -> Files:
-    """A version's files, which are the same as when it was promoted.
-
-    Args:
-        client: The registry.
-        version: The version.
-        on_message: Called when the version was made with other packages than are here.
+    """A version's files; `on_message` is called when it was made with other packages than here.
 
     Raises:
         UserError: They cannot be read now.
-        RefusedError: They are others.
+        RefusedError: They are not the same as when the version was promoted.
     """
     files = version_files.read(version)
     version_files.require_unchanged(client, version, files)
@@ -112,25 +105,18 @@ def describe(
 ) -> bool:
     """Tags a run with the version and its environment, before the first row names the run.
 
-    Args:
-        client: The tracking server.
-        run_id: The run that the rows of `predictions` will name.
-        version: The version that predicts.
-        files: The version's files.
-        session: The kind of Spark session, as `spark_session.master_name` gives it.
+    `session` is as `spark_session.master_name` gives it.
 
     Returns:
         Whether it was tagged; False = rows of this run were made with other files or packages.
     """
-    framework = registry.registered(client, version).tags.get("framework", "")
-    packages = " ".join(f"{name}=={here}" for name, _, here in files.packages)
     tags = {
         **version_tags(version),
-        "mlproject.framework": framework,
+        "mlproject.framework": registry.registered(client, version).tags.get("framework", ""),
         "mlproject.session": session,
         "mlproject.digest": files.digest,
         "mlproject.preprocessing": files.preprocessing,
-        "mlproject.packages": packages,
+        "mlproject.packages": " ".join(f"{name}=={here}" for name, _, here in files.packages),
     }
     known = client.get_run(run_id).data.tags
     if any(known.get(key, tags[key]) != tags[key] for key in REPLAYED):

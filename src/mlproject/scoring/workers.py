@@ -42,25 +42,9 @@ _context_lock = threading.Lock()  # of the Spark context's environment, which al
 class WorkerError(MlprojectError):
     """A job failed by what a version did in its workers."""
 
-    fault: Fault
-
-
-class RaisedError(WorkerError):
-    """The code of a version raised an exception, or returned other rows than it was given."""
-
-    fault = "raised"
-
-
-class CrashedError(WorkerError):
-    """A worker process died or was killed."""
-
-    fault = "crashed"
-
-
-class HungError(WorkerError):
-    """No task ended in the task timeout."""
-
-    fault = "hung"
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class MissingFilesError(UserError):
@@ -87,11 +71,9 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
 
 @contextmanager
 def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[None]:
-    """Raises faults of workers in the block's jobs as errors of their own; ends jobs that hang.
+    """Raises faults of workers in the jobs that this thread starts in the block as errors.
 
-    Args:
-        spark: The session whose jobs this thread starts in the block.
-        timeout_s: Seconds in which some task of a running job must end.
+    Jobs of which no task ends for `timeout_s` seconds are cancelled.
 
     Raises:
         WorkerError: A version's code raised (the message is the exception's last line), a worker
@@ -109,7 +91,7 @@ def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[Non
         yield
     except (Py4JJavaError, PySparkException) as error:
         if hung.is_set():
-            raise HungError(f"no task ended in {timeout_s:g} s") from error
+            raise WorkerError("hung", f"no task ended in {timeout_s:g} s") from error
         known = _known_fault(type(error).__name__, str(error))
         if known is None:
             raise
@@ -123,7 +105,7 @@ def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[Non
 def _known_fault(kind: str, message: str) -> MlprojectError | None:
     """The fault that caused an error of Spark; None for another error."""
     if any(crash in message for crash in CRASHES):
-        return CrashedError("a worker process died")
+        return WorkerError("crashed", "a worker process died")
     if NOT_WRITTEN in message:
         reason = message.split(NOT_WRITTEN, 1)[1].splitlines()[0]
         return UserError(
@@ -131,7 +113,7 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
             "What was committed stays. Fix this, then run the command again"
         )
     if kind == "PythonException" or RAISES in message:
-        return RaisedError(_last_line(message))
+        return WorkerError("raised", _last_line(message))
     if any(missing in message for missing in MISSING):
         return MissingFilesError(
             "Data files that a table of the lake names are gone. Restore them, or run ingest "
