@@ -19,19 +19,11 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from mlproject.errors import UserError
 from mlproject.integrations.object_storage import open_path
-from mlproject.lake import data_files
+from mlproject.lake import data_files, snapshots
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.location import is_local
 from mlproject.lake.schemas import SCHEMAS
-from mlproject.lake.snapshots import (
-    ERASE,
-    NotCommittedError,
-    Snapshot,
-    cannot_be_written,
-    counter,
-    one_line,
-    open_table,
-)
+from mlproject.lake.snapshots import ERASE, Snapshot, counter, one_line, open_table
 
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
@@ -45,7 +37,7 @@ def append_rows(rows: pa.Table, since: Snapshot) -> Snapshot | None:
     try:
         written = data_files.write([rows], SCHEMAS[since.table], since.path, since.version)
     except OSError as error:
-        raise cannot_be_written(since.path, error) from error
+        raise snapshots.cannot_be_written(since.path, error) from error
     return append_files([written] if written else [], since)
 
 
@@ -84,7 +76,7 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
             if conflicts % _PATIENCE == 0:
                 message = "%s: %d commits of other writers came first; retrying ..."
                 _log.warning(message, since.path, conflicts)
-    except NotCommittedError:
+    except snapshots.NotCommittedError:
         if is_local(since.path):  # a request to an object store may still arrive
             data_files.delete(since.path, [file.name for file in files])
         raise
@@ -136,7 +128,7 @@ def commit(
         if mine is not None:
             return mine
         if not later:
-            raise cannot_be_written(path, error) from error
+            raise snapshots.cannot_be_written(path, error) from error
         return newest
     return int(base.version()) + 1
 
@@ -160,11 +152,7 @@ def add_actions(
 
 
 def _holds(path: str, version: int, mark: str) -> bool:
-    """Whether a commit has a mark. deltalake's history miscounts versions amid other commits.
-
-    Raises:
-        UserError: Its log cannot be read any more, or now.
-    """
+    """Whether a commit has a mark. deltalake's history miscounts versions amid other commits."""
     filesystem, folder = open_path(path)
     try:
         with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:

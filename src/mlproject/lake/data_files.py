@@ -30,6 +30,7 @@ LOWEST, HIGHEST = "", "\U0010ffff"
 
 # Columns of few different values; of the others a dictionary only costs time.
 _DICTIONARIES = {"format", "label", "error", "model_id", "run_id", "model_name", "state", "source"}
+_MEASURED = (pa.types.is_integer, pa.types.is_floating, pa.types.is_date, pa.types.is_timestamp)
 _NAME = re.compile(r"part-(\d{20})-[0-9a-f-]{36}\.parquet")
 
 
@@ -123,10 +124,7 @@ def delete(path: str, names: Iterable[str]) -> None:
 
 
 def begun_at(name: str) -> int | None:
-    """The table version that a data file was begun at; None = an older release, or Spark, wrote it.
-
-    `name` is its path below the table's folder.
-    """
+    """The table version a data file was begun at; None = an older release, or Spark, wrote it."""
     found = _NAME.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else None
 
@@ -157,11 +155,7 @@ def statistics_of(add: Mapping[str, Any]) -> dict[str, Any]:
 def widened(statistics: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
     """Statistics with which no query skips a matching file: strings without bounds get wide ones.
 
-    No bounds at all where another column with values has none, such as a boolean.
-
-    Args:
-        statistics: As the log has them.
-        columns: Columns of the file.
+    No bounds at all where another of the file's columns with values has none, such as a boolean.
     """
     lows, highs = dict(statistics["minValues"]), dict(statistics["maxValues"])
     nulls, rows = statistics["nullCount"], statistics["numRecords"]
@@ -182,7 +176,9 @@ class _Statistics:
     def __init__(self, columns: pa.Schema) -> None:
         self.rows = 0
         self.nulls = dict.fromkeys(columns.names, 0)
-        self.measured = [column.name for column in columns if _has_bounds(column.type)]
+        self.measured = [
+            column.name for column in columns if any(is_one(column.type) for is_one in _MEASURED)
+        ]
         self._columns = columns
         self._lows: dict[str, Any] = {}
         self._highs: dict[str, Any] = {}
@@ -218,11 +214,6 @@ def _as_logged(
         "nullCount": nulls,
         "tightBounds": False,
     }
-
-
-def _has_bounds(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_date, pa.types.is_timestamp)
-    return any(test(kind) for test in tests)
 
 
 def _logged(value: Any, *, up: bool = False) -> Any:

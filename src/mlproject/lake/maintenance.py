@@ -13,23 +13,12 @@ from deltalake.transaction import AddAction
 
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
-from mlproject.lake import data_files, vacuum
+from mlproject.lake import data_files, snapshots, vacuum
 from mlproject.lake.commits import commit
 from mlproject.lake.location import locate
 from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
 from mlproject.lake.schemas import TABLES, no_table
-from mlproject.lake.snapshots import (
-    REWRITE,
-    ActiveFile,
-    active_files,
-    counter,
-    errors_in_one_line,
-    file_columns,
-    is_table,
-    logged_files,
-    open_table,
-    require_rewritable,
-)
+from mlproject.lake.snapshots import REWRITE, ActiveFile, active_files, is_table, open_table
 
 TARGET_FILE_BYTES = 256 * 1024**2  # bytes of a file, about
 MANY = 10  # small files that are worth a commit
@@ -109,7 +98,7 @@ def maintain(
         done: list[TableMaintenance] = []
         for name in names:
             path = f"{located}/{name}"
-            with errors_in_one_line(path):
+            with snapshots.errors_in_one_line(path):
                 done.append(maintain_table(path, name, retention_hours, spark, plan=plan))
             on_progress(len(done), len(names))
         _log(done)
@@ -139,7 +128,7 @@ def maintain_table(
     With `plan` nothing is written, and it is only found what would be done.
     """
     found = open_table(path)
-    require_rewritable(found, path)
+    snapshots.require_rewritable(found, path)
     old = vacuum.old_files(path, retention_hours)
     files = active_files(found)
     if plan:
@@ -159,15 +148,15 @@ def maintain_table(
         compacted,
         mended,
         len(old),
-        sum(file.size_bytes for file in old),
+        sum(info.size for info in old.values()),
         open_table(path).version(),
     )
 
 
 def _mended(table: DeltaTable) -> list[AddAction]:
     """Data files once more, with the bounds that older releases left out of their statistics."""
-    columns, actions = file_columns(table), []
-    for add in logged_files(table):
+    columns, actions = snapshots.file_columns(table), []
+    for add in snapshots.logged_files(table):
         statistics = data_files.statistics_of(add)
         widened = data_files.widened(statistics, columns)
         if widened["minValues"] != statistics["minValues"] and add["path"].isascii():
@@ -185,7 +174,7 @@ def _mend(path: str) -> int:
     while True:
         table = open_table(path)
         actions = _mended(table)
-        counters = {REWRITE: counter(table, REWRITE) + 1}
+        counters = {REWRITE: snapshots.counter(table, REWRITE) + 1}
         if not actions or isinstance(commit(path, table, actions, counters, mark=mark), int):
             return len(actions)
 

@@ -33,11 +33,11 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
             if not is_table(path):
                 absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
                 continue
-            pinned = at is not None and at.table == table
-            found = open_table(path, at.version if at and pinned else None)
+            version = at.version if at and at.table == table else None
+            found = open_table(path, version)
             require_columns(pa.schema(found.schema().to_arrow()), table, path)
             builder.register(table, found)
-            if not pinned:
+            if version is None:
                 opened[path] = found.version()
         whole = f"WITH {', '.join(absent)} {sql}" if absent else sql
         try:
@@ -49,14 +49,10 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
 
 
 def foreign(table: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a Delta table that is none of ours.
-
-    Args:
-        table: Its folder or URI.
-        columns: Names, of which those are read that it has.
+    """Those of the columns that a Delta table has which is none of ours.
 
     Raises:
-        UserError: There is none, or it cannot be read.
+        UserError: There is no table at the folder or URI `table`, or it cannot be read.
     """
     path = locate(table)
     if not is_table(path):

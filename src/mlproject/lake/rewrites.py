@@ -19,20 +19,10 @@ from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
 from mlproject.integrations.object_storage import open_path
-from mlproject.lake import data_files, old_paths
+from mlproject.lake import data_files, old_paths, snapshots
 from mlproject.lake.commits import add_actions, commit
 from mlproject.lake.data_files import DataFile
-from mlproject.lake.snapshots import (
-    ERASE,
-    REWRITE,
-    ActiveFile,
-    active_files,
-    counter,
-    errors_in_one_line,
-    file_columns,
-    open_table,
-    require_rewritable,
-)
+from mlproject.lake.snapshots import ERASE, REWRITE, ActiveFile, active_files, counter, open_table
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import SparkSession
@@ -80,7 +70,7 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
         UserError: The table cannot be rewritten or written; nothing was.
     """
     ids = pa.array(image_ids, pa.string())
-    with errors_in_one_line(path):
+    with snapshots.errors_in_one_line(path):
         while True:
             done = _erase(path, ids, spark)
             if done:
@@ -116,11 +106,8 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
 
     The rows stay the same, which the commit says (no data change). The old files stay for readers
     of older versions, see `vacuum`. When another rewrite comes first, nothing is changed.
-
-    Raises:
-        UserError: As `erase_rows`.
     """
-    with errors_in_one_line(path):
+    with snapshots.errors_in_one_line(path):
         base = _open(path)
         rewrites, mark = counter(base, REWRITE), uuid.uuid4().hex
         groups = _groups(active_files(base), target_bytes, smaller_than)
@@ -140,7 +127,7 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
 def _open(path: str) -> DeltaTable:
     """A table's newest version, once its files can be removed; UserError if they cannot."""
     table = open_table(path)
-    require_rewritable(table, path)
+    snapshots.require_rewritable(table, path)
     return open_table(path) if old_paths.move(table, path) else table
 
 
@@ -172,7 +159,7 @@ def _unless_rewritten(path: str, rewrites: int, work: Callable[[], Result]) -> R
 
 
 def _task(table: DeltaTable, path: str) -> _Task:
-    return _Task(path, table.version(), file_columns(table))
+    return _Task(path, table.version(), snapshots.file_columns(table))
 
 
 def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:

@@ -109,11 +109,10 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     found = open_table(path)
     require_writable(found, path)
     there = {field.name for field in found.schema().fields}
-    later = [name for name in ADDED.get(table, ()) if name not in there]
+    later = [SCHEMAS[table].field(name) for name in ADDED.get(table, ()) if name not in there]
     if later:
-        columns = Schema.from_arrow(SCHEMAS[table]).fields
         with errors_in_one_line(path):
-            found.alter.add_columns([field for field in columns if field.name in later])
+            found.alter.add_columns(Schema.from_arrow(pa.schema(later)).fields)
         found = open_table(path)
     return _pinned(found, table, path, filler)
 

@@ -4,7 +4,6 @@ import math
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import PurePosixPath
@@ -25,17 +24,7 @@ CHANGES = "_change_data"  # Source: Delta protocol, "Change Data Files"
 # A file that no commit names may be of an active writer: none takes as long for a micro-batch.
 LEAST_HOURS = 24.0
 
-
-@dataclass(frozen=True, slots=True)
-class Unreferenced:
-    """A file in a table's folder that the newest version does not name."""
-
-    path: str
-    """Its path below the folder."""
-    size_bytes: int
-    """Its size."""
-    modified_at: float
-    """When it was written, seconds since 1970."""
+Files = dict[str, fs.FileInfo]  # by their paths below the table's folder
 
 
 def erased_files(path: str, retention_hours: float = 0) -> int:
@@ -54,8 +43,8 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     """
     table, found = unreferenced(path)
     fence = counter(table, ERASE)
-    begun = {file: data_files.begun_at(file.path) for file in found}
-    gone = [file for file, version in begun.items() if version is None or version < fence]
+    begun = {name: data_files.begun_at(name) for name in found}
+    gone = {n: found[n] for n, version in begun.items() if version is None or version < fence}
     if retention_hours:
         gone = _older(table, gone, retention_hours)
     remove(path, gone)
@@ -65,25 +54,25 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
         if isinstance(done, int):
             break
         table = done
-    return sum(PurePosixPath(file.path).suffix == ".parquet" for file in gone)
+    return sum(PurePosixPath(name).suffix == ".parquet" for name in gone)
 
 
-def remove(path: str, files: Iterable[Unreferenced]) -> None:
+def remove(path: str, names: Iterable[str]) -> None:
     """Removes files of a table's folder; UserError where one cannot be removed."""
     filesystem, folder = open_path(path)
-    for file in files:
+    for name in names:
         try:
-            filesystem.delete_file(f"{folder}/{file.path}")
+            filesystem.delete_file(f"{folder}/{name}")
         except FileNotFoundError:
             continue  # another command was faster
         except OSError as error:
             raise UserError(
-                f"File {file.path!r} of table {path!r} cannot be removed ({one_line(error)}). "
+                f"File {name!r} of table {path!r} cannot be removed ({one_line(error)}). "
                 "Permit its removal, then run the command again"
             ) from error
 
 
-def old_files(path: str, retention_hours: float) -> list[Unreferenced]:
+def old_files(path: str, retention_hours: float) -> Files:
     """The files that the newest version does not name, and none within these hours did.
 
     Raises:
@@ -93,8 +82,8 @@ def old_files(path: str, retention_hours: float) -> list[Unreferenced]:
         raise UserError(f"retention_hours={retention_hours:g} is below {LEAST_HOURS:g}")
     table, found = unreferenced(path)
     # Deletion vectors may belong to older versions, which can be read for some time.
-    files = [file for file in found if not file.path.endswith(".bin")]
-    return _older(table, files, retention_hours)
+    found = {name: info for name, info in found.items() if not name.endswith(".bin")}
+    return _older(table, found, retention_hours)
 
 
 def is_unfinished(path: str) -> bool:
@@ -103,7 +92,7 @@ def is_unfinished(path: str) -> bool:
     return counter(table, ERASE) > counter(table, VACUUMED) or _was_left_by_older_release(table)
 
 
-def unreferenced(path: str) -> tuple[DeltaTable, list[Unreferenced]]:
+def unreferenced(path: str) -> tuple[DeltaTable, Files]:
     """A table at its newest version, and the files in its folder that this version does not name.
 
     The folder is listed first. So a listed file that is committed before the table is opened is
@@ -129,11 +118,8 @@ def unreferenced(path: str) -> tuple[DeltaTable, list[Unreferenced]]:
                 f"Table {path!r} names {name!r}, which is not in its folder. Restore that file "
                 "before files are removed"
             )
-    return table, [
-        Unreferenced(name, info.size, info.mtime_ns / 1e9)
-        for name, info in listed.items()
-        if name not in active and _is_data(name)
-    ]
+    names = [name for name in listed if name not in active and _is_data(name)]
+    return table, {name: listed[name] for name in names}
 
 
 def _is_data(name: str) -> bool:
@@ -145,17 +131,17 @@ def _is_data(name: str) -> bool:
     return not hidden and (last.endswith(".crc") or not last.startswith(("_", ".")))
 
 
-def _older(table: DeltaTable, files: list[Unreferenced], hours: float) -> list[Unreferenced]:
+def _older(table: DeltaTable, files: Files, hours: float) -> Files:
     """Those that left the table, or were written and never were in it, before these hours."""
     left = partial(table.vacuum, dry_run=True, enforce_retention_duration=False)
     removed, expired = ({unquote(name) for name in left(since)} for since in (0, math.ceil(hours)))
     before = time.time() - 3600 * hours
 
-    def is_old(file: Unreferenced) -> bool:
-        names = {file.path, unquote(file.path)}
-        return bool(names & expired) if names & removed else file.modified_at < before
+    def is_old(name: str, info: fs.FileInfo) -> bool:
+        names = {name, unquote(name)}
+        return bool(names & expired) if names & removed else info.mtime_ns / 1e9 < before
 
-    return list(filter(is_old, files))
+    return {name: info for name, info in files.items() if is_old(name, info)}
 
 
 def _was_left_by_older_release(table: DeltaTable) -> bool:

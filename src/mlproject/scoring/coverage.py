@@ -69,11 +69,7 @@ class ErrorCounts:
 
 
 def newest_images(lake: str) -> Snapshot:
-    """The newest version of the table of images.
-
-    Raises:
-        UserError: There is none yet, or it cannot be read.
-    """
+    """The newest version of the table of images; UserError where there is none yet."""
     return snapshots.required(lake, "images")
 
 

@@ -76,13 +76,8 @@ def pending_images(
 ) -> DataFrame:
     """The images without a prediction: image_id, ingested_at, path, size_bytes.
 
-    One row an image: of several files with the same bytes the first one stands for all. Reads
-    no content.
-
-    Args:
-        images: The table of images.
-        predictions: The predictions of one version.
-        only: The image_ids that count; None = all.
+    One row an image, of those in `only` (None = all): of several files with the same bytes the
+    first one stands for all. Reads no content. `predictions` are those of one version.
     """
     first = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("first")
     distinct = images.groupBy("image_id").agg(first).select("image_id", "first.*")

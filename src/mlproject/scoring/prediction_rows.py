@@ -27,13 +27,7 @@ def prediction_rows(
     """The rows of `predictions` for images, without its partition columns, and their size_bytes.
 
     Content is read once and never shuffled.
-
-    Args:
-        contents: As `image_bytes.image_contents` gives them.
-        returned: What the version returns, as `predict` gives it.
-        version: The version that predicts.
-        run_id: The MLflow run that the rows name.
-        images_version: The Delta version of `images` that was read.
+    `contents` are as `image_bytes.image_contents` gives them, `returned` as `predict` does.
     """
     size = F.coalesce(F.length("content"), F.lit(0)).alias("size_bytes")
     returned = returned.alias("returned")
@@ -65,11 +59,8 @@ def write(rows: DataFrame, version: Version, since: Snapshot) -> list[DataFile]:
 def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: bool) -> Column:
     """What the version returns for `content`: a struct, made in worker processes of its own.
 
-    Args:
-        spark: A session.
-        version: The version.
-        folder: An empty folder that must last as long as the column is used.
-        guarded: Whether an image on which the version raises gets the error `model_failed`.
+    With `guarded` an image on which the version raises gets the error `model_failed`. `folder` is
+    empty, and must last as long as the column is used.
     """
     uri = version.loaded_from
     if guarded:
