@@ -141,7 +141,7 @@ def _rewrite(
 
     def successor(file: ActiveFile) -> tuple[bool, DataFile | None]:
         holds = _holds(task, file, ids)
-        return holds, _write_file(task, [file], file.partition_values, ids) if holds else None
+        return holds, _write_file(task, [file], ids) if holds else None
 
     size = sum(file.size_bytes for file in files)
     found = _in_tasks(successor, files, size, spark)
@@ -171,24 +171,19 @@ def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:
 
 
 def _write_merge(task: _Task, files: Sequence[ActiveFile]) -> DataFile:
-    written = _write_file(task, files, files[0].partition_values)
+    written = _write_file(task, files)
     if written is None:
         raise RuntimeError(f"{task.path} has data files without rows: {files[0].path!r}")
     return written
 
 
 def _write_file(
-    task: _Task,
-    files: Sequence[ActiveFile],
-    partition_values: dict[str, str],
-    without: pa.Array | None = None,
+    task: _Task, files: Sequence[ActiveFile], without: pa.Array | None = None
 ) -> DataFile | None:
-    """One data file with the rows of files, but for those of some images."""
-    batches = (batch for file in files for batch in _batches(task, file, without))
-    tables = data_files.row_groups(batches)
-    return data_files.write(
-        tables, task.columns, task.path, task.version, partition_values=partition_values
-    )
+    """One data file with the rows of files of one partition, but for those of some images."""
+    tables = data_files.row_groups(chain.from_iterable(_batches(task, f, without) for f in files))
+    values = files[0].partition_values
+    return data_files.write(tables, task.columns, task.path, task.version, partition_values=values)
 
 
 def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterator[pa.RecordBatch]:

@@ -44,7 +44,7 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     table, found = unreferenced(path)
     fence = counter(table, ERASE)
     begun = {name: data_files.begun_at(name) for name in found}
-    gone = {n: found[n] for n, version in begun.items() if version is None or version < fence}
+    gone = {name: found[name] for name, at in begun.items() if at is None or at < fence}
     if retention_hours:
         gone = _older(table, gone, retention_hours)
     remove(path, gone)
