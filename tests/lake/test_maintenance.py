@@ -46,8 +46,8 @@ def written_files(lake):
 
 def test_small_files_are_put_together_when_they_are_many_and_not_again(noted):
     path = f"{noted}/files"
-    assert 12 == maintenance.compact_small(path, 64 * MB, no_spark).files_removed
-    assert maintenance.compact_small(path, 64 * MB, no_spark) is None
+    assert 12 == maintenance.compact_small(path, 64 * MB, no_spark)
+    assert 0 == maintenance.compact_small(path, 64 * MB, no_spark)
     assert [f"/{number:02}.jpg" for number in range(12)] == paths(noted)
 
 

@@ -16,7 +16,7 @@ from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import data_files, snapshots, vacuum
 from mlproject.lake.commits import commit
 from mlproject.lake.location import locate
-from mlproject.lake.rewrites import OpenSpark, Rewritten, compact
+from mlproject.lake.rewrites import OpenSpark, compact
 from mlproject.lake.schemas import TABLES, no_table
 from mlproject.lake.snapshots import REWRITE, ActiveFile, active_files, is_table, open_table
 
@@ -113,11 +113,11 @@ def small_size(files: Sequence[ActiveFile], target_bytes: int = TARGET_FILE_BYTE
     return 0
 
 
-def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> Rewritten | None:
-    """Puts a table's small files together when it pays; None when it does not, or none is there."""
+def compact_small(path: str, target_bytes: int, spark: OpenSpark) -> int:
+    """Puts a table's small files together when it pays, if it is there; returns their number."""
     files = active_files(open_table(path)) if is_table(path) else []
     size = small_size(files, target_bytes)
-    return compact(path, target_bytes, size, spark) if size else None
+    return compact(path, target_bytes, size, spark).files_removed if size else 0
 
 
 def maintain_table(
@@ -136,8 +136,7 @@ def maintain_table(
         compacted = sum(file.size_bytes < size for file in files)
     else:
         mended = _mend(path)
-        done = compact_small(path, TARGET_FILE_BYTES, spark)
-        compacted = done.files_removed if done else 0
+        compacted = compact_small(path, TARGET_FILE_BYTES, spark)
         vacuum.remove(path, old)
         checkpointed = open_table(path)
         checkpointed.create_checkpoint()

@@ -8,10 +8,16 @@ from deltalake import QueryBuilder
 
 from mlproject.errors import UserError
 from mlproject.lake.location import locate
-from mlproject.lake.schemas import SCHEMAS, require_columns
+from mlproject.lake.schemas import SCHEMAS, TIME, require_columns
 from mlproject.lake.snapshots import Snapshot, is_table, one_line, open_table
 
-_TIME = 'Timestamp(Microsecond, Some("UTC"))'  # DataFusion's name of the type of our times
+_NAMES = {  # of types. Source: DataFusion, arrow_cast
+    TIME: 'Timestamp(Microsecond, Some("UTC"))',
+    pa.string(): "Utf8",
+    pa.int32(): "Int32",
+    pa.int64(): "Int64",
+    pa.float64(): "Float64",
+}
 
 
 def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
@@ -70,7 +76,7 @@ def quoted(text: str) -> str:
 
 def instant(at: datetime) -> str:
     """A time literal of DataFusion."""
-    return f"arrow_cast('{at.isoformat()}', '{_TIME}')"
+    return f"arrow_cast('{at.isoformat()}', '{_NAMES[TIME]}')"
 
 
 def _result(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
@@ -82,17 +88,9 @@ def _result(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
 
 
 def _no_rows(columns: pa.Schema) -> str:
-    nulls = (f"arrow_cast(NULL, '{_name(field.type)}') AS {field.name}" for field in columns)
+    kinds = {field.name: _NAMES.get(field.type, "Binary") for field in columns}
+    nulls = (f"arrow_cast(NULL, '{kind}') AS {name}" for name, kind in kinds.items())
     return f"SELECT {', '.join(nulls)} WHERE false"
-
-
-def _name(kind: pa.DataType) -> str:
-    """DataFusion's name of a type. Source: DataFusion, arrow_cast."""
-    if pa.types.is_timestamp(kind):
-        return _TIME
-    return {"string": "Utf8", "int32": "Int32", "int64": "Int64", "double": "Float64"}.get(
-        str(kind), "Binary"
-    )
 
 
 def _without_views(field: pa.Field) -> pa.Field:

@@ -61,10 +61,6 @@ class Attempt:
         """Whether it is a single image that crashes workers, and is not scored again."""
         return self.crashes == TRIES
 
-    def failed(self, error: WorkerError) -> "Attempt":
-        """It after one more failure."""
-        return replace(self, crashes=self.crashes + (error.fault != "raised"), error=error)
-
     def failure(self, **scoring: Any) -> Failure:
         """What was observed of it, with the facts about its scoring; it has failed before."""
         fault = self.error.fault if self.error else "raised"

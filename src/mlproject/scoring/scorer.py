@@ -212,8 +212,7 @@ def _commits(
     batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
     with workers.supervised(scoring.spark):
         batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
-    to_do = progress.count + sum(batch.images for batch in batches)
-    progress = replace(progress, to_do=to_do)
+    progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
     queue = deque(map(Attempt, batches))
     crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
     while queue and not stop():
@@ -223,7 +222,8 @@ def _commits(
             try:
                 progress = _committed(scoring, progress, item.batch, pending, returned)
             except workers.WorkerError as error:
-                item = item.failed(error)
+                crashes = item.crashes + (error.fault != "raised")
+                item = replace(item, crashes=crashes, error=error)
             else:
                 yield progress
                 continue
@@ -257,11 +257,7 @@ def _commits(
 
 
 def _committed(
-    scoring: _Scoring,
-    progress: _Progress,
-    batch: MicroBatch,
-    pending: DataFrame,
-    returned: Column,
+    scoring: _Scoring, progress: _Progress, batch: MicroBatch, pending: DataFrame, returned: Column
 ) -> _Progress:
     """The progress after the rows of a micro-batch were written by tasks and committed."""
     version, settings = scoring.version, scoring.settings
