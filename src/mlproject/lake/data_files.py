@@ -66,14 +66,8 @@ def write(
 ) -> DataFile | None:
     """Writes one data file into a table's folder; None when there are no rows.
 
-    Memory is bounded by two row groups.
-
-    Args:
-        tables: Rows, in tables of bounded bytes; each becomes a row group.
-        columns: Columns of the table; others are not written.
-        path: Folder or URI of the table.
-        version: The table version that the rows were computed from.
-        partition_values: Value of each partition column, which does not stand in the file.
+    Each of `tables` becomes a row group; memory is bounded by two. Of their columns those of the
+    table are written, except for its partitions. The rows were computed from table `version`.
     """
     filled = (table for table in tables if table.num_rows)
     first = next(filled, None)

@@ -23,11 +23,8 @@ _NAMES = {  # of types. Source: DataFusion, arrow_cast
 def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
     """The rows that a query finds in the newest versions of tables; an absent one has no rows.
 
-    Args:
-        lake: As `location.locate` gives it.
-        sql: In DataFusion's dialect.
-        tables: The names in it that are tables of the lake.
-        at: The version of one of them that is read in place of the newest.
+    `sql` is in DataFusion's dialect, and `tables` are the names in it that are tables of the lake.
+    `at` is the version of one of them that is read in place of the newest.
 
     Raises:
         UserError: A table has other columns than this project writes, or cannot be read.

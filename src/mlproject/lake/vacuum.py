@@ -31,15 +31,9 @@ def erased_files(path: str, retention_hours: float = 0) -> int:
     """Removes the files that still hold erased rows, and records that in the table.
 
     These are the files without a name in the newest version that were begun before the last
-    erasure: no writer commits one of them any more. Those of an active writer are younger.
-
-    Args:
-        path: Folder or URI of the table.
-        retention_hours: Files removed from the table, or left by a kill, within these hours stay,
-            and the table records that they are still there.
-
-    Returns:
-        The number of data files removed.
+    erasure: no writer commits one of them any more. Those of an active writer are younger. Files
+    removed from the table, or left by a kill, within `retention_hours` stay, and the table records
+    that they are still there. Returns the number of data files removed.
     """
     table, found = unreferenced(path)
     fence = counter(table, ERASE)

@@ -136,16 +136,9 @@ def score_pending(
 
     A kill loses only the current micro-batch. When another scorer of the same version is
     faster, its rows stand, and pending images are found anew. An image on which the version
-    raises gets the error `model_failed`.
-
-    Args:
-        spark: A session with Delta.
-        lake: As `location.locate` gives it.
-        version: The version, whose number and model id stand in every row.
-        settings: How much is scored, and how.
-        only: The image_ids to score; None = all.
-        stop: Called before each micro-batch; true ends the scoring.
-        on_progress: Called after each commit with the images done and the images to do.
+    raises gets the error `model_failed`. `only` holds the image_ids to score; None = all. `stop` is
+    called before each micro-batch, and true ends the scoring; `on_progress` is called after each
+    commit with the images done and the images to do.
 
     Raises:
         RefusedError: The version cannot be loaded, or its workers crash or hang repeatedly; with
