@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
+import mlflow
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
@@ -26,6 +27,7 @@ MANY = 10  # small files that are worth a commit
 # few MB, that is cheap to repeat; from there on a row is written anew once a share, however many
 # small commits come, and a file of a quarter never.
 SHARES = (64, 16, 4)
+METRICS = ("files", "files_compacted", "files_mended", "files_removed", "bytes_removed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def maintain(
             with snapshots.errors_in_one_line(path):
                 done.append(maintain_table(path, name, retention_hours, spark, plan=plan))
             on_progress(len(done), len(names))
-        _log(done)
+        sums = {name: sum(getattr(one, name) for one in done) for name in METRICS}
+        mlflow.log_metrics(sums)
     return Maintenance(located, plan, tuple(done))
 
 
@@ -176,10 +179,3 @@ def _mend(path: str) -> int:
         counters = {REWRITE: snapshots.counter(table, REWRITE) + 1}
         if not actions or isinstance(commit(path, table, actions, counters, mark=mark), int):
             return len(actions)
-
-
-def _log(tables: Sequence[TableMaintenance]) -> None:
-    import mlflow
-
-    names = ("files", "files_compacted", "files_mended", "files_removed", "bytes_removed")
-    mlflow.log_metrics({name: sum(getattr(one, name) for one in tables) for name in names})
