@@ -128,7 +128,8 @@ def maintain_table(
 ) -> TableMaintenance:
     """Repairs statistics, puts small files together, removes old files, writes a checkpoint.
 
-    With `plan` nothing is written, and it is only found what would be done.
+    With `plan` nothing is written, and it is only found what would be done. Raises UserError where
+    the retention is too short, or the table cannot be read or written.
     """
     found = open_table(path)
     snapshots.require_rewritable(found, path)

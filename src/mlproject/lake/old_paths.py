@@ -26,7 +26,8 @@ from mlproject.lake.snapshots import REWRITE, counter, logged_files, open_table
 def move(table: DeltaTable, path: str) -> bool:
     """Gives data files with such paths other names, in one commit; whether there were any.
 
-    The rows and their files' bytes stay the same. A kill leaves links that no commit names.
+    The rows and their files' bytes stay the same. A kill leaves links that no commit names. Raises
+    UserError where the table lies on object storage.
     """
     while True:
         old = [add for add in logged_files(table) if not add["path"].isascii()]

@@ -105,7 +105,8 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
     """Puts files that are smaller than a size together into files of about `target_bytes`.
 
     The rows stay the same, which the commit says (no data change). The old files stay for readers
-    of older versions, see `vacuum`. When another rewrite comes first, nothing is changed.
+    of older versions, see `vacuum`. When another rewrite comes first, nothing is changed. Raises
+    UserError as `erase_rows` does.
     """
     with snapshots.errors_in_one_line(path):
         base = _open(path)
