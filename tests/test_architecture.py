@@ -239,10 +239,10 @@ def test_nothing_in_the_root_but_mlproject_has_its_name():
 
 
 def tracked() -> list[str]:
-    said = subprocess.run(
+    done = subprocess.run(
         ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    return said.stdout.splitlines()
+    return done.stdout.splitlines()
 
 
 def test_no_file_is_longer_than_300_lines():

@@ -25,9 +25,9 @@ AGAIN = "What was committed stays. Fix this, then run the command again"
 
 TELL = """
 from mlproject.commands.console import progress
-with progress("score") as [told]:
-    told(3, 10)
-    told(10, 10)
+with progress("score") as [on_progress]:
+    on_progress(3, 10)
+    on_progress(10, 10)
 print("after")
 """
 

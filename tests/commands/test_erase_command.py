@@ -17,7 +17,7 @@ from tests.support.commands import run_command
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ({}, "exactly one of .* none"),
         ({"path": "/a", "prefix": "/b"}, "exactly one of .* path, prefix"),
@@ -33,12 +33,14 @@ from tests.support.commands import run_command
         ({"file": "dashes.txt"}, "Line 2 of .*'- /b.jpg'"),
     ],
 )
-def test_a_selection_that_is_not_clear_is_refused_in_one_line(words, told, tmp_path, monkeypatch):
+def test_a_selection_that_is_not_clear_is_refused_in_one_line(
+    words, expected, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     Path("binary.txt").write_bytes(b"\xff\xd8")
     Path("empty.txt").write_text("\n \n")
     Path("dashes.txt").write_text("/a.jpg\n- /b.jpg\n")
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         selection.selection(**words)
     assert 1 == len(str(caught.value).splitlines())
 
@@ -60,7 +62,7 @@ def test_what_mlflow_run_has_logged_itself_is_reported(store, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
         ("http://mlflow:5000", "where the server's database is: mlflow gc .* http://mlflow:5000"),
         ("http://me:secret@mlflow", 'mlflow gc .* "$MLFLOW_TRACKING_URI"'),
@@ -68,11 +70,11 @@ def test_what_mlflow_run_has_logged_itself_is_reported(store, tmp_path, monkeypa
     ],
 )
 def test_a_run_on_a_server_is_removed_where_its_database_is_and_no_password_is_printed(
-    uri, told, monkeypatch
+    uri, expected, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     words = requests.removal_command("1")
-    assert re.search(told.replace("$M", r"\$M"), words)
+    assert re.search(expected.replace("$M", r"\$M"), words)
     assert "secret" not in words
 
 

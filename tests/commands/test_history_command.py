@@ -7,7 +7,7 @@ import pytest
 
 from mlproject.lake import location
 from tests.support.commands import run_command
-from tests.support.lakes import day, hold, say, tell, version
+from tests.support.lakes import add_image, add_predictions, add_rollout, day, version
 
 POINTER = "models:/photos@champion"
 LONG = f"models:/photos@{'a-long-alias-' * 12}"
@@ -19,15 +19,17 @@ REASON = "errors on 3 of 5 images that were readable before, more than max_error
 def filled(tmp_path_factory):
     """At two pointers A serves from day 2 and B from day 4, after it had failed once."""
     lake = location.locate_to_write(str(tmp_path_factory.mktemp("filled") / "lake"))
-    images = [hold(lake, f"/{number}.jpg", b"%d" % number, day(1)) for number in range(3)]
+    images = [add_image(lake, f"/{number}.jpg", b"%d" % number, day(1)) for number in range(3)]
     for place, image in enumerate(images):
-        say(lake, A, [image], day(1.5), label=f"red-{place}", score=0.75, run_id="run-a")
-    say(lake, B, [images[0]], day(3), label="blue", score=0.5)
-    say(lake, B, [images[1]], day(3), error="empty")
+        add_predictions(
+            lake, A, [image], day(1.5), label=f"red-{place}", score=0.75, run_id="run-a"
+        )
+    add_predictions(lake, B, [images[0]], day(3), label="blue", score=0.5)
+    add_predictions(lake, B, [images[1]], day(3), error="empty")
     for pointer in (POINTER, LONG):
-        tell(lake, pointer, A, "serving", day(2), "the first version at this pointer")
-        tell(lake, pointer, B, "failed", day(3), REASON, answered=4)
-        tell(lake, pointer, B, "serving", day(4), f"the pointer moved from {A.uri}")
+        add_rollout(lake, pointer, A, "serving", day(2), "the first version at this pointer")
+        add_rollout(lake, pointer, B, "failed", day(3), REASON, answered=4)
+        add_rollout(lake, pointer, B, "serving", day(4), f"the pointer moved from {A.uri}")
     return lake
 
 
@@ -47,23 +49,31 @@ def history(lake, **options):
     ],
 )
 def test_tables_have_at_most_100_columns_also_with_long_aliases(filled, options):
-    said = history(filled, **options)
-    assert 100 >= max(map(len, said.splitlines()))
-    assert "a-long-alias" in said
+    output = history(filled, **options)
+    assert 100 >= max(map(len, output.splitlines()))
+    assert "a-long-alias" in output
 
 
 def test_it_prints_which_version_served_when_and_why_and_which_failed(filled):
-    said = history(filled, pointers=POINTER)
-    words = " ".join(said.split())
-    for told in ("2026-01-02", "now", "2.0 d", "the first version", "failed", "80.0%", "errors on"):
-        assert told in words
-    assert "a-long-alias" not in said
+    output = history(filled, pointers=POINTER)
+    words = " ".join(output.split())
+    for expected in (
+        "2026-01-02",
+        "now",
+        "2.0 d",
+        "the first version",
+        "failed",
+        "80.0%",
+        "errors on",
+    ):
+        assert expected in words
+    assert "a-long-alias" not in output
 
 
 def test_json_has_the_same(filled):
-    told = json.loads(history(filled, json="true"))
-    assert sorted([POINTER, LONG]) == sorted(one["pointer"] for one in told)
-    [one] = [one for one in told if one["pointer"] == POINTER]
+    facts = json.loads(history(filled, json="true"))
+    assert sorted([POINTER, LONG]) == sorted(one["pointer"] for one in facts)
+    [one] = [one for one in facts if one["pointer"] == POINTER]
     first, second = one["served"]
     assert {
         "version": A.uri,
@@ -86,18 +96,18 @@ def test_json_has_the_same(filled):
 
 
 def test_of_a_day_it_counts_the_predictions_of_the_serving_version(filled):
-    said = history(filled, at="2026-01-03", pointers=POINTER)
-    assert "red-0 1" in said
-    assert "blue" not in said
-    [told] = json.loads(history(filled, at="2026-01-04", pointers=POINTER, json="true"))
-    assert ({"blue": 1}, {"empty": 1}, 2) == (told["labels"], told["errors"], told["answers"])
-    assert (B.uri, "2026-01-04T23:59:59.999999+00:00") == (told["version"], told["at"])
+    output = history(filled, at="2026-01-03", pointers=POINTER)
+    assert "red-0 1" in output
+    assert "blue" not in output
+    [facts] = json.loads(history(filled, at="2026-01-04", pointers=POINTER, json="true"))
+    assert ({"blue": 1}, {"empty": 1}, 2) == (facts["labels"], facts["errors"], facts["answers"])
+    assert (B.uri, "2026-01-04T23:59:59.999999+00:00") == (facts["version"], facts["at"])
 
 
 def test_before_a_version_served_there_are_no_predictions(filled):
     assert "none" in history(filled, at="2026-01-01", pointers=POINTER)
-    [told] = json.loads(history(filled, at="2026-01-01", pointers=POINTER, json="true"))
-    assert (None, 0, {}) == (told["version"], told["answers"], told["labels"])
+    [facts] = json.loads(history(filled, at="2026-01-01", pointers=POINTER, json="true"))
+    assert (None, 0, {}) == (facts["version"], facts["answers"], facts["labels"])
 
 
 def test_of_an_image_it_prints_the_prediction_and_its_version(filled):
@@ -115,37 +125,37 @@ def test_of_an_image_it_prints_the_prediction_and_its_version(filled):
 def test_an_image_without_a_prediction_is_shown_as_such(filled):
     assert "no prediction" in history(filled, image="/2.jpg", pointers=POINTER)
     assert "empty" in history(filled, image="/1.jpg", pointers=POINTER)
-    [told] = json.loads(history(filled, image="/2.jpg", pointers=POINTER, json="true"))
-    assert (B.uri, None, None) == (told["version"], told["label"], told["scored_at"])
+    [facts] = json.loads(history(filled, image="/2.jpg", pointers=POINTER, json="true"))
+    assert (B.uri, None, None) == (facts["version"], facts["label"], facts["scored_at"])
 
 
 def test_many_labels_are_cut_in_the_table_and_whole_in_json(lake):
     for number in range(7):
-        say(lake, A, [f"{number:064}"], day(1), label=f"label-{number}")
-    tell(lake, POINTER, A, "serving", day(2))
+        add_predictions(lake, A, [f"{number:064}"], day(1), label=f"label-{number}")
+    add_rollout(lake, POINTER, A, "serving", day(2))
     assert "and 2 more" in history(lake, at="2026-01-05")
     assert 7 == len(json.loads(history(lake, at="2026-01-05", json="true"))[0]["labels"])
 
 
 def test_rows_of_the_first_release_have_no_counts(lake):
     nothing = {"answered": 5, "images": 5, "errors": None, "run_id": None}
-    tell(lake, POINTER, A, "serving", day(2), **nothing)
+    add_rollout(lake, POINTER, A, "serving", day(2), **nothing)
     assert "100.0%" in history(lake)
     assert json.loads(history(lake, json="true"))[0]["served"][0]["images"] is None
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"at": "yesterday"}, "'yesterday' is not a time"),
         ({"pointers": "models:/nobody@x"}, "'models:/nobody@x' was never rolled out"),
         ({"image": "/nowhere.jpg"}, "have no image '/nowhere.jpg'"),
     ],
 )
-def test_an_error_is_one_line(filled, options, told):
+def test_an_error_is_one_line(filled, options, expected):
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     errors = run_command("history", "--lake", filled, *words, code=2).stderr
-    assert told in errors
+    assert expected in errors
     assert 1 == len(errors.splitlines())
 
 

@@ -99,10 +99,10 @@ def test_a_lake_that_was_deleted_half_is_one_clear_line(spark, store, source, la
 def test_two_ingests_at_once_wait_for_each_other_and_double_nothing(store, source, tmp_path):
     words = ("--source", "source", "--settle", "0", "--max_files", "1")
     both = [start_command("ingest", *words, cwd=tmp_path) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [0, 0] == [process.returncode for process in both], said
-    assert 1 == sum("Ingested 3 of 3" in words for words in said), said
-    assert 1 == sum("Nothing new among 3" in words for words in said), said
+    output = [process.communicate(timeout=300)[0] for process in both]
+    assert [0, 0] == [process.returncode for process in both], output
+    assert 1 == sum("Ingested 3 of 3" in words for words in output), output
+    assert 1 == sum("Nothing new among 3" in words for words in output), output
     found = paths(str(tmp_path / "lake"))
     assert len(found) == len(set(found)) == 3
 
@@ -117,10 +117,12 @@ def test_ctrl_c_leaves_what_was_committed_and_the_next_ingest_does_the_rest(
         if line.startswith("ingest: 1 of 3"):
             break
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert "Traceback" not in said
-    told, code = ("Stopped after", 0) if mode == "watch" else ("stopped; what was committed", 130)
-    assert (code, True) == (process.returncode, told in said), said
+    output, _ = process.communicate(timeout=120)
+    assert "Traceback" not in output
+    expected, code = (
+        ("Stopped after", 0) if mode == "watch" else ("stopped; what was committed", 130)
+    )
+    assert (code, True) == (process.returncode, expected in output), output
     assert 1 <= len(paths(str(tmp_path / "lake"))) <= 3
     ingested(source, str(tmp_path / "lake"))
     assert 3 == len(paths(str(tmp_path / "lake")))

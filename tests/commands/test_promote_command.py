@@ -11,7 +11,7 @@ from mlproject.rollout import ledger
 from mlproject.versions import registry, version_files
 from tests.conftest import photos, start_command
 from tests.support.commands import run_command
-from tests.support.lakes import add_images, frame, say, tell
+from tests.support.lakes import add_images, add_predictions, add_rollout, frame
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
@@ -33,14 +33,14 @@ def pointer(version):
 
 @pytest.fixture
 def served(spark, lake, versions, tmp_path):
-    """A lake of labelled photos which the first version has told right."""
+    """A lake of labelled photos which the first version predicted right."""
     photos(tmp_path / "source", IMAGES // 2, "red")
     photos(tmp_path / "source", IMAGES // 2, "green", seed=1)
     new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path / "source")))
     rows = frame(lake, "images")
     for label in ("red", "green"):
-        say(lake, versions[0], rows[rows.label == label].image_id, label=label)
-    tell(lake, pointer(versions[0]), versions[0], "serving")
+        add_predictions(lake, versions[0], rows[rows.label == label].image_id, label=label)
+    add_rollout(lake, pointer(versions[0]), versions[0], "serving")
     return lake
 
 
@@ -71,9 +71,9 @@ def test_a_worse_version_is_refused_and_nothing_moves(served, versions, client):
     result = promote(served, second, "--max_changed", "0.4", code=3)
     assert "refused by drop, changed" in result.stderr
     assert (first.uri, set()) == (named(client, first), tags(client, second))
-    said = result.stdout
-    assert all(len(line) <= 100 for line in said.splitlines())
-    assert "accuracy on all images drops by 50.0 %" in said
+    output = result.stdout
+    assert all(len(line) <= 100 for line in output.splitlines())
+    assert "accuracy on all images drops by 50.0 %" in output
     logged = last_run()
     assert ("FAILED", "refused", second.uri) == (
         logged.info.status,
@@ -96,17 +96,17 @@ def test_the_sample_is_scored_once_whatever_the_options_and_rescore_does_the_res
     options = ("--sample", str(SAMPLE), "--gate", "warn", "--require_approval", "true")
     capfd.readouterr()
     result = promote(served, second, *options, "--approve", "true", "--dry_run", "true", "--json")
-    told = json.loads(result.stdout)
+    facts = json.loads(result.stdout)
     assert "" == capfd.readouterr().out  # of processes and libraries
     assert (first.uri, set()) == (named(client, first), tags(client, second))
     assert ("warned", False, first.uri, second.uri, SAMPLE) == (
-        told["gate"],
-        told["moved"],
-        told["before"],
-        told["version"],
-        told["changes"]["images"],
+        facts["gate"],
+        facts["moved"],
+        facts["before"],
+        facts["version"],
+        facts["changes"]["images"],
     )
-    gates = {verdict["gate"]: verdict["verdict"] for verdict in told["gates"]}
+    gates = {verdict["gate"]: verdict["verdict"] for verdict in facts["gates"]}
     assert ("passed", "refused") == (gates["approval"], gates["drop"])
     kept = answers(served, second)
     assert (SAMPLE, SAMPLE) == (len(kept), kept.image_id.nunique())
@@ -183,12 +183,12 @@ def test_as_a_process_a_refusal_is_exit_code_3_with_a_line_a_gate(versions, clie
     first, second = versions
     ids = add_images(lake, range(9), label="red")
     for version in versions:
-        say(lake, version, ids, label="green")
-    tell(lake, pointer(first), first, "serving")
+        add_predictions(lake, version, ids, label="green")
+    add_rollout(lake, pointer(first), first, "serving")
     process = start_command("promote", "--model", second.uri, "--min_accuracy", "0.9", cwd=tmp_path)
-    said, _ = process.communicate(timeout=200)
-    assert 3 == process.returncode, said
-    lines = said.splitlines()
+    output, _ = process.communicate(timeout=200)
+    assert 3 == process.returncode, output
+    lines = output.splitlines()
     [refusal] = [line for line in lines if line.startswith("mlproject promote: ")]
     assert [refusal] == [line for line in lines if len(line) > 100]
     gates = [line.split()[:2] for line in lines[1:8]]

@@ -50,9 +50,9 @@ def rollout(client, lake):
 
 def test_a_roll_out_is_one_run_over_all_that_scored_it(client, filled, versions):
     point(client, versions[0])
-    told = rescore(filled, "--max_images", "3")
-    assert "3 images scored" in told
-    assert "no version serves, as before; models:/rolled/1 has 5 images left" in told
+    output = rescore(filled, "--max_images", "3")
+    assert "3 images scored" in output
+    assert "no version serves, as before; models:/rolled/1 has 5 images left" in output
     begun = rollout(client, filled)
     assert ("SCHEDULED", "scoring", "0.3750") == (
         begun.info.status,
@@ -112,7 +112,7 @@ def test_a_version_without_files_is_an_error_and_may_have_them_again(client, fil
     location = client.get_logged_model(lost.model_id).artifact_location.removeprefix("file://")
     Path(location).rename(f"{location}.away")
     point(client, lost)
-    for pointers in (POINTER, ""):  # one of the ledger is told as one that is named
+    for pointers in (POINTER, ""):  # one of the ledger is reported as one that is named
         assert "cannot be read now" in rescore(filled, "--pointers", pointers, code=2)
     Path(f"{location}.away").rename(location)
     rescore(filled)
@@ -164,9 +164,9 @@ def test_sigterm_ends_after_the_micro_batch_and_marks_the_run(client, filled, ve
     while not ledger.read(filled).entries:
         assert process.poll() is None
     os.kill(process.pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert (130, True) == (process.returncode, "what was committed stays" in said)
-    assert 1 == said.count("Stopping after the current commit")
+    output, _ = process.communicate(timeout=120)
+    assert (130, True) == (process.returncode, "what was committed stays" in output)
+    assert 1 == output.count("Stopping after the current commit")
     [last] = client.search_runs(
         [client.get_experiment_by_name("tests").experiment_id],
         "tags.`mlproject.verb` = 'rescore'",

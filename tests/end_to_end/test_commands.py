@@ -26,9 +26,9 @@ def source(tmp_path) -> Path:
 
 def done(name: str, *arguments: str, cwd: Path, code: int = 0) -> str:
     process = start_command(name, *arguments, cwd=cwd)
-    said, _ = process.communicate(timeout=300)
-    assert code == process.returncode, said
-    return said
+    output, _ = process.communicate(timeout=300)
+    assert code == process.returncode, output
+    return output
 
 
 def predictions(folder: Path):
@@ -48,21 +48,21 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
 ):
     monkeypatch.chdir(tmp_path)
 
-    def said_by(name, *arguments):  # in this process and its Spark session
+    def output_of(name, *arguments):  # in this process and its Spark session
         return run_command(name, *arguments).stdout
 
     other, stage = register_colours("photos", reverse=True), "models:/photos/Production"
-    assert "Ingested 60 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
-    said = said_by("promote", "--model", version.uri, "--stage", "Production")
-    assert f"{stage}: nothing -> {version.uri}\n" == said
-    said_by("rescore", "--pointers", stage)
+    assert "Ingested 60 of 60" in output_of("ingest", "--source", "source", "--settle", "0")
+    output = output_of("promote", "--model", version.uri, "--stage", "Production")
+    assert f"{stage}: nothing -> {version.uri}\n" == output
+    output_of("rescore", "--pointers", stage)
     # It turns the colours round, so the gates say no.
-    said = said_by("promote", "--model", other.uri, "--stage", "Production", "--gate", "warn")
-    assert f"{stage}: {version.uri} -> {other.uri}" == said.splitlines()[-1]
+    output = output_of("promote", "--model", other.uri, "--stage", "Production", "--gate", "warn")
+    assert f"{stage}: {version.uri} -> {other.uri}" == output.splitlines()[-1]
     (source / "red" / "003.jpg").write_bytes(photo((9, 9, 200), 4))
-    assert "Ingested 1 of 60" in said_by("ingest", "--source", "source", "--settle", "0")
+    assert "Ingested 1 of 60" in output_of("ingest", "--source", "source", "--settle", "0")
     # The gates have kept the answers to the others; readers switch with the one that came.
-    assert ": 1 images scored" in said_by("rescore")
+    assert ": 1 images scored" in output_of("rescore")
     answers = predictions(tmp_path)
     assert not answers.duplicated(["image_id", "model_version"]).any()
     assert {version.version: 60, other.version: 61} == dict(answers.model_version.value_counts())
@@ -77,15 +77,15 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
 ):
     done("ingest", "--source", "source", cwd=tmp_path)
     both = [start_command("score", "--model", version.uri, cwd=tmp_path) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [0, 0] == [process.returncode for process in both], said
+    output = [process.communicate(timeout=300)[0] for process in both]
+    assert [0, 0] == [process.returncode for process in both], output
     answers = predictions(tmp_path)
     assert (60, 60) == (len(answers), answers.image_id.nunique())
-    assert 1 == sum("nothing to score" in words for words in said)
+    assert 1 == sum("nothing to score" in words for words in output)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "told"),
+    ("name", "arguments", "expected"),
     [
         ("ingest", ("--source", "nowhere"), "is not a folder"),
         ("ingest", ("--source", ".", "--lake", "file/lake"), "cannot be written"),
@@ -97,11 +97,11 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
         ("train", ("--framework", "keras", "--weights", "nowhere.h5"), "nowhere.h5"),
     ],
 )
-def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, told):
+def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, expected):
     (tmp_path / "file").write_text("no folder")
     before = names_and_versions()
-    said = done(name, *arguments, cwd=tmp_path, code=2)
-    assert told in said
-    assert said.startswith(f"mlproject {name}: ")
-    assert 1 == len(said.splitlines())
+    output = done(name, *arguments, cwd=tmp_path, code=2)
+    assert expected in output
+    assert output.startswith(f"mlproject {name}: ")
+    assert 1 == len(output.splitlines())
     assert before == names_and_versions()

@@ -54,7 +54,7 @@ def table(copy: Path, name: str):
 
 
 @pytest.fixture(scope="module")
-def said(copy) -> str:
+def output(copy) -> str:
     return run(copy, "--env-manager", "local")
 
 
@@ -63,20 +63,22 @@ def client(copy) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(f"sqlite:///{copy}/mlflow.db", f"sqlite:///{copy}/mlflow.db")
 
 
-def test_both_frameworks_predict_nine_in_ten_held_out_images_correctly(said):
-    accuracies = re.findall(r"\((keras|torch), 4 labels\) on \d+ images: accuracy ([\d.]+)%", said)
+def test_both_frameworks_predict_nine_in_ten_held_out_images_correctly(output):
+    accuracies = re.findall(
+        r"\((keras|torch), 4 labels\) on \d+ images: accuracy ([\d.]+)%", output
+    )
     assert ["keras", "torch"] == [framework for framework, _ in accuracies]
     assert all(float(accuracy) >= 90 for _, accuracy in accuracies)
 
 
-def test_each_version_predicts_every_image_once(said, copy):
+def test_each_version_predicts_every_image_once(output, copy):
     ids = table(copy, "images").image_id.nunique()
     answers = table(copy, "predictions")
     assert not answers.duplicated(["image_id", "model_name", "model_version", "model_id"]).any()
     assert {1: ids, 2: ids} == dict(answers.model_version.value_counts())
 
 
-def test_a_score_stands_beside_a_label_and_an_error_beside_neither(said, copy):
+def test_a_score_stands_beside_a_label_and_an_error_beside_neither(output, copy):
     answers = table(copy, "predictions")
     fine = answers[answers.error.isna()]
     assert fine.label.notna().all()
@@ -88,16 +90,16 @@ def test_a_score_stands_beside_a_label_and_an_error_beside_neither(said, copy):
     assert bad.score.isna().all()
 
 
-def test_the_serving_version_is_the_one_that_the_alias_names(said, copy, client):
+def test_the_serving_version_is_the_one_that_the_alias_names(output, copy, client):
     ledger = table(copy, "rollouts").sort_values("at")
     ledger = ledger[ledger.state == "serving"]
     assert [1, 2, 1] == list(ledger.model_version)
     alias = client.get_model_version_by_alias("photos", "champion")
     assert int(alias.version) == ledger.iloc[-1].model_version
-    assert "nothing to score" in said.split("== rescore")[3]
+    assert "nothing to score" in output.split("== rescore")[3]
 
 
-def test_each_step_is_a_run_below_mains(said, client):
+def test_each_step_is_a_run_below_mains(output, client):
     runs = client.search_runs(["0"])
     main = next(run for run in runs if run.info.run_name == "main")
     steps = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == main.info.run_id]
@@ -110,7 +112,7 @@ def test_each_step_is_a_run_below_mains(said, client):
         assert {"images", "images_per_second", "errors", "coverage"} <= set(metrics)
 
 
-def test_the_report_is_one_file_that_needs_no_network(said, copy):
+def test_the_report_is_one_file_that_needs_no_network(output, copy):
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
     assert not re.search(r'(src|href)="(https?:)?//', page)

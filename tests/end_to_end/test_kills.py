@@ -26,7 +26,7 @@ KILLS = 25
 POINTER = "models:/photos@champion"
 
 # What a reader does who has nothing but `deltalake`, again and again, in a process of its own. It
-# tells how often it read, and of every time when it saw other than one whole version.
+# reports how often it read, and of every time when it saw other than one whole version.
 READER = """
 import json, sys
 import pyarrow as pa
@@ -44,12 +44,13 @@ while not sys.stdin.closed and not __import__("select").select([sys.stdin], [], 
     now = ledger.iloc[-1]
     name = now.model_name
     where = f"model_name = '{name}' AND model_version = {now.model_version}"
-    said = frame("predictions", f"SELECT image_id, model_id FROM t WHERE {where}")
-    said = said[said.model_id == now.model_id].image_id
+    predicted = frame("predictions", f"SELECT image_id, model_id FROM t WHERE {where}")
+    predicted = predicted[predicted.model_id == now.model_id].image_id
     images = set(frame("images", "SELECT image_id FROM t", int(now.images_version)).image_id)
     reads += 1
-    if not said.is_unique or images - set(said):
-        wrong.append([int(now.model_version), len(images), len(said), int(said.nunique())])
+    if not predicted.is_unique or images - set(predicted):
+        distinct = int(predicted.nunique())
+        wrong.append([int(now.model_version), len(images), len(predicted), distinct])
 print(json.dumps([reads, wrong]))
 """
 
@@ -75,9 +76,9 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         registry.move(client, version, alias="champion")
         images_come(2)
         began = time.monotonic()
-        said, _ = rescore().communicate(timeout=300)
+        output, _ = rescore().communicate(timeout=300)
         life = time.monotonic() - began
-        assert version.version == serving(lake), said
+        assert version.version == serving(lake), output
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, lake, POINTER],
         stdin=subprocess.PIPE,
@@ -101,10 +102,10 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         require_sound(lake)
     registry.move(client, versions[2], alias="champion")
     process = rescore()
-    said, _ = process.communicate(timeout=300)
-    assert 0 == process.returncode, said
-    told, _ = reader.communicate("end", timeout=60)
-    reads, wrong = json.loads(told)
+    output, _ = process.communicate(timeout=300)
+    assert 0 == process.returncode, output
+    report, _ = reader.communicate("end", timeout=60)
+    reads, wrong = json.loads(report)
     assert [] == wrong
     assert reads > KILLS
     require_sound(lake)

@@ -195,10 +195,10 @@ def test_change_data_keeps_no_bytes_and_deletion_vectors_are_refused_until_purge
     spark.sql(f"DELETE FROM {table} WHERE path LIKE '%secret%'")
     chosen = selection.selection(path=str(source / "green/copy.jpg"))
     before = sorted(Path(lake, "images").rglob("*"))
-    with pytest.raises(UserError, match="REORG TABLE") as told:
+    with pytest.raises(UserError, match="REORG TABLE") as raised:
         removal.erase_images(lake, chosen, no_spark)
     assert before == sorted(Path(lake, "images").rglob("*"))
-    spark.sql(str(told.value).rpartition(": ")[2])
+    spark.sql(str(raised.value).rpartition(": ")[2])
     removal.erase_images(lake, chosen, no_spark)
     assert [] == holders(lake)
     assert [] == list(Path(lake).rglob("deletion_vector*"))

@@ -4,7 +4,7 @@ from mlproject.errors import RefusedError
 from mlproject.gates import approvals, checks, gate_page, summary, verdicts
 from mlproject.gates.verdicts import Limits
 from mlproject.versions import version_files
-from tests.support.lakes import add_images, say
+from tests.support.lakes import add_images, add_predictions
 from tests.support.versions import register_colours
 
 POINTER = "models:/gated@champion"
@@ -45,8 +45,8 @@ def add_labelled(lake, versions, right: int, before: int, of: int = 100, label: 
     """Images of a label with so many correct predictions of each version."""
     ids = add_images(lake, range(of), label=label)
     for version, count in zip(versions, (before, right), strict=True):
-        say(lake, version, ids[:count], label=label)
-        say(lake, version, ids[count:], label="green" if label == "red" else "red")
+        add_predictions(lake, version, ids[:count], label=label)
+        add_predictions(lake, version, ids[count:], label="green" if label == "red" else "red")
     return ids
 
 
@@ -100,9 +100,9 @@ def test_a_drop_on_all_images_is_refused(lake, versions, check):
 def test_a_large_drop_of_one_label_is_refused_though_the_total_hardly_drops(lake, versions, check):
     red = add_images(lake, range(400), label="red")
     green = add_images(lake, range(400, 430), label="green")
-    say(lake, versions[0], red, label="red")
-    say(lake, versions[0], green, label="green")
-    say(lake, versions[1], red + green, label="red")
+    add_predictions(lake, versions[0], red, label="red")
+    add_predictions(lake, versions[0], green, label="green")
+    add_predictions(lake, versions[1], red + green, label="red")
     results = check()
     assert ["labels"] == refused(results)
     assert "largest drop of a label: 100.0 %, 'green': 0 of 30 correct, before 30" == found(
@@ -113,9 +113,9 @@ def test_a_large_drop_of_one_label_is_refused_though_the_total_hardly_drops(lake
 def test_a_label_with_few_images_is_measured_and_not_limited(lake, versions, check):
     red = add_images(lake, range(400), label="red")
     green = add_images(lake, range(400, 399 + verdicts.LABEL_IMAGES), label="green")
-    say(lake, versions[0], red, label="red")
-    say(lake, versions[0], green, label="green")
-    say(lake, versions[1], red + green, label="red")
+    add_predictions(lake, versions[0], red, label="red")
+    add_predictions(lake, versions[0], green, label="green")
+    add_predictions(lake, versions[1], red + green, label="red")
     results = check()
     assert [] == refused(results)
     assert ("green", 1.0) == (
@@ -133,7 +133,7 @@ def test_more_changes_than_the_limit_are_refused(lake, versions, check):
 def test_changes_are_counted_on_the_sample_alone(lake, versions, check):
     ids = add_images(lake, range(20)) + add_images(lake, range(20, 40), label="red")
     for version in versions:
-        say(lake, version, ids, label="red")
+        add_predictions(lake, version, ids, label="red")
     results = check(sample=10)
     assert (10, 10) == (
         results.comparison.difference.images,
@@ -148,13 +148,13 @@ def test_shares_are_never_rounded_up_to_all_or_down_to_nothing():
 
 def test_only_missing_predictions_are_scored(lake, versions, check):
     ids = add_images(lake, range(10), label="red")
-    say(lake, versions[0], ids, label="red")
-    say(lake, versions[1], ids[:4], label="red")
+    add_predictions(lake, versions[0], ids, label="red")
+    add_predictions(lake, versions[1], ids[:4], label="red")
     scored = []
 
     def score(version, image_ids):
         scored.append((version, sorted(image_ids)))
-        say(lake, version, image_ids, label="red")
+        add_predictions(lake, version, image_ids, label="red")
 
     assert "10 images, 6 of them scored now" == found(check(score=score), "sample")
     assert [(versions[1], sorted(ids[4:]))] == scored
@@ -163,7 +163,7 @@ def test_only_missing_predictions_are_scored(lake, versions, check):
 
 
 def test_a_version_that_cannot_be_scored_is_refused_with_the_reason(lake, versions, check):
-    say(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
+    add_predictions(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
 
     def score(version, image_ids):
         raise RefusedError("its workers die")
@@ -176,8 +176,8 @@ def test_images_whose_files_cannot_be_read_now_are_noted_and_the_others_compared
     lake, versions, check
 ):
     ids = add_images(lake, range(3), label="red")
-    say(lake, versions[0], ids, label="red")
-    say(lake, versions[1], ids[:2], label="red")
+    add_predictions(lake, versions[0], ids, label="red")
+    add_predictions(lake, versions[1], ids[:2], label="red")
     results = check()
     assert ("noted", 2) == (states(results)["sample"], results.comparison.difference.images)
 
@@ -185,13 +185,13 @@ def test_images_whose_files_cannot_be_read_now_are_noted_and_the_others_compared
 def test_a_version_that_fails_the_reference_images_is_refused_and_scores_nothing(
     lake, versions, check
 ):
-    say(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
+    add_predictions(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
     results = check(fault="empty file: a label instead of an error", score=None)
     assert (["reference_images"], None) == (refused(results), results.comparison.difference)
 
 
 def test_a_version_without_a_serving_version_is_checked_alone(lake, versions, check):
-    say(lake, versions[1], add_images(lake, range(10), label="red"), label="red")
+    add_predictions(lake, versions[1], add_images(lake, range(10), label="red"), label="red")
     assert ["files", "requirements", "reference_images"] == list(states(check(serving=False)))[:3]
     results = check(serving=False, min_accuracy=0.9)
     assert ({}, None) == (dict.fromkeys(refused(results)), results.comparison.difference)
@@ -201,7 +201,7 @@ def test_a_version_without_a_serving_version_is_checked_alone(lake, versions, ch
 def test_an_accuracy_that_cannot_be_measured_is_refused_where_there_is_a_limit(
     lake, versions, check
 ):
-    say(lake, versions[1], add_images(lake, range(3)), label="red")
+    add_predictions(lake, versions[1], add_images(lake, range(3)), label="red")
     assert ["accuracy"] == refused(check(serving=False, min_accuracy=0.5))
     assert "skipped" == states(check())["accuracy"]
 

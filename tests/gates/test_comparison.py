@@ -3,7 +3,7 @@ import pytest
 from mlproject.gates import comparison
 from mlproject.scoring import coverage
 from mlproject.versions.registry import Version
-from tests.support.lakes import add, add_images, day, say
+from tests.support.lakes import add, add_images, add_predictions, day
 
 OLD = Version("photos", 1, "m-old", None)
 NEW = Version("photos", 2, "m-new", None)
@@ -65,9 +65,9 @@ def test_the_newest_label_is_the_label(lake):
 def test_accuracy_is_measured_on_the_images_with_predictions_of_both_versions(lake):
     red = add_images(lake, range(2), label="red")
     green = add_images(lake, range(2, 5), label="green")
-    say(lake, OLD, [*red, green[1]], label="red")
-    say(lake, OLD, green[:1], label="green")
-    say(lake, NEW, [red[1], *green], label="green")
+    add_predictions(lake, OLD, [*red, green[1]], label="red")
+    add_predictions(lake, OLD, green[:1], label="green")
+    add_predictions(lake, NEW, [red[1], *green], label="green")
     found = comparison.accuracy(*compared(lake))
     rows = {row.label: (row.images, row.correct, row.correct_before) for row in found.labels}
     assert {"red": (1, 0, 1), "green": (2, 2, 1)} == rows
@@ -78,9 +78,9 @@ def test_accuracy_is_measured_on_the_images_with_predictions_of_both_versions(la
 
 def test_an_error_is_an_incorrect_prediction_and_a_change(lake):
     ids = add_images(lake, range(2), label="red")
-    say(lake, OLD, ids, label="red")
-    say(lake, NEW, ids[:1], label="red")
-    say(lake, NEW, ids[1:], error="undecodable")
+    add_predictions(lake, OLD, ids, label="red")
+    add_predictions(lake, NEW, ids[:1], label="red")
+    add_predictions(lake, NEW, ids[1:], error="undecodable")
     chosen, after, before = compared(lake)
     assert 1 == comparison.accuracy(chosen, after, before).total.correct
     found = comparison.difference(chosen, after, before)
@@ -90,9 +90,9 @@ def test_an_error_is_an_incorrect_prediction_and_a_change(lake):
 
 def test_an_image_whose_file_is_gone_does_not_count(lake):
     ids = add_images(lake, range(2), label="red")
-    say(lake, OLD, ids, label="red")
-    say(lake, NEW, ids[:1], label="red")
-    say(lake, NEW, ids[1:], error="gone")
+    add_predictions(lake, OLD, ids, label="red")
+    add_predictions(lake, NEW, ids[:1], label="red")
+    add_predictions(lake, NEW, ids[1:], error="gone")
     chosen, after, before = compared(lake)
     assert 1 == comparison.accuracy(chosen, after, before).total.images
     assert 1 == comparison.difference(chosen, after, before).images
@@ -101,7 +101,7 @@ def test_an_image_whose_file_is_gone_does_not_count(lake):
 def test_a_label_that_no_version_predicts_does_not_count_and_is_listed(lake):
     ids = add_images(lake, [0], label="red") + add_images(lake, [1, 2], label="2024-05")
     for version in (OLD, NEW):
-        say(lake, version, ids, label="red")
+        add_predictions(lake, version, ids, label="red")
     found = comparison.accuracy(*compared(lake))
     assert (1, 1) == (found.total.images, found.total.correct)
     assert {"2024-05": 2} == found.unknown
@@ -109,18 +109,18 @@ def test_a_label_that_no_version_predicts_does_not_count_and_is_listed(lake):
 
 def test_a_label_that_only_the_serving_version_predicts_counts_as_a_drop(lake):
     ids = add_images(lake, [0], label="red") + add_images(lake, [1], label="green")
-    say(lake, OLD, ids[:1], label="red")
-    say(lake, OLD, ids[1:], label="green")
-    say(lake, NEW, ids, label="red")
+    add_predictions(lake, OLD, ids[:1], label="red")
+    add_predictions(lake, OLD, ids[1:], label="green")
+    add_predictions(lake, NEW, ids, label="red")
     assert 0.5 == comparison.accuracy(*compared(lake)).total.drop
 
 
 def test_changes_hold_both_predictions_and_the_highest_scores_come_first(lake):
     ids = add_images(lake, range(3))
-    say(lake, OLD, ids, label="red")
-    say(lake, NEW, ids[:1], label="green", score=0.5)
-    say(lake, NEW, ids[1:2], label="green", score=0.8)
-    say(lake, NEW, ids[2:], label="red", score=0.8)
+    add_predictions(lake, OLD, ids, label="red")
+    add_predictions(lake, NEW, ids[:1], label="green", score=0.5)
+    add_predictions(lake, NEW, ids[1:2], label="green", score=0.8)
+    add_predictions(lake, NEW, ids[2:], label="red", score=0.8)
     found = comparison.difference(*compared(lake))
     assert [ids[1], ids[0]] == [change.image.image_id for change in found.changes]
     assert [("red", 0.9, "green", 0.8), ("red", 0.9, "green", 0.5)] == [
@@ -134,7 +134,7 @@ def test_changes_hold_both_predictions_and_the_highest_scores_come_first(lake):
 def test_more_images_than_one_query_takes_are_read_by_several(lake, monkeypatch):
     monkeypatch.setattr(comparison, "IDS_PER_QUERY", 3)
     ids = add_images(lake, range(10))
-    say(lake, NEW, ids, label="red")
+    add_predictions(lake, NEW, ids, label="red")
     chosen = choose(lake, 10)
     assert set(ids) == set(comparison.read_predictions(lake, NEW, chosen))
     paths = comparison.image_paths(lake, ids, coverage.newest_images(lake))

@@ -7,7 +7,7 @@ import pytest
 from mlproject.errors import UserError
 from mlproject.images import image_bytes
 from tests.conftest import photo
-from tests.support.lakes import add, day, hold
+from tests.support.lakes import add, add_image, day
 
 RED, GREEN = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9)))
 
@@ -16,7 +16,7 @@ def test_the_bytes_of_a_reference_come_from_a_file_that_still_has_them(lake, tmp
     here, there = tmp_path / "here.jpg", tmp_path / "there.jpg"
     for file in (here, there):
         file.write_bytes(RED)
-        image_id = hold(lake, str(file), RED, day(1), inline=False)
+        image_id = add_image(lake, str(file), RED, day(1), inline=False)
     assert (RED, "") == image_bytes.read_image(lake, image_id)
     here.write_bytes(GREEN)
     assert (RED, "") == image_bytes.read_image(lake, image_id)
@@ -28,8 +28,8 @@ def test_the_bytes_of_a_reference_come_from_a_file_that_still_has_them(lake, tmp
 
 def test_bytes_in_the_table_are_used_before_those_of_files(lake, tmp_path):
     (tmp_path / "a.jpg").write_bytes(RED)
-    hold(lake, "/gone.jpg", RED, day(1))
-    image_id = hold(lake, str(tmp_path / "a.jpg"), RED, day(2), inline=False)
+    add_image(lake, "/gone.jpg", RED, day(1))
+    image_id = add_image(lake, str(tmp_path / "a.jpg"), RED, day(2), inline=False)
     (tmp_path / "a.jpg").unlink()
     assert (RED, "") == image_bytes.read_image(lake, image_id)
 
@@ -86,13 +86,13 @@ def test_a_file_in_an_empty_folder_is_not_gone_as_its_disk_may_be_mounted_later(
     disk = tmp_path / "disk"
     disk.mkdir()
     (disk / "a.jpg").write_bytes(RED)
-    image_id = hold(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
+    image_id = add_image(lake, str(disk / "red" / "a.jpg"), RED, day(1), inline=False)
     assert (None, "gone") == image_bytes.read_image(lake, image_id)
     (disk / "a.jpg").unlink()
     with pytest.raises(UserError, match="is empty, like a disk that is not mounted"):
         image_bytes.read_image(lake, image_id)
     (tmp_path / "there.jpg").write_bytes(RED)
-    hold(lake, str(tmp_path / "there.jpg"), RED, day(0), inline=False)
+    add_image(lake, str(tmp_path / "there.jpg"), RED, day(0), inline=False)
     assert (RED, "") == image_bytes.read_image(lake, image_id)
     (tmp_path / "there.jpg").write_bytes(GREEN)
     assert (None, "changed") == image_bytes.read_image(lake, image_id)

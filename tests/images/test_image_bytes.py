@@ -46,8 +46,8 @@ def test_reference_rows_have_all_but_the_bytes_and_get_the_predictions_of_inline
     table = frame(lake, "images").sort_values("path")
     inline = frame(str(tmp_path / "inline"), "images").sort_values("path")
     assert table.content.isna().all()
-    told = ["path", "image_id", "size_bytes", "format", "width", "height", "label", "error"]
-    assert table[told].reset_index(drop=True).equals(inline[told].reset_index(drop=True))
+    columns = ["path", "image_id", "size_bytes", "format", "width", "height", "label", "error"]
+    assert table[columns].reset_index(drop=True).equals(inline[columns].reset_index(drop=True))
     assert 6 == scorer.score_pending(spark, lake, version).images
     assert 6 == scorer.score_pending(spark, str(tmp_path / "inline"), version).images
     answers = ["image_id", "label", "score", "error"]

@@ -116,11 +116,11 @@ def test_a_full_disk_is_one_line_and_the_next_ingest_ends_as_if_nothing_had_been
     (source / "large.png").write_bytes(os.urandom(30_000_000))
     process = start_command("ingest", "--source", "source", "--settle", "0", cwd=tmp_path)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
-    said, _ = process.communicate(timeout=300)
-    assert 1 == process.returncode, said
-    assert "File too large" in said
-    assert "Traceback" not in said
-    assert "What was committed stays" in said
+    output, _ = process.communicate(timeout=300)
+    assert 1 == process.returncode, output
+    assert "File too large" in output
+    assert "Traceback" not in output
+    assert "What was committed stays" in output
     lake = location.locate(str(tmp_path / "lake"))
     ingest(spark, lake, source)
     assert sorted(map(row, eligible(source))) == rows(lake)
@@ -139,8 +139,8 @@ def test_watching_ingests_new_files_and_stops_cleanly(store, tmp_path):
     (source / "newer.jpg").write_bytes(CONTENTS[2])
     assert "Ingested 1 of 4" in said_next(process, skip="is not a folder")
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert (0, True) == (process.returncode, "Stopped after" in said), said
+    output, _ = process.communicate(timeout=60)
+    assert (0, True) == (process.returncode, "Stopped after" in output), output
     table = frame(str(tmp_path / "lake"), "images")
     assert sorted(map(row, eligible(source))) == sorted(
         zip(*(table[name] for name in ("path", "image_id")), strict=True)

@@ -42,9 +42,11 @@ def test_duplicate_columns_are_an_error(tmp_path, names):
         labels.read_labels(table(tmp_path, names, "a.jpg,b,c"), "/photos")
 
 
-@pytest.mark.parametrize(("word", "told"), [("(", "nor a regular expression"), ("a", "a group")])
-def test_an_option_that_is_neither_file_nor_pattern_is_an_error(word, told):
-    with pytest.raises(UserError, match=told):
+@pytest.mark.parametrize(
+    ("word", "expected"), [("(", "nor a regular expression"), ("a", "a group")]
+)
+def test_an_option_that_is_neither_file_nor_pattern_is_an_error(word, expected):
+    with pytest.raises(UserError, match=expected):
         labels.pattern(word)
 
 
@@ -106,7 +108,7 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "expected"),
     [
         (["file,label", "a.jpg,b"], "either path or image_id"),
         (["path,image_id,label", "a,b,c"], "either path or image_id"),
@@ -114,8 +116,8 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
         (["path,label", "a.jpg,b,c"], "cannot be read"),
     ],
 )
-def test_a_table_without_labels_is_an_error_in_one_line(spark, tmp_path, lines, told):
-    with pytest.raises(UserError, match=told) as raised:
+def test_a_table_without_labels_is_an_error_in_one_line(spark, tmp_path, lines, expected):
+    with pytest.raises(UserError, match=expected) as raised:
         labels.read_labels(table(tmp_path, *lines), "/photos")
     assert 1 == len(str(raised.value).splitlines())
 

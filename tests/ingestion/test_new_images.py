@@ -221,12 +221,12 @@ def test_any_name_and_any_case_of_suffix_is_ingested(spark, lake, tmp_path):
 
 def test_micro_batches_are_commits_of_a_bounded_number_of_files(spark, lake, tmp_path):
     photos(tmp_path / "source", 5)
-    told = []
+    calls = []
     done = ingest(
-        spark, lake, tmp_path / "source", IngestSettings(max_files=2), on_batch=told.append
+        spark, lake, tmp_path / "source", IngestSettings(max_files=2), on_batch=calls.append
     )
-    assert [(2, 5), (4, 5), (5, 5)] == [(at.files, at.all_files) for at in told]
-    assert told[-1].size_bytes == told[-1].all_bytes == done.size_bytes
+    assert [(2, 5), (4, 5), (5, 5)] == [(at.files, at.all_files) for at in calls]
+    assert calls[-1].size_bytes == calls[-1].all_bytes == done.size_bytes
     assert (5, 3) == (done.rows, done.table_version)
 
 

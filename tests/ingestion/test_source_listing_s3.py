@@ -274,11 +274,11 @@ def test_a_server_that_breaks_every_connection_is_given_up_after_a_few_files(
 def test_ingest_reports_a_missing_bucket_in_one_line(server, tmp_path):
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "AWS_ENDPOINT_URL": server}
     asked = start_command("ingest", "--source", "s3://nowhere/photos", cwd=tmp_path, **store)
-    said, _ = asked.communicate(timeout=300)
-    told = [line for line in said.splitlines() if line.startswith("mlproject")]
-    assert (2, 1) == (asked.returncode, len(told)), said
-    assert "There is no such bucket" in told[0]
-    assert "Traceback" not in said
+    output, _ = asked.communicate(timeout=300)
+    lines = [line for line in output.splitlines() if line.startswith("mlproject")]
+    assert (2, 1) == (asked.returncode, len(lines)), output
+    assert "There is no such bucket" in lines[0]
+    assert "Traceback" not in output
 
 
 @pytest.mark.spark

@@ -1,12 +1,14 @@
 import json
 import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 from mlproject.errors import UserError
 from mlproject.lake import commits, data_files, queries, rewrites, schemas, snapshots
@@ -116,9 +118,9 @@ def test_a_table_that_cannot_be_written_is_one_line_and_leaves_no_file(lake):
     target = Path(since.path, "_delta_log", f"{since.version + 1:020}.json")
     target.mkdir()  # root may write everywhere: a folder in the commit's place stops all
     (target / "x").touch()
-    with pytest.raises(UserError, match="cannot be") as told:
+    with pytest.raises(UserError, match="cannot be") as raised:
         commits.append_rows(note(), since)
-    assert 1 == len(str(told.value).splitlines())
+    assert 1 == len(str(raised.value).splitlines())
     assert set() == written_files(lake)
 
 
@@ -189,3 +191,19 @@ def test_bounds_are_never_too_narrow_and_stand_for_all_columns_or_for_none(
     else:
         assert {"name", "value"} == set(lows)
         assert str(lows["value"]).startswith(str(bounds if isinstance(bounds, str) else bounds[0]))
+
+
+def test_several_writers_at_once_add_the_columns_that_an_older_table_lacks(lake):
+    columns = list(schemas.SCHEMAS["rollouts"])
+    older = [field for field in columns if field.name not in schemas.ADDED["rollouts"]]
+    DeltaTable.create(f"{lake}/rollouts", Schema.from_arrow(pa.schema(older)))
+    barrier = threading.Barrier(4)
+
+    def open_to_append(number):
+        barrier.wait()
+        return snapshots.to_append(lake, "rollouts", f"filler-{number}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(open_to_append, range(4)))
+    found = snapshots.open_table(f"{lake}/rollouts").schema().fields
+    assert sorted(field.name for field in columns) == sorted(field.name for field in found)

@@ -22,9 +22,9 @@ def test_a_broken_log_is_one_line(lake):
     since = snapshots.to_append(lake, "files", "ingest")
     for file in Path(since.path, "_delta_log").glob("*.json"):
         file.write_text("no json")
-    with pytest.raises(UserError, match="cannot be read") as told:
+    with pytest.raises(UserError, match="cannot be read") as raised:
         snapshots.to_append(lake, "files", "ingest")
-    assert 1 == len(str(told.value).splitlines())
+    assert 1 == len(str(raised.value).splitlines())
 
 
 def test_a_table_with_other_columns_is_refused(lake):

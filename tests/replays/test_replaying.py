@@ -16,7 +16,7 @@ from mlproject.scoring import scoring_runs, workers
 from mlproject.versions import version_files
 from tests.conftest import photo
 from tests.support.commands import run_command
-from tests.support.lakes import add, day, hold, say, tell
+from tests.support.lakes import add, add_image, add_predictions, add_rollout, day
 from tests.support.versions import register_colours
 
 RED, GREEN, BLUE = (photo(colour) for colour in ((200, 9, 9), (9, 200, 9), (9, 9, 200)))
@@ -29,13 +29,13 @@ def version(store):
 
 def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
     """An image with its row, and the run of the row, as scoring makes them, but for changes."""
-    image_id = hold(lake, path, content, day(1))
+    image_id = add_image(lake, path, content, day(1))
     run_id = client.create_run("0").info.run_id
     log(client, run_id, version)
     model = mlflow.pyfunc.load_model(version.loaded_from)
-    [said] = model.predict(pd.DataFrame({"content": [content]})).to_dict("records")
-    row = {**said, "error": said["error"] or None, "run_id": run_id, **changes}
-    say(lake, version, [image_id], day(at), **row)
+    [made] = model.predict(pd.DataFrame({"content": [content]})).to_dict("records")
+    row = {**made, "error": made["error"] or None, "run_id": run_id, **changes}
+    add_predictions(lake, version, [image_id], day(at), **row)
     return row["run_id"]
 
 
@@ -134,8 +134,8 @@ def test_preprocessing_is_the_config_and_the_packaged_code(version, store, tmp_p
 
 def test_a_version_that_raises_gives_model_failed_and_its_exception(client, lake, store):
     raising = register_colours("replayed", fault="raises")
-    image_id = hold(lake, "/a.jpg", BLUE, day(1))
-    say(lake, raising, [image_id], day(2), error="model_failed")
+    image_id = add_image(lake, "/a.jpg", BLUE, day(1))
+    add_predictions(lake, raising, [image_id], day(2), error="model_failed")
     found = replay(client, lake, raising.uri)
     assert ("model_failed", ()) == (found.now.error, found.differences)
     assert "ValueError: no blue, please" in found.notes[0]
@@ -146,8 +146,8 @@ def test_an_invalid_prediction_has_the_error_that_scoring_gives_it(
     client, lake, store, fault, error
 ):
     wrong = register_colours("replayed", fault=fault)
-    image_id = hold(lake, "/a.jpg", BLUE, day(1))
-    say(lake, wrong, [image_id], day(2), error=error)
+    image_id = add_image(lake, "/a.jpg", BLUE, day(1))
+    add_predictions(lake, wrong, [image_id], day(2), error=error)
     found = replay(client, lake, wrong.uri)
     assert (error, ()) == (found.now.error, found.differences)
 
@@ -158,7 +158,7 @@ def predicted(*top, error=None):
 
 
 @pytest.mark.parametrize(
-    ("then", "now", "told"),
+    ("then", "now", "expected"),
     [
         (predicted(("a", 0.5)), predicted(("a", 0.5 + 1e-6)), []),
         (predicted(("a", 0.5)), predicted(("a", 0.6)), ["score", "top_scores"]),
@@ -188,15 +188,15 @@ def predicted(*top, error=None):
         (predicted(error="empty"), predicted(error="undecodable"), ["error"]),
     ],
 )
-def test_differences_are_reported_column_by_column(then, now, told):
-    assert told == what(differences(then, now, 1e-5))
+def test_differences_are_reported_column_by_column(then, now, expected):
+    assert expected == what(differences(then, now, 1e-5))
 
 
 def test_an_alias_means_its_serving_version_whatever_the_registry_has(client, lake, store):
     first, second = register_colours("pointed"), register_colours("pointed", reverse=True)
     client.set_registered_model_alias("pointed", "champion", str(second.version))
     scored(client, lake, first, RED)
-    tell(lake, "models:/pointed@champion", first, "serving", day(3))
+    add_rollout(lake, "models:/pointed@champion", first, "serving", day(3))
     found = replay(client, lake, "models:/pointed@champion")
     assert (first, "red") == (found.then.version, found.now.label)
 
@@ -223,14 +223,14 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_are_
 ):
     scored(client, lake, version, RED)
     old = replaying.find_row(client, lake, version.uri, "/a.jpg")[0]
-    hold(lake, "/a.jpg", GREEN, day(5))
+    add_image(lake, "/a.jpg", GREEN, day(5))
     with pytest.raises(UserError, match=f"has no row of image .* older contents .* {old}"):
         replay(client, lake, version.uri)
     assert "red" == replay(client, lake, version.uri, old).now.label
 
 
 @pytest.mark.parametrize(
-    ("model", "image", "told"),
+    ("model", "image", "expected"),
     [
         ("models:/replayed/1", "/nowhere.jpg", "have no image"),
         ("models:/replayed/1", "e" * 64, "was erased at"),
@@ -239,23 +239,23 @@ def test_of_a_path_with_several_contents_the_newest_is_meant_and_the_others_are_
         ("models:/replayed/1", "/b.jpg", r"has no row .* \(versions that have one: models:/mine/1"),
     ],
 )
-def test_an_error_is_one_line(client, lake, version, model, image, told):
+def test_an_error_is_one_line(client, lake, version, model, image, expected):
     scored(client, lake, version, RED)
-    other = hold(lake, "/b.jpg", GREEN, day(1))
-    say(lake, dataclasses.replace(version, name="mine"), [other], day(1), label="green")
+    other = add_image(lake, "/b.jpg", GREEN, day(1))
+    add_predictions(lake, dataclasses.replace(version, name="mine"), [other], day(1), label="green")
     add(lake, "erased", {"image_id": "e" * 64, "size_bytes": 1, "at": day(3)})
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=expected) as error:
         replay(client, lake, model, image)
     assert 1 == len(str(error.value).splitlines())
 
 
 def test_without_the_bytes_nothing_is_replayed_except_that_they_are_gone(client, lake, version):
-    image_id = hold(lake, "/gone.jpg", RED, day(1), inline=False)
-    say(lake, version, [image_id], day(2), error="gone")
+    image_id = add_image(lake, "/gone.jpg", RED, day(1), inline=False)
+    add_predictions(lake, version, [image_id], day(2), error="gone")
     assert () == replay(client, lake, version.uri, image_id).differences
-    for content, said in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
-        other = hold(lake, "/away.jpg", content, day(1), inline=False)
-        say(lake, version, [other], day(2), **said)
+    for content, facts in ((GREEN, {"label": "green"}), (b"no image", {"error": "undecodable"})):
+        other = add_image(lake, "/away.jpg", content, day(1), inline=False)
+        add_predictions(lake, version, [other], day(2), **facts)
         with pytest.raises(UserError, match="cannot be read now"):
             replay(client, lake, version.uri, other)
 
@@ -268,15 +268,15 @@ def test_the_command_prints_what_differs_in_a_table_of_100_columns_and_fails(
     scored(client, lake, version, GREEN, "/b.jpg", score=0.5)
     for name, value in workers.ENVIRONMENT.items():  # which the command sets, for this test only
         monkeypatch.setenv(name, value)
-    said = ""
+    output = ""
     for image, differs in (("/a.jpg", "label"), ("/b.jpg", "score")):
         words = ("--model", version.uri, "--image", image, "--lake", lake)
         result = run_command("replay", *words, code=3)
         assert differs in result.stderr
-        said += result.stdout
-    assert 100 >= max(map(len, said.splitlines()))
+        output += result.stdout
+    assert 100 >= max(map(len, output.splitlines()))
     for words in ("label", "differs", "same", "Changed since then", "files", "What remains"):
-        assert words in said
+        assert words in output
 
 
 def test_as_a_process_it_exits_with_3_when_the_prediction_differs_else_with_0(
@@ -291,5 +291,5 @@ def test_as_a_process_it_exits_with_3_when_the_prediction_differs_else_with_0(
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert code == done.returncode, done.stderr
         assert same == json.loads(done.stdout)["same"]
-    told = f"mlproject replay: {version.uri} predicts other values now: label"
-    assert told == done.stderr.splitlines()[-1]
+    expected = f"mlproject replay: {version.uri} predicts other values now: label"
+    assert expected == done.stderr.splitlines()[-1]

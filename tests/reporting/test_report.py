@@ -16,7 +16,7 @@ from mlproject.reporting import lake_report
 from mlproject.versions.registry import Version
 from tests.conftest import photo
 from tests.support.commands import run_command
-from tests.support.lakes import add_frame, tell
+from tests.support.lakes import add_frame, add_rollout
 
 pytestmark = pytest.mark.spark
 
@@ -75,7 +75,7 @@ def add_predictions(spark, lake, version, predictions, at="2026-01-02 03:04:05")
 
 def serve(spark, lake, pointer, version, at="2026-01-02 04:00:00"):
     when = datetime.fromisoformat(f"{at}+00:00")
-    tell(lake, pointer, version, "serving", when, errors=0, images_version=1)
+    add_rollout(lake, pointer, version, "serving", when, errors=0, images_version=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from mlproject.scoring import scoring_runs
 from mlproject.versions import registry
 from mlproject.versions.version_files import Files
 from tests.support.commands import run_command
-from tests.support.lakes import add_images, image_id, register, say, scored
+from tests.support.lakes import add_images, add_predictions, image_id, register, scored
 from tests.support.rollouts import POINTER, Scorer, point, reconcile
 
 SESSION = "local[2]"
@@ -57,23 +57,23 @@ def test_every_action_has_its_reason(client, lake, versions):
     first, second = versions
     point(client, first)
     reconcile(client, lake)
-    assert ("nothing", "every image is predicted") == told(plan(client, lake))
+    assert ("nothing", "every image is predicted") == decided(plan(client, lake))
     add_images(lake, [10])
-    assert ("score", "new images") == told(plan(client, lake))
+    assert ("score", "new images") == decided(plan(client, lake))
     point(client, second)
-    assert ("score", "moved from models:/photos/1") == told(plan(client, lake))
+    assert ("score", "moved from models:/photos/1") == decided(plan(client, lake))
     with pytest.raises(RefusedError):
         reconcile(client, lake, Scorer(lake, bad=frozenset(map(image_id, range(11)))))
-    action, why = told(plan(client, lake))
+    action, why = decided(plan(client, lake))
     assert ("refused", True) == (action, why.startswith("failed before: errors on "))
-    assert "score" == told(plan(client, lake, retry=True))[0]
+    assert "score" == decided(plan(client, lake, retry=True))[0]
     point(client, first)
-    assert "nothing" == told(plan(client, lake))[0]
+    assert "nothing" == decided(plan(client, lake))[0]
     client.delete_registered_model_alias("photos", "champion")
-    assert "lost" == told(plan(client, lake))[0]
+    assert "lost" == decided(plan(client, lake))[0]
 
 
-def told(plans):
+def decided(plans):
     return plans[0].action, plans[0].reason
 
 
@@ -83,7 +83,7 @@ def test_going_back_is_planned_as_a_switch(client, lake, versions):
         if version != versions[0] or ledger.read(lake).serving(POINTER) is None:
             reconcile(client, lake)
     assert ("switch", "moved from models:/photos/2; every image is predicted") == (
-        told(plan(client, lake))
+        decided(plan(client, lake))
     )
 
 
@@ -158,7 +158,7 @@ def test_the_table_has_at_most_100_columns_and_json_has_the_same(client, lake, v
     long = register(client, name)
     registry.move(client, long, alias="champion_of_all_the_champions_so_far")
     point(client, versions[0])
-    say(lake, versions[0], map(image_id, range(4)))
+    add_predictions(lake, versions[0], map(image_id, range(4)))
     pointers = f"{POINTER},models:/{name}@champion_of_all_the_champions_so_far"
     words = ("plan", "--lake", lake, "--pointers", pointers)
     table = run_command(*words).stdout

@@ -8,7 +8,7 @@ import pytest
 from mlproject.errors import RefusedError, UserError
 from mlproject.lake import queries, snapshots
 from mlproject.rollout import ledger
-from tests.support.lakes import add_images, image_id, said_by, say, tell
+from tests.support.lakes import add_images, add_predictions, add_rollout, image_id, predicted_by
 from tests.support.rollouts import (
     POINTER,
     Scorer,
@@ -77,7 +77,7 @@ def test_a_version_whose_alias_is_moved_is_superseded_and_keeps_its_rows(client,
     scorer = Scorer(lake, meanwhile=[lambda: point(client, versions[1])])
     result = reconcile(client, lake, scorer)
     assert (2, 14) == (result.version.version, result.scored.images)
-    assert 4 == len(said_by(lake, versions[0]))
+    assert 4 == len(predicted_by(lake, versions[0]))
     assert [(1, "scoring"), (1, "superseded"), (2, "scoring"), (2, "serving")] == states(lake)
 
 
@@ -101,7 +101,7 @@ def test_a_kill_between_the_last_prediction_and_its_row_in_rollouts_costs_no_pre
 ):
     add_images(lake, range(10))
     point(client, versions[0])
-    say(lake, versions[0], map(image_id, range(10)))
+    add_predictions(lake, versions[0], map(image_id, range(10)))
     scorer = Scorer(lake)
     assert reconcile(client, lake, scorer).switched
     assert ([], [(1, "serving")]) == (scorer.asked, states(lake))
@@ -150,7 +150,7 @@ def test_images_whose_files_are_lost_are_no_fault_of_the_next_version_which_does
     add_images(lake, range(10))
     point(client, versions[0])
     reconcile(client, lake)
-    say(lake, versions[1], map(image_id, range(count)), error=error)
+    add_predictions(lake, versions[1], map(image_id, range(count)), error=error)
     point(client, versions[1])
     with pytest.raises(UserError, match=f"of {count} of 10 .*max_error_rate={least};"):
         reconcile(client, lake)
@@ -181,7 +181,7 @@ def test_trouble_with_the_serving_version_is_reported_beside_a_version_that_fail
     add_images(lake, range(10))
     point(client, versions[0])
     reconcile(client, lake)
-    tell(lake, POINTER, versions[1], "failed", reason="too slow")
+    add_rollout(lake, POINTER, versions[1], "failed", reason="too slow")
     point(client, versions[1])
     add_images(lake, range(10, 12))
 

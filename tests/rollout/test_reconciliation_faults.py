@@ -11,7 +11,15 @@ import pytest
 from mlproject.errors import RefusedError, UserError
 from mlproject.lake import queries
 from mlproject.rollout import ledger
-from tests.support.lakes import add_images, image_id, pending, register, said_by, say, scored
+from tests.support.lakes import (
+    add_images,
+    add_predictions,
+    image_id,
+    pending,
+    predicted_by,
+    register,
+    scored,
+)
 from tests.support.rollouts import (
     POINTER,
     NoRuns,
@@ -57,7 +65,7 @@ def test_errors_that_cannot_be_made_good_end_the_scoring_early(client, lake, ver
     bad = frozenset(image_id(number) for number in range(40))
     with pytest.raises(RefusedError):
         reconcile(client, lake, Scorer(lake, bad=bad))
-    assert 4 == len(said_by(lake, versions[1]))
+    assert 4 == len(predicted_by(lake, versions[1]))
 
 
 def test_images_that_the_version_before_could_not_predict_are_no_errors_of_the_next(
@@ -148,7 +156,7 @@ def test_the_predictions_of_a_deleted_serving_version_stay(client, lake, version
     client.delete_model_version("photos", "1")
     with pytest.raises(UserError, match="has no alias 'champion'"):
         reconcile(client, lake)
-    assert (1, 10) == (serving(lake), len(said_by(lake, versions[0])))
+    assert (1, 10) == (serving(lake), len(predicted_by(lake, versions[0])))
 
 
 def test_a_version_that_is_not_ready_is_reported_and_the_serving_version_stays(
@@ -181,12 +189,12 @@ def test_two_reconciliations_at_once_predict_each_image_once_and_serve_once(clie
                 todo = [one for one in pending(lake, step.version) if one not in taken]
                 taken.update(todo)
                 if todo:
-                    say(lake, step.version, todo)
+                    add_predictions(lake, step.version, todo)
             return scored(lake, len(todo))
 
         try:
             reconcile(client, lake, Scoring(score))
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - raised below
             faults.append(error)
 
     taken, lock = set(), threading.Lock()
@@ -261,5 +269,5 @@ def test_whatever_happens_in_whatever_order_the_table_is_sound_and_the_version_s
     point(client, versions[0])
     reconcile(client, lake, retry=True)
     assert 1 == serving(lake)
-    assert count == len(said_by(lake, versions[0]))
+    assert count == len(predicted_by(lake, versions[0]))
     require_sound(lake)

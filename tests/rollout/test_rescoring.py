@@ -8,7 +8,7 @@ from mlproject.errors import RefusedError, UserError
 from mlproject.rollout import ledger
 from mlproject.rollout.rescoring import rescore
 from mlproject.versions import registry
-from tests.support.lakes import add_images, image_id, say, tell
+from tests.support.lakes import add_images, add_predictions, add_rollout, image_id
 from tests.support.rollouts import POINTER, point
 
 STAGE = "models:/photos/Production"
@@ -19,7 +19,7 @@ def predicted(client, lake, versions):
     """A lake of three images that the first two versions have predicted."""
     add_images(lake, range(3))
     for version in versions[:2]:
-        say(lake, version, map(image_id, range(3)))
+        add_predictions(lake, version, map(image_id, range(3)))
     return lake
 
 
@@ -59,7 +59,7 @@ def test_all_aliases_of_the_table_are_rolled_out_when_none_is_named(client, pred
 
 def test_an_alias_that_fails_does_not_stop_the_others(client, predicted, versions):
     point(client, versions[0])
-    tell(predicted, STAGE, versions[1], "failed", reason="too slow")
+    add_rollout(predicted, STAGE, versions[1], "failed", reason="too slow")
     registry.move(client, versions[1], stage="Production")
     faults, rollouts = [], []
     with pytest.raises(RefusedError, match="not every alias"):

@@ -1,4 +1,4 @@
-"""What versions do wrong while they score, in real workers: each is told apart and ends well."""
+"""What versions do wrong while they score, in real workers: each fault has its own end."""
 
 import deltalake
 import pytest
@@ -31,7 +31,7 @@ def score(spark, lake, version, **settings):
     return scorer.score_pending(spark, lake, version, settings=Settings(**settings))
 
 
-def said(spark, lake, version):
+def labels_and_errors(spark, lake, version):
     rows = scorer.version_predictions(snapshots.required(lake, "predictions").read(spark), version)
     return sorted((row.label or "", row.error or "") for row in rows.collect())
 
@@ -44,14 +44,14 @@ def test_a_version_that_raises_on_one_image_predicts_the_others(spark, filled, s
     version = register_colours(f"raising_{fault}", fault=fault)
     scored = score(spark, filled, version)
     assert (7, 1) == (scored.images, scored.errors)
-    assert [("", "model_failed"), *FINE] == said(spark, filled, version)
+    assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
 
 
 @pytest.mark.parametrize(("fault", "error"), [("nan", "not_finite"), ("sum", "bad_answer")])
 def test_an_invalid_prediction_gets_an_error_code(spark, filled, store, fault, error):
     version = register_colours(f"wrong_{fault}", fault=fault)
     assert 1 == score(spark, filled, version).errors
-    assert [("", error), *FINE] == said(spark, filled, version)
+    assert [("", error), *FINE] == labels_and_errors(spark, filled, version)
 
 
 @pytest.mark.parametrize("fault", ["rows", "columns", "always"])
@@ -61,11 +61,11 @@ def test_wrong_rows_or_columns_and_raising_always_are_errors_of_every_image(
     version = register_colours(f"wrong_{fault}", fault=fault)
     scored = score(spark, filled, version)
     assert (7, 7) == (scored.images, scored.errors)
-    assert [("", "model_failed")] * 7 == said(spark, filled, version)
+    assert [("", "model_failed")] * 7 == labels_and_errors(spark, filled, version)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "expected"),
     [
         ("crashes", "2 times a worker process died"),
         ("hangs", r"2 times no task ended in 20 s"),
@@ -73,9 +73,9 @@ def test_wrong_rows_or_columns_and_raising_always_are_errors_of_every_image(
         ("unloadable", "cannot score: .*no such thing"),
     ],
 )
-def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fault, told):
+def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fault, expected):
     version = register_colours(f"ill_{fault}", fault=fault)
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=expected):
         score(spark, filled, version, task_timeout=20)
     answered = frame(filled, "predictions")
     assert version.model_id not in set(answered.model_id)
@@ -89,16 +89,16 @@ def test_an_image_that_kills_workers_is_quarantined_where_the_version_is_known_t
     blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
     with pytest.raises(RefusedError, match="2 times a worker process died"):
         scorer.score_pending(spark, filled, version, settings=Settings(quarantine=True), only=blue)
-    assert [] == said(spark, filled, version)
+    assert [] == labels_and_errors(spark, filled, version)
     scored = score(spark, filled, version, quarantine=True)
     assert (7, 1) == (scored.images, scored.errors)
-    assert [("", "model_failed"), *FINE] == said(spark, filled, version)
+    assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
 
 
 def test_a_fault_does_not_harm_the_next_version(spark, filled, store):
     version = register_colours("healthy")
     score(spark, filled, version)
-    assert [("blue", ""), *FINE] == said(spark, filled, version)
+    assert [("blue", ""), *FINE] == labels_and_errors(spark, filled, version)
 
 
 def test_nulls_are_right_however_the_rows_are_batched(spark, filled, store):

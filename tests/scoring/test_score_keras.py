@@ -28,8 +28,8 @@ def test_keras_on_imagenet_photos_predicts_the_expected_labels(
     new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)))
     assert 125 == scorer.score_pending(spark, lake, version).images
     paths = snapshots.required(lake, "images").read(spark).select("image_id", "path")
-    said = snapshots.required(lake, "predictions").read(spark).join(paths, "image_id").collect()
-    answers = {row.path.rsplit("/", 1)[1]: row.label for row in said}
+    rows = snapshots.required(lake, "predictions").read(spark).join(paths, "image_id").collect()
+    answers = {row.path.rsplit("/", 1)[1]: row.label for row in rows}
     with (shared / "imagenet-sample" / "expected_keras_top1.csv").open(encoding="utf-8") as lines:
         expected = {row["file"]: int(row["keras_top1"]) for row in csv.DictReader(lines)}
     right = sum(answers[name] == labels[index] for name, index in expected.items())

@@ -47,11 +47,11 @@ def answers(spark, lake):
 def test_every_image_is_predicted_once_and_names_its_version(spark, lake, source, version):
     scored = scorer.score_pending(spark, lake, version, settings=Settings(run_id="run"))
     assert (11, 1) == (scored.images, scored.errors)
-    said = answers(spark, lake)
-    assert 11 == said.select("image_id").distinct().count() == said.count()
-    named = said.select("model_name", "model_version", "model_id", "run_id").distinct().collect()
+    rows = answers(spark, lake)
+    assert 11 == rows.select("image_id").distinct().count() == rows.count()
+    named = rows.select("model_name", "model_version", "model_id", "run_id").distinct().collect()
     assert [("colours", version.version, version.model_id, "run")] == [tuple(row) for row in named]
-    joined = said.join(
+    joined = rows.join(
         snapshots.required(lake, "images").read(spark).select("image_id", "path"), "image_id"
     )
     wrong = joined.where(~F.col("path").contains(F.concat(F.lit("/"), "label", F.lit("/"))))
@@ -92,18 +92,18 @@ def test_micro_batches_of_any_size_predict_the_same(spark, lake, source, version
     (source / "blue").mkdir()
     (source / "blue" / "late.jpg").write_bytes(photo((10, 10, 250), 9))
     ingest(spark, lake, source)
-    told = []
+    calls = []
     scored = scorer.score_pending(
         spark,
         lake,
         version,
         settings=Settings(batch_images=batch_images),
-        on_progress=lambda *at: told.append(at),
+        on_progress=lambda *at: calls.append(at),
     )
-    assert 12 == scored.images == told[-1][0]
+    assert 12 == scored.images == calls[-1][0]
     assert 12 == answers(spark, lake).select("image_id").distinct().count()
     if batch_images < 12:
-        assert len(told) > 1
+        assert len(calls) > 1
 
 
 def test_halving_a_micro_batch_comes_to_each_image_once(spark):
@@ -182,8 +182,8 @@ def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(s
             asked = F.udf(
                 lambda _: f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "string"
             ).asNondeterministic()
-            said = spark.range(0, 8, 1, 4).select(asked("id").alias("said"))
-        return {row.said for row in said.collect()}
+            found = spark.range(0, 8, 1, 4).select(asked("id").alias("answer"))
+        return {row.answer for row in found.collect()}
 
     first, second = processes(version), processes(other)
     assert {"1"} == {words.split()[1] for words in first | second}

@@ -42,7 +42,7 @@ class Watch:
     def until(self, part, count=1):
         """Waits until so many lines hold this part."""
 
-        def holds():
+        def is_true():
             ended = self.process.poll() is not None
             if ended:  # its last lines are read
                 self.reader.join(10)
@@ -50,7 +50,7 @@ class Watch:
             assert found or not ended, self.output()
             return found
 
-        wait(holds, self.output)
+        wait(is_true, self.output)
 
     def output(self):
         return "\n".join([*self.lines, f"exit status {self.process.poll()}"])
@@ -75,9 +75,9 @@ class Watch:
             self.process.wait()
 
 
-def wait(holds, what):
+def wait(is_true, what):
     until = time.monotonic() + PATIENCE_S
-    while not holds():
+    while not is_true():
         assert time.monotonic() < until, what()
         time.sleep(0.2)
 
@@ -153,7 +153,7 @@ def test_a_webhook_triggers_a_roll_out_and_the_watch_outlives_its_server(server,
             runs = client.search_runs([experiment], "tags.`mlproject.verb` = 'watch'")
             assert ["KILLED"] == [run.info.status for run in runs]
             metrics = runs[0].data.metrics
-            assert {"looks", "lag_s", "backlog", "last_look"} <= set(metrics)
+            assert {"reconciliations", "lag_s", "backlog", "last_reconciliation"} <= set(metrics)
 
 
 def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_lose_nothing(

@@ -13,7 +13,7 @@ from mlproject.rollout import ledger
 from mlproject.rollout.decision import Policy
 from mlproject.service import loop
 from mlproject.service.retries import Retries, Troubles
-from tests.support.lakes import add_images, image_id, register, say
+from tests.support.lakes import add_images, add_predictions, image_id, register
 from tests.support.rollouts import POINTER, point
 
 PAGE = b"<!doctype html><title>Maintenance</title>"
@@ -106,9 +106,9 @@ class Watch:
         assert not thread.is_alive()
 
 
-def wait(holds):
+def wait(is_true):
     until = time.monotonic() + 60
-    while not holds():
+    while not is_true():
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -133,7 +133,7 @@ def test_a_lost_alias_does_not_stop_the_others_and_is_reported_once(client, lake
     add_images(lake, range(3))
     version = register(client, "photos")
     point(client, version)
-    say(lake, version, map(image_id, range(3)))
+    add_predictions(lake, version, map(image_id, range(3)))
     watch = Watch(client, lake, "models:/nobody@champion", POINTER)
     for _ in range(2):
         watch.reconcile()
@@ -145,7 +145,7 @@ def test_a_source_that_is_away_delays_no_alias_and_is_reported_once(client, lake
     add_images(lake, range(3))
     version = register(client, "photos")
     point(client, version)
-    say(lake, version, map(image_id, range(3)))
+    add_predictions(lake, version, map(image_id, range(3)))
     away = tmp_path / "away"
     watch = Watch(client, lake, POINTER, source=str(away))
     for _ in range(2):
@@ -170,10 +170,10 @@ def test_the_lag_is_the_time_since_an_alias_fell_behind(client, lake, store):
     loop.log_health(watch.service, plans)
     assert "1 aliases, 1 behind, backlog 3 images, lag 10" in watch.messages[-1]
     metrics = client.get_run(watch.service.run.info.run_id).data.metrics
-    assert (1, 3) == (metrics["looks"], metrics["backlog"])
+    assert (1, 3) == (metrics["reconciliations"], metrics["backlog"])
     assert 1000 <= metrics["lag_s"] < 1099  # of a busy machine
     for version in versions:
-        say(lake, version, map(image_id, range(3)))
+        add_predictions(lake, version, map(image_id, range(3)))
     watch.service.retries.clear()
     loop.log_health(watch.service, watch.reconcile())
     assert {} == watch.service.state.behind
@@ -188,7 +188,7 @@ def test_a_failed_version_does_not_delay_the_one_that_the_alias_names_next(clien
     watch.reconcile()  # it has no files
     assert "cannot be read now" in watch.faults[0]
     point(client, versions[1])
-    say(lake, versions[1], map(image_id, range(3)))
+    add_predictions(lake, versions[1], map(image_id, range(3)))
     watch.reconcile()
     assert versions[1].version == ledger.read(lake).serving(POINTER).version.version
 
@@ -212,7 +212,7 @@ def test_the_first_reconciliation_records_what_a_killed_one_did_not(client, lake
     add_images(lake, range(3))
     version = register(client, "photos")
     point(client, version)
-    say(lake, version, map(image_id, range(3)))
+    add_predictions(lake, version, map(image_id, range(3)))
     Watch(client, lake, POINTER).reconcile()
     run_id = ledger.read(lake).serving(POINTER).run_id
     client.set_tag(run_id, "mlproject.state", "scoring")  # as it was before the switch

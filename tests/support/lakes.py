@@ -71,7 +71,7 @@ def add_images(lake: str, numbers: Iterable[int], **facts: object) -> list[str]:
     return [row["image_id"] for row in rows]
 
 
-def hold(lake: str, path: str, content: bytes, at: datetime, *, inline: bool = True) -> str:
+def add_image(lake: str, path: str, content: bytes, at: datetime, *, inline: bool = True) -> str:
     """Ingests an image; gives back its image_id."""
     facts = {"size_bytes": len(content), "modified_at": at, "ingested_at": at}
     key, held = hashlib.sha256(content).hexdigest(), content if inline else None
@@ -79,10 +79,10 @@ def hold(lake: str, path: str, content: bytes, at: datetime, *, inline: bool = T
     return key
 
 
-def say(
+def add_predictions(
     lake: str, who: Version, ids: Iterable[str], at: datetime | None = None, **answer: object
 ) -> None:
-    """The same answer to each image: `label` and `score`, or `error`; now unless told."""
+    """The same answer to each image: `label` and `score`, or `error`; now unless given."""
     facts = {"images_version": 9, "run_id": "", "scored_at": at or datetime.now(UTC)}
     if "error" not in answer:
         label, score = answer.get("label", "daisy"), answer.get("score", 0.9)
@@ -91,7 +91,7 @@ def say(
     add(lake, "predictions", *rows)
 
 
-def tell(
+def add_rollout(
     lake: str,
     pointer: str,
     who: Version,
@@ -100,14 +100,14 @@ def tell(
     reason: str = "",
     **row: object,
 ) -> None:
-    """A row of the ledger; 5 images of version 3 of `images` are answered unless told."""
+    """A row of the ledger; 5 images of version 3 of `images` are answered unless given."""
     counts = {"images": 5, "answered": 5, "errors": 1, "images_version": 3, "run_id": "run", **row}
     coverage = counts["answered"] / counts["images"]
     facts = {"pointer": pointer, "state": state, "coverage": coverage, "reason": reason}
     add(lake, "rollouts", {**facts, "at": at or datetime.now(UTC), **counts, **_key(who)})
 
 
-def said_by(lake: str, who: Version) -> set[str]:
+def predicted_by(lake: str, who: Version) -> set[str]:
     """The image_ids that a version has answered."""
     sql = f"SELECT image_id FROM predictions WHERE model_id = '{who.model_id}'"
     return set(queries.query(lake, sql, ["predictions"])["image_id"].to_pylist())
@@ -116,7 +116,7 @@ def said_by(lake: str, who: Version) -> set[str]:
 def pending(lake: str, who: Version) -> list[str]:
     """The image_ids that a version has not answered, in their order."""
     every = queries.query(lake, "SELECT image_id FROM images", ["images"])
-    return sorted(set(every["image_id"].to_pylist()) - said_by(lake, who))
+    return sorted(set(every["image_id"].to_pylist()) - predicted_by(lake, who))
 
 
 def scored(lake: str, images: int) -> ScoringResult:

@@ -39,11 +39,11 @@ def starting(folder, workers=1, port=0, **environment):
     # Without MLflow's own: those of whoever runs the tests, and ten processes for jobs.
     ours = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *store, *place],
             env={**ours, **quick, **environment},
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

@@ -6,7 +6,7 @@ from mlproject.rollout import ledger, reconciliation
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.version_scoring import Budget
 from mlproject.versions import registry
-from tests.support.lakes import pending, say, scored
+from tests.support.lakes import add_predictions, pending, scored
 
 POINTER = "models:/photos@champion"
 
@@ -42,8 +42,8 @@ class Scorer:
             todo = pending(self.lake, step.version)[: min(self.batch, self.most)]
             if not todo:
                 break
-            say(self.lake, step.version, set(todo) - self.bad)
-            say(self.lake, step.version, self.bad & set(todo), error="undecodable")
+            add_predictions(self.lake, step.version, set(todo) - self.bad)
+            add_predictions(self.lake, step.version, self.bad & set(todo), error="undecodable")
             done, self.most = done + len(todo), self.most - len(todo)
             if self.meanwhile:
                 self.meanwhile.pop(0)()

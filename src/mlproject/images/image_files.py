@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from mlproject.images.thumbnails import jpeg
 from mlproject.inference import Header, header
 from mlproject.inference.errors import TOO_MANY_BYTES
-from mlproject.integrations import s3
+from mlproject.integrations import object_storage
 
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; equals `max_bytes` of versions
 BATCH_BYTES = 16 * 1024**2  # bytes of a batch from Python to Spark, and of a row group
@@ -85,7 +85,7 @@ def read_file(
     except (FileNotFoundError, NotADirectoryError):
         return None, "gone"
     except OSError as error:
-        return None, BROKEN if s3.is_broken(error) else "unreadable"
+        return None, BROKEN if object_storage.is_broken(error) else "unreadable"
     inline = content is not None and size <= reading.inline_bytes
     thumbnail = jpeg(content, reading.thumbnail_px) if content and reading.thumbnail_px else None
     return {

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError
-from mlproject.integrations import object_storage, s3
+from mlproject.integrations import object_storage
 from mlproject.lake.schemas import SCHEMAS
 
 # Suffixes of image files, in any case. Formats that no version reads are listed on purpose:
@@ -75,7 +75,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     Raises:
         UserError: The source is no folder that can be listed.
     """
-    where = s3.folder(source).uri() if object_storage.is_s3(source) else source
+    where = object_storage.with_server(source)
     root, filesystem, prefix = object_storage.open_source(where)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
@@ -178,7 +178,7 @@ def _remote_files(
         try:
             return list(filesystem.get_file_info(below))
         except OSError as error:
-            if folder == root or not s3.is_refusal(error):
+            if folder == root or not object_storage.is_refusal(error):
                 raise
             return None
 

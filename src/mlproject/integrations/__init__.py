@@ -11,6 +11,5 @@ __all__ = [
     "mlflow_tracking",
     "object_storage",
     "outages",
-    "s3",
     "spark_session",
 ]

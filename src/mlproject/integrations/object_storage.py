@@ -9,6 +9,9 @@ from mlproject.errors import UserError, first_line
 from mlproject.integrations import s3
 from mlproject.integrations.local_files import local_path
 
+is_broken = s3.is_broken  # no other file system has such errors
+is_refusal = s3.is_refusal
+
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
     """The root of a source, its file system, and the prefix that makes its paths canonical.
@@ -74,7 +77,7 @@ def _is_missing(source: str, filesystem: fs.FileSystem, path: str) -> bool:
     try:
         return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
     except OSError as error:
-        if not is_s3(source) or s3.is_refusal(error):
+        if not is_s3(source) or is_refusal(error):
             return False
         raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
 
@@ -89,6 +92,11 @@ def require(source: str) -> None:
     # A bucket whose access is refused exists: this user may list only some of its folders.
     if is_s3(source) and _is_missing(source, filesystem, root.split("/")[0]):
         raise UserError(f"Source {source!r} is missing. {s3.FAULTS['NO_SUCH_BUCKET']}")
+
+
+def with_server(source: str) -> str:
+    """A source as a URI that names its server too, where its scheme has several."""
+    return s3.folder(source).uri() if is_s3(source) else source
 
 
 def is_s3(source: str) -> bool:

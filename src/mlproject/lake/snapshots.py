@@ -108,13 +108,20 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     create(path, table)
     found = open_table(path)
     require_writable(found, path)
-    there = {field.name for field in found.schema().fields}
-    later = [SCHEMAS[table].field(name) for name in ADDED.get(table, ()) if name not in there]
-    if later:
-        with errors_in_one_line(path):
+    while later := _missing_columns(found, table):
+        try:
             found.alter.add_columns(Schema.from_arrow(pa.schema(later)).fields)
+        except (DeltaError, OSError) as error:
+            if open_table(path).version() == found.version():  # else another commit came first
+                raise cannot_be_written(path, error) from error
         found = open_table(path)
     return _pinned(found, table, path, filler)
+
+
+def _missing_columns(found: DeltaTable, table: str) -> list[pa.Field]:
+    """Columns of this release that a table of an older one lacks."""
+    there = {field.name for field in found.schema().fields}
+    return [SCHEMAS[table].field(name) for name in ADDED.get(table, ()) if name not in there]
 
 
 def rows(spark: "SparkSession", lake: str, table: str, at: Snapshot | None = None) -> "DataFrame":

@@ -167,7 +167,8 @@ def log_health(service: Service, plans: Sequence[AliasPlan]) -> None:
     service.report.on_message(
         f"health: reconciliation {number} at {clock}: {line}, lag {lag_s:.0f} s"
     )
-    metrics = {"looks": number, "lag_s": lag_s, "backlog": backlog, "last_look": time.time()}
+    metrics = {"reconciliations": number, "lag_s": lag_s, "backlog": backlog}
+    metrics["last_reconciliation"] = time.time()
     for key, value in metrics.items():
         service.client.log_metric(service.run.info.run_id, key, value, step=state.count)
 
