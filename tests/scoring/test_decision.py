@@ -6,8 +6,8 @@ import pytest
 
 from mlproject.scoring.decision import Failure, Step, next_step
 
-RAISED = Failure("raised", 0, 1000, False, False, 0, False, True)
-CRASHED = Failure("crashed", 2, 1000, False, True, 0, False, True)
+RAISED = Failure("raised", 0, 1000, False, False, 0, False, True, False)
+CRASHED = Failure("crashed", 2, 1000, False, True, 0, False, True, False)
 ONE_IMAGE = replace(CRASHED, images=1)
 
 RULES = {
@@ -66,6 +66,12 @@ RULES = {
         {"predicted_others": True},
         Step.QUARANTINE,
     ),
+    "but not when the scoring is to end, which may have ended its worker": (
+        ONE_IMAGE,
+        {"predicted_others": True, "stopped": True},
+        Step.STOP,
+    ),
+    "nor is a version refused then": (CRASHED, {"fault": "hung", "stopped": True}, Step.STOP),
     "as the third at most": (
         ONE_IMAGE,
         {"suspects": 2, "predicted_others": True},

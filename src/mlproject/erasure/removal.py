@@ -70,7 +70,8 @@ def plan_erasure(lake: str, chosen: Selection) -> ErasurePlan:
     rows = _with_ids(query(lake, sql, ["images"]), ids["image_id"])
     sql = "SELECT image_id, model_name, model_version FROM predictions"
     predictions = _with_ids(query(lake, sql, ["predictions"]), ids["image_id"])
-    versions = Counter((row["model_name"], row["model_version"]) for row in predictions.to_pylist())
+    made_by = predictions.select(["model_name", "model_version"])
+    versions = Counter((row["model_name"], row["model_version"]) for row in made_by.to_pylist())
     return ErasurePlan(
         ids.num_rows,
         rows.num_rows,

@@ -19,8 +19,10 @@ from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.object_storage import missing_files
 from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.queries import query
+from mlproject.lake.schemas import SCHEMAS
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
+NONE = SCHEMAS["erased"].empty_table()
 LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
 
 
@@ -113,9 +115,7 @@ def ingest_pending(
             since, lost = newest, True  # an erasure has removed files of the version that was read
             continue
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
-        erased = _erased_contents(lake)
-        if settings.include_erased:
-            erased = erased.slice(0, 0)
+        erased = NONE if settings.include_erased else _erased_contents(lake)
         fresh, doubtful = _fresh_and_doubtful(_with_erased_ids(todo, erased), settings)
         found = [fresh]
         for batch in _micro_batches(doubtful, settings):

@@ -19,6 +19,7 @@ class Step(Enum):
     POSTPONE = "score the other micro-batches first"
     QUARANTINE = "give its image the error `model_failed`"
     REFUSE = "end the scoring: the version is at fault"
+    STOP = "end the scoring: its images stay pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,14 @@ class Failure:
     """Whether the version has predicted images without an error in this scoring."""
     others_left: bool
     """Whether micro-batches are left that may show that the version predicts others."""
+    stopped: bool
+    """Whether the scoring is to end."""
 
 
 def next_step(failure: Failure) -> Step:
     """What happens next; see decision 12, "Exceptions" and "Crashes"."""
+    if failure.stopped:  # what stops the command may have stopped its workers too
+        return Step.STOP
     if failure.fault == "raised":  # through the guard no image can raise: the version does
         return Step.REFUSE if failure.guarded else Step.GUARD
     if failure.crashes < TRIES:
@@ -57,6 +62,5 @@ def next_step(failure: Failure) -> Step:
         return Step.REFUSE
     if failure.images > 1:
         return Step.SPLIT
-    if failure.predicted_others:
-        return Step.QUARANTINE
-    return Step.POSTPONE if failure.others_left else Step.REFUSE
+    unproven = Step.POSTPONE if failure.others_left else Step.REFUSE
+    return Step.QUARANTINE if failure.predicted_others else unproven

@@ -227,6 +227,7 @@ def _commits(
             suspects=len(crashed) + progress.quarantined,
             predicted_others=progress.count > progress.errors,
             others_left=any(not other.is_suspect for other in queue),
+            stopped=stop(),
         )
         match next_step(failure):
             case Step.GUARD | Step.RETRY as step:
@@ -247,6 +248,8 @@ def _commits(
                 times = f"{item.crashes} times " if item.is_suspect else ""
                 message = f"{scoring.version.uri} cannot score: {times}{item.error}"
                 raise RefusedError(message) from item.error
+            case Step.STOP:
+                return
 
 
 def _committed(
