@@ -1,10 +1,15 @@
+import shutil
+import signal
+
 import pytest
 
+import mlproject
 from mlproject.errors import UserError
 from mlproject.ingestion import labels, new_images, source_listing
 from mlproject.lake import snapshots
 from mlproject.lake.queries import query
 from tests.conftest import photos
+from tests.support.kills import killed_at_write
 
 pytestmark = pytest.mark.spark
 
@@ -125,3 +130,31 @@ def test_a_table_without_labels_is_an_error_in_one_line(spark, tmp_path, lines, 
 def test_a_missing_table_is_an_error(spark, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         labels.read_labels(str(tmp_path / "no.csv"), "/photos")
+
+
+@pytest.mark.slow
+def test_an_ingest_with_labels_killed_at_each_step_that_writes_and_run_again_loses_nothing(
+    lake, source, store, tmp_path
+):
+    mlproject.ingest(str(source), lake=lake, settle=0)
+    photos(source, 2, "green", seed=1)  # new images, and below a known content under another name
+    shutil.copy(source / "red" / "000.jpg", source / "red" / "copy.jpg")
+    given = table(tmp_path, "path,label", "red/001.jpg,rose", "green/001.jpg,leaf")
+    kills, ended = 0, -signal.SIGKILL
+    while ended == -signal.SIGKILL:
+        assert kills < 50
+        copy = str(tmp_path / f"lake-{kills}")
+        shutil.copytree(lake, copy)
+        options = {"lake": copy, "settle": 0, "labels": given}
+        code = f"import mlproject\nmlproject.ingest({str(source)!r}, **{options!r})"
+        ended = killed_at_write(code, kills)
+        kills += 1
+        mlproject.ingest(str(source), **options)
+        rows = query(copy, "SELECT path, label FROM images", ["images"]).to_pylist()
+        assert 6 == len(rows) == len({row["path"] for row in rows})
+        later = query(copy, "SELECT path, label FROM labels ORDER BY at", ["labels"]).to_pylist()
+        newest = {row["path"]: row["label"] for row in rows + later}
+        wanted = [newest[str(source / name)] for name in ("red/001.jpg", "green/001.jpg")]
+        assert ["rose", "leaf"] == wanted
+    assert 0 == ended
+    assert kills > 4
