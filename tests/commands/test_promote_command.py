@@ -21,7 +21,7 @@ IMAGES, SAMPLE = 40, 25
 
 @pytest.fixture
 def versions(client):
-    """Two versions of a model: readers see the first, the second turns colours round."""
+    """Two versions of a model: the first serves, the second turns colours round."""
     first, second = register_colours("gated"), register_colours("gated", reverse=True)
     registry.move(client, first, alias="champion")
     return first, second

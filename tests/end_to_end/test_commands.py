@@ -61,7 +61,7 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
     assert f"{stage}: {version.uri} -> {other.uri}" == output.splitlines()[-1]
     (source / "red" / "003.jpg").write_bytes(photo((9, 9, 200), 4))
     assert "Ingested 1 of 60" in output_of("ingest", "--source", "source", "--settle", "0")
-    # The gates have kept the answers to the others; readers switch with the one that came.
+    # The gates have kept the predictions of the others; the version serves with the new image.
     assert ": 1 images scored" in output_of("rescore")
     answers = predictions(tmp_path)
     assert not answers.duplicated(["image_id", "model_version"]).any()

@@ -142,6 +142,7 @@ def end_jvm() -> None:
         process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
+    # pyspark keeps both for the process: the next session has to launch a JVM of its own.
     SparkContext._gateway = SparkContext._jvm = None
 
 

@@ -153,7 +153,7 @@ def _unless_rewritten(path: str, rewrites: int, work: Callable[[], Result]) -> R
     """The result of a function; None if it failed during another rewrite, which removes files."""
     try:
         return work()
-    except Exception:
+    except Exception:  # of pyarrow here, of Spark where tasks read; raised again below
         if counter(open_table(path), REWRITE) == rewrites:
             raise
         return None
