@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mlproject.integrations.object_storage import open_path
+from mlproject.lake import snapshots
 
 ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
 # Bounds of columns whose values must not stand in the log, such as paths and hashes, which the log
@@ -68,6 +69,10 @@ def write(
 
     Each of `tables` becomes a row group; memory is bounded by two. Of their columns those of the
     table are written, except for its partitions. The rows were computed from table `version`.
+
+    In a local folder no row is written after an erasure since that version, and the commit that
+    would name the file is refused: an erasure either finds the file when it lists the folder, or
+    is found here, since the file exists before the log is read (decision 9).
     """
     filled = (table for table in tables if table.num_rows)
     first = next(filled, None)
@@ -87,14 +92,16 @@ def write(
         "use_dictionary": [name for name in columns.names if name in _DICTIONARIES],
         "write_statistics": statistics.measured,
     }
+    local = isinstance(filesystem, fs.LocalFileSystem)
     try:
-        if isinstance(filesystem, fs.LocalFileSystem):
+        if local:
             # One level at a time: a table's folder that is absent is an error, never made here.
             for depth in range(1, len(folders) + 1):
                 filesystem.create_dir("/".join([folder, *folders[:depth]]), recursive=False)
         with filesystem.open_output_stream(f"{folder}/{name}") as out:
+            fenced = local and snapshots.last_erasure(path) > version
             with pq.ParquetWriter(out, columns, **options) as writer:
-                for table in chain((first,), filled):
+                for table in () if fenced else chain((first,), filled):
                     group = table.select(columns.names).cast(columns)
                     writer.write_table(group, row_group_size=group.num_rows)
                     statistics.add(group)

@@ -208,6 +208,11 @@ def counter(found: DeltaTable, app_id: str) -> int:
     return -1 if number is None else int(number)
 
 
+def last_erasure(path: str) -> int:
+    """The version that the last erasure of a table committed; -1 = there was none."""
+    return counter(open_table(path), ERASE)
+
+
 class NotCommittedError(UserError):
     """A table cannot be written, such as on a full disk, and it is known that nothing was."""
 
