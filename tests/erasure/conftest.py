@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mlproject.erasure import selection
 from mlproject.images import thumbnails
 from mlproject.ingestion import new_images, source_listing
-from mlproject.lake import location
+from mlproject.lake import location, queries
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
 from tests.support.versions import register_colours
@@ -54,3 +55,25 @@ def filled(kept, lake, source) -> str:
 def ingest(spark, lake, folder, **options):
     settings = new_images.IngestSettings(thumbnail_px=32, **options)
     return new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)), settings)
+
+
+def holders(lake, slices=SLICES) -> list[Path]:
+    """The files of a lake that hold the middle of the secret photo, or its thumbnail."""
+    files = (file for file in Path(lake).rglob("*") if file.is_file())
+    return [file for file in files if any(part in file.read_bytes() for part in slices)]
+
+
+def secret(source) -> selection.Selection:
+    return selection.selection(path=str(source / "red" / "secret.jpg"))
+
+
+def rows(lake, table) -> int:
+    return queries.query(lake, f"SELECT 1 FROM {table}", [table]).num_rows
+
+
+def no_spark():
+    raise AssertionError("no Spark is needed for little")
+
+
+def counts(lake) -> tuple[int, int]:
+    return rows(lake, "images"), rows(lake, "predictions")

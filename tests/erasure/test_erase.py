@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import deltalake
@@ -12,68 +10,18 @@ import pytest
 from mlproject.erasure import removal, selection
 from mlproject.errors import UserError
 from mlproject.ingestion import labels
-from mlproject.lake import commits, queries, schemas, snapshots
+from mlproject.lake import queries, snapshots
 from mlproject.scoring import coverage, scorer
 from tests.conftest import photo
-from tests.erasure.conftest import SECRET, SLICES, ingest
+from tests.erasure.conftest import SECRET, SLICES, counts, holders, ingest, no_spark, rows, secret
 from tests.support.commands import run_command
 from tests.support.kills import killed_at_write
 
 pytestmark = pytest.mark.spark
 
 
-SLOW_WRITER = """
-import os, signal, sys
-import pyarrow as pa
-from mlproject.erasure import removal, selection
-from mlproject.lake import commits, data_files, queries, schemas, snapshots
-
-lake, path, erased_at, killed = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
-since, columns = snapshots.to_append(lake, "images", "late"), schemas.SCHEMAS["images"]
-row = queries.query(lake, f"SELECT * FROM images WHERE path = '{path}'", ["images"])
-row = row.select(columns.names).cast(columns)
-
-def tables():
-    for number in range(3):
-        if number == erased_at:
-            removal.erase_images(lake, selection.selection(path=path), None)
-        yield row
-    end()
-
-def end():
-    if killed:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-file = data_files.write(tables(), columns, since.path, since.version)
-end()
-assert commits.append_files([file], since) is None
-"""
-
-
-def holders(lake, slices=SLICES) -> list[Path]:
-    """The files of a lake that hold the middle of the secret photo, or its thumbnail."""
-    files = (file for file in Path(lake).rglob("*") if file.is_file())
-    return [file for file in files if any(part in file.read_bytes() for part in slices)]
-
-
 def read(spark, lake, table):
     return snapshots.required(lake, table).read(spark)
-
-
-def secret(source) -> selection.Selection:
-    return selection.selection(path=str(source / "red" / "secret.jpg"))
-
-
-def rows(lake, table) -> int:
-    return queries.query(lake, f"SELECT 1 FROM {table}", [table]).num_rows
-
-
-def no_spark():
-    raise AssertionError("no Spark is needed for little")
-
-
-def counts(lake) -> tuple[int, int]:
-    return rows(lake, "images"), rows(lake, "predictions")
 
 
 def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_it_was(
@@ -198,34 +146,6 @@ def test_predictions_that_a_scorer_at_work_adds_afterwards_go_by_the_same_call(
     assert (0, 1) == (done.contents, done.rows["predictions"])
     ids = queries.query(filled, "SELECT DISTINCT image_id FROM predictions", ["predictions"])
     assert 7 == ids.num_rows
-
-
-def test_a_row_that_was_in_hand_while_its_image_was_erased_never_comes_into_a_table(filled, source):
-    since = [snapshots.to_append(filled, table, "late") for table in ("images", "labels", "files")]
-    predictions = snapshots.to_append(filled, "predictions", "late")
-    sql = f"SELECT * FROM images WHERE path = '{source}/red/secret.jpg'"
-    [row] = queries.query(filled, sql, ["images"]).to_pylist()
-    removal.erase_images(filled, secret(source), no_spark)
-    for snapshot in since:
-        columns = schemas.SCHEMAS[snapshot.table]
-        known = {name: row[name] for name in columns.names if name in row}
-        late = pa.Table.from_pylist([known], schema=columns)
-        assert commits.append_rows(late, snapshot) is None
-    assert [] == holders(filled)
-    assert snapshots.newest(filled, "predictions").erasures > predictions.version
-
-
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("erased_at", [0, 1])  # before its file is there, or while it is written
-def test_a_slow_writers_file_holds_no_bytes_once_an_erase_has_returned(
-    filled, source, erased_at, killed
-):
-    path = str(source / "red" / "secret.jpg")
-    command = [sys.executable, "-c", SLOW_WRITER, filled, path, str(erased_at), str(killed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert (-signal.SIGKILL if killed else 0) == done.returncode, done.stderr
-    assert [] == holders(filled)
-    assert (7, 7) == counts(filled)
 
 
 def test_change_data_keeps_no_bytes_and_deletion_vectors_are_refused_until_purged(

@@ -182,10 +182,8 @@ def test_bounds_are_never_too_narrow_and_stand_for_all_columns_or_for_none(
     tmp_path, values, bounds
 ):
     table = pa.table({"name": ["a", "b"], "value": values})
-    [lows] = [
-        file.statistics["minValues"]
-        for file in [data_files.write([table], table.schema, str(tmp_path), 0)]
-    ]
+    DeltaTable.create(str(tmp_path), Schema.from_arrow(table.schema))
+    lows = data_files.write([table], table.schema, str(tmp_path), 0).statistics["minValues"]
     if bounds is None:
         assert {} == lows
     else:
