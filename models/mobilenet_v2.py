@@ -1,11 +1,13 @@
-"""A model version: MobileNetV2 in Keras or PyTorch, from image bytes to label, scores and error.
+"""A model version: MobileNetV2 of Keras or PyTorch, from image bytes to label, scores and error.
 
 MLflow executes this file when the version is logged ("models from code") and each time it is
-loaded. What it needs besides the framework travels in the version: the model config and the
-artifacts `weights` (.weights.h5 of Keras, safetensors of PyTorch), `labels` (text, one per line)
-and `inference` (a folder of code). A process imports one framework only: that of the config.
+loaded. What it needs travels in the version: the model config and the artifacts `weights`
+(.weights.h5 of Keras, safetensors of PyTorch), `network` (the same network in ONNX; absent with
+engine native), `labels` (text, one per line) and `inference` (a folder of code). With engine
+onnxruntime no framework is imported, else one only: that of the config.
 """
 
+import ctypes
 import hashlib
 import importlib.util
 import itertools
@@ -30,11 +32,13 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         """Reads the artifacts of the version and loads the network, unless this process has it."""
         self.config = dict(context.model_config)
-        self.weights = Path(context.artifacts["weights"])
+        onnx = self.config["engine"] == "onnxruntime"
+        self.devices, self.load = LOADERS["onnxruntime" if onnx else self.config["framework"]]
+        self.file = Path(context.artifacts["network" if onnx else "weights"])
         self.labels = Path(context.artifacts["labels"]).read_text(encoding="utf-8").splitlines()
         self.inference = load_inference_code(Path(context.artifacts["inference"]))
         identity = json.dumps([self.config, self.labels], sort_keys=True)
-        self.key = (self.inference.file_sha256(self.weights), identity)
+        self.key = (self.inference.file_sha256(self.file), identity)
         # Each image has an error code for what Pillow warns about.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         self.network()
@@ -56,13 +60,26 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
 
     def network(self):
         """(forward, number of decoding threads) for the device of the running task."""
-        keras = self.config["framework"] == "keras"
-        index = self.inference.task_device_index(keras_devices() if keras else torch_devices())
+        index = self.inference.task_device_index(self.devices())
         # A CPU task has one core; with an accelerator all cores decode.
         threads = 1 if index is None else min(8, os.cpu_count() or 1)
-        load = load_keras if keras else load_torch
-        arguments = (self.weights, len(self.labels), self.config, index)
-        return self.inference.cached((*self.key, index), lambda: load(*arguments)), threads
+        arguments = (self.file, len(self.labels), self.config, index)
+        return self.inference.cached((*self.key, index), lambda: self.load(*arguments)), threads
+
+
+def onnx_devices():
+    """The number of accelerators that ONNX Runtime can use."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return 0
+    count = ctypes.c_int()
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver
+        return 0
+    # Source: CUDA driver API; it counts the devices that CUDA_VISIBLE_DEVICES permits
+    return 0 if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
 def keras_devices():
@@ -83,19 +100,30 @@ def torch_devices():
     return torch.cuda.device_count()
 
 
+def load_onnx(network, classes, config, index):
+    """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0 = all cores
+    options.log_severity_level = 3  # errors
+    providers = ["CPUExecutionProvider"]
+    if index is not None:
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
+    session = onnxruntime.InferenceSession(network, options, providers=providers)
+    [images] = session.get_inputs()
+    return lambda batch: session.run(None, {images.name: batch})[0]
+
+
 def load_keras(weights, classes, config, index):
     """A compiled function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
-    import keras
     import tensorflow as tf
 
     device = "/CPU:0" if index is None else f"/GPU:{index}"
     shape = (config["crop"], config["crop"], 3)
     mean, std = np.float32(config["mean"]), np.float32(config["std"])
     with tf.device(device):
-        network = keras.applications.MobileNetV2(
-            weights=None, classes=classes, alpha=config["width"], input_shape=shape
-        )
-        network.load_weights(weights)
+        network = keras_network(weights, classes, config)
 
     # A fixed signature with a free batch size is traced once, for batches of every size.
     @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8)])
@@ -110,18 +138,27 @@ def load_keras(weights, classes, config, index):
     return forward
 
 
+def keras_network(weights, classes, config):
+    """The Keras model: normalised images (N, H, W, 3) -> probabilities (N, K)."""
+    import keras
+
+    shape = (config["crop"], config["crop"], 3)
+    network = keras.applications.MobileNetV2(
+        weights=None, classes=classes, alpha=config["width"], input_shape=shape
+    )
+    network.load_weights(weights)
+    return network
+
+
 def load_torch(weights, classes, config, index):
     """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
     import torch
-    import torchvision
-    from safetensors.torch import load_file
 
     device = "cpu" if index is None else f"cuda:{index}"
     if "OMP_NUM_THREADS" in os.environ:  # torch may be loaded before it was set
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=config["width"])
-    network.load_state_dict(load_file(weights))
-    network = fused(network.eval()).to(device, memory_format=torch.channels_last)
+    network = torch_network(weights, classes, config)
+    network = fused(network).to(device, memory_format=torch.channels_last)
     mean, std = (
         torch.tensor(config[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std")
     )
@@ -134,6 +171,16 @@ def load_torch(weights, classes, config, index):
             return torch.softmax(logits, dim=1).cpu().numpy()
 
     return forward
+
+
+def torch_network(weights, classes, config):
+    """The torch module in inference mode: normalised images (N, 3, H, W) -> logits (N, K)."""
+    import torchvision
+    from safetensors.torch import load_file
+
+    network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=config["width"])
+    network.load_state_dict(load_file(weights))
+    return network.eval()
 
 
 def fused(network):
@@ -173,5 +220,12 @@ def load_inference_code(folder):
                 raise
         return sys.modules[name]
 
+
+# The number of accelerators, and the network on one of them, by engine or framework.
+LOADERS = {
+    "onnxruntime": (onnx_devices, load_onnx),
+    "keras": (keras_devices, load_keras),
+    "torch": (torch_devices, load_torch),
+}
 
 mlflow.models.set_model(MobileNetV2())

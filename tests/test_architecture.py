@@ -211,9 +211,14 @@ def test_every_command_but_the_demo_is_a_public_function():
     assert set() == {*cli.COMMANDS} - {"demo"} - {*mlproject.__all__}
 
 
+def pins_of(file: str) -> set[str]:
+    lines = (PROJECT / file).read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
 def test_conda_yaml_and_requirements_pin_the_same():
-    lines = (PROJECT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = {line for line in lines if line and not line.startswith("#")}
+    pins = pins_of("requirements.txt")
+    assert pins_of("requirements-scoring.txt") < pins
     conda = yaml.safe_load((PROJECT / "conda.yaml").read_text(encoding="utf-8"))
     assert pins == set(conda["dependencies"][-1]["pip"])
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from mlproject import cli
-from mlproject.versions import registration
+from mlproject.versions import engines
 from tests.conftest import PROJECT
 
 PARTS = ("models", "src", "pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE")
 FIND = """
 import json, mlproject
-from mlproject.versions import registration
-print(json.dumps([mlproject.__file__, str(registration.model_file())]))
+from mlproject.versions import engines
+print(json.dumps([mlproject.__file__, str(engines.model_file())]))
 """
 
 
@@ -90,7 +90,7 @@ def test_an_installed_wheel_finds_its_own_model_file(installed):
 
 
 def test_a_checkout_finds_its_own_model_file():
-    assert PROJECT / "models" / "mobilenet_v2.py" == registration.model_file()
+    assert PROJECT / "models" / "mobilenet_v2.py" == engines.model_file()
 
 
 def test_a_wheel_holds_the_files_of_the_packages_and_nothing_else(wheel):

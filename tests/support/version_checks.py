@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mlproject.errors import RefusedError, UserError
-from mlproject.versions import registration, weights
+from mlproject.versions import engines, reference_images, registration, weights
+from mlproject.versions.engines import NATIVE, ONNXRUNTIME
 from tests.conftest import SHARED
 from tests.support import predicting
 
@@ -29,11 +30,12 @@ def registry():
     return names, {model.model_id for model in client.search_logged_models(experiments)}
 
 
-class VersionTests:
-    """The tests of the versions of one framework, which inherits them in its module."""
+class EngineTests:
+    """The tests of the versions of one framework and engine, which inherits them in its module."""
 
     framework: str
-    requirements: tuple[str, ...]
+    engine = ONNXRUNTIME
+    requirements: tuple[str, ...] = ("onnxruntime",)
     real_weights: str
 
     @staticmethod
@@ -42,9 +44,11 @@ class VersionTests:
         raise NotImplementedError
 
     def registered(self, path, labels, name="photos", **config):
-        config = registration.config(self.framework, **config)
+        config = registration.config(self.framework, engine=self.engine, **config)
+        images = reference_images.drawn_squares(8, config["crop"])
+        given = {"name": name, "tags": {"of": "tests"}, "images": images}
         with mlflow.start_run():
-            return registration.register(path, labels, config, name=name, tags={"of": "tests"})
+            return registration.register(path, labels, config, **given).version
 
     @pytest.fixture(scope="class")
     def version(self, store):
@@ -59,10 +63,6 @@ class VersionTests:
         return self.registered(file.path, labels)
 
     @pytest.fixture(scope="class")
-    def small_weights(self, tmp_path_factory):
-        return self.small(tmp_path_factory.mktemp("small"))
-
-    @pytest.fixture(scope="class")
     def expected(self, version):
         """The predictions of the version in this process."""
         return mlflow.pyfunc.load_model(version.uri).predict(predicting.frame(predicting.images()))
@@ -70,11 +70,9 @@ class VersionTests:
     def test_a_version_has_its_source_signature_and_requirements(self, version):
         found = mlflow.MlflowClient().get_model_version("photos", str(version.version))
         assert version.uri == f"models:/photos/{version.version}"
-        assert (found.source, found.tags["framework"], found.tags["of"]) == (
-            f"models:/{version.model_id}",
-            self.framework,
-            "tests",
-        )
+        expected = {"framework": self.framework, "engine": self.engine, "of": "tests"}
+        assert expected == {name: found.tags[name] for name in expected}
+        assert found.source == f"models:/{version.model_id}"
         info = mlflow.models.get_model_info(version.uri)
         assert info.signature == registration.signature()
         needed = mlflow.pyfunc.get_model_dependencies(version.uri)
@@ -112,6 +110,14 @@ class VersionTests:
         assert len({id(model.inference) for model in models}) == 1
         [device] = {key[2] for key in models[0].inference.loads() if key[:2] == models[0].key}
         assert models[0].inference.loads().count((*models[0].key, device)) == 1
+
+
+class VersionTests(EngineTests):
+    """The tests of the versions of one framework, whatever their engine."""
+
+    @pytest.fixture(scope="class")
+    def small_weights(self, tmp_path_factory):
+        return self.small(tmp_path_factory.mktemp("small"))
 
     def test_versions_with_different_code_do_not_share_it(self, version, tmp_path):
         first = mlflow.pyfunc.load_model(version.uri)
@@ -164,3 +170,44 @@ class VersionTests:
         with pytest.raises(UserError):
             self.registered(small_weights, labels, name=name, image_size=96, width=width)
         assert registry() == before
+
+    def test_what_was_measured_stands_in_metrics_and_tags(self, version):
+        client = mlflow.MlflowClient()
+        tags = client.get_model_version(version.name, str(version.version)).tags
+        logged = client.get_logged_model(version.model_id)
+        measured = {metric.key: metric.value for metric in logged.metrics}
+        assert 0 < measured["parity_max_difference"] < 1e-5
+        assert float(tags["parity_max_difference"]) == pytest.approx(
+            measured["parity_max_difference"], rel=0.01
+        )
+        assert ("1", 1.0) == (tags["parity_top1_agreement"], measured["parity_top1_agreement"])
+        run = client.get_run(logged.source_run_id).data.metrics
+        assert measured == {name: run[name] for name in measured}
+
+    def test_onnx_runtime_gives_the_same_bits_at_each_batch_size(self, version):
+        model = mlflow.pyfunc.load_model(version.uri).unwrap_python_model()
+        forward, _ = model.network()
+        images = reference_images.drawn_squares(40, model.config["crop"])
+        one = np.concatenate([forward(image[None]) for image in images])
+        for size in (8, 32, 40):
+            parts = [forward(images[start : start + size]) for start in range(0, 40, size)]
+            np.testing.assert_array_equal(np.concatenate(parts), one)
+
+    def test_without_parity_the_version_is_native_and_says_why(
+        self, small_weights, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(engines, "MAX_DIFFERENCE", -1)
+        found = self.chosen(small_weights, tmp_path)
+        assert (NATIVE, None) == (found.name, found.network)
+        assert found.parity.top1_agreement == 1
+        assert "differs from" in found.reason
+
+    def test_what_cannot_be_exported_is_native_and_says_why(self, small_weights, tmp_path):
+        (tmp_path / "network.onnx").mkdir()  # nothing can be written there
+        found = self.chosen(small_weights, tmp_path)
+        assert (NATIVE, None, None) == (found.name, found.network, found.parity)
+        assert "cannot be exported" in found.reason
+
+    def chosen(self, path, folder):
+        config = registration.config(self.framework, image_size=96, width=0.35)
+        return engines.choose(path, 4, config, reference_images.drawn_squares(2, 96), folder)

@@ -30,7 +30,6 @@ def small(folder, name="small.weights.h5", classes=4, bias=None):
 
 class TestKerasVersions(checks.VersionTests):
     framework = "keras"
-    requirements = ("tensorflow", "keras", "h5py")
     real_weights = "mobilenet_v2_1.0_224_imagenet_ptq.weights.h5"
     small = staticmethod(small)
 
@@ -45,7 +44,15 @@ class TestKerasVersions(checks.VersionTests):
             label == labels[int(row["keras_top1"])]
             for label, row in zip(found["label"], rows, strict=True)
         ]
-        assert (len(same), sum(same) >= 123) == (125, True)
+        assert (len(same), sum(same)) == (125, 125)
+
+
+class TestNativeKerasVersions(checks.EngineTests):
+    framework = "keras"
+    engine = "native"
+    requirements = ("tensorflow", "keras", "h5py")
+    real_weights = TestKerasVersions.real_weights
+    small = staticmethod(small)
 
 
 @pytest.mark.parametrize("name", ["own.weights.h5", "whole.keras", "whole.h5"])

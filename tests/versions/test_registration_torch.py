@@ -32,7 +32,6 @@ def small(folder, name="small.safetensors", classes=4, bias=None):
 
 class TestTorchVersions(checks.VersionTests):
     framework = "torch"
-    requirements = ("torch", "torchvision", "safetensors")
     real_weights = "mobilenet_v2_imagenet_ptq_torchvision_names.pth"
     small = staticmethod(small)
 
@@ -63,6 +62,14 @@ class TestTorchVersions(checks.VersionTests):
         assert found["label"].tolist() == [labels[index] for index in expected.indices]
         # One level of 255 in a few pixels: Pillow rounds once more when it resizes before it crops.
         np.testing.assert_allclose(found["score"], expected.values.numpy(), atol=0.02)
+
+
+class TestNativeTorchVersions(checks.EngineTests):
+    framework = "torch"
+    engine = "native"
+    requirements = ("torch", "torchvision", "safetensors")
+    real_weights = TestTorchVersions.real_weights
+    small = staticmethod(small)
 
 
 @pytest.mark.parametrize("name", ["own.safetensors", "state.pth", "state.pt"])

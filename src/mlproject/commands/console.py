@@ -51,6 +51,12 @@ def exit_codes(command: str) -> Iterator[None]:
         sys.exit(1)
 
 
+def print_engine(framework: str, reason: str) -> None:
+    """Prints why a new version is not run by ONNX Runtime; without a reason nothing."""
+    if reason:
+        print(f"It is run by {framework} (engine=native): {reason}")
+
+
 def silence_libraries() -> None:
     """Keeps MLflow, py4j and TensorFlow from printing what our own messages report."""
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # in the processes that we start

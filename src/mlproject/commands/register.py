@@ -6,9 +6,11 @@ mlflow run . -e register --env-manager local -P framework=torch -P weights=image
 from typing import Any
 
 import mlproject
+from mlproject.commands import console
 
 
 def run(**options: Any) -> None:
     """Registers and prints the version."""
     made = mlproject.register(**options)
     print(f"Registered {made.version.uri} ({options['framework']}, {len(made.labels)} labels)")
+    console.print_engine(options["framework"], made.engine_reason)

@@ -31,6 +31,7 @@ from mlproject.reporting import html
 from mlproject.rollout import ledger, runs
 from mlproject.scoring import scorer, scoring_runs
 from mlproject.versions import reference_results, registry, version_files
+from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
 REFERENCE_S = 600  # seconds in which a version must load and score the reference images
@@ -163,7 +164,8 @@ def promote(
 
 def _reference_fault(client: MlflowClient, version: Version) -> str:
     """What is wrong with a version's results on the reference images; "" = nothing."""
-    framework = registry.registered(client, version).tags.get("framework", "")
+    tags = registry.registered(client, version).tags
+    framework = "" if tags.get("engine") == ONNXRUNTIME else tags.get("framework", "")
     try:
         # A process of its own: what a version imports, or breaks, stays in it.
         with process(framework, timeout_s=REFERENCE_S) as call:

@@ -19,8 +19,9 @@ from mlproject.integrations.framework_process import Call, OnProgress, report_pr
 from mlproject.lake import snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.training import figures, labelled_images, learning
-from mlproject.training.learning import BLOCKS, Examples, Floats, Scores, Settings
+from mlproject.training.learning import BLOCKS, Examples, Floats, Images, Scores, Settings
 from mlproject.versions import registration, weights
+from mlproject.versions.engines import ONNXRUNTIME, PARITY_IMAGES
 
 NONE = "none"  # the value that stands for random weights
 MISTAKES = 20  # logged images: the incorrect predictions with the highest scores
@@ -46,6 +47,8 @@ class Trained:
     """Images that it was trained on."""
     held_out: int
     """Images that were only for evaluation."""
+    parity_images: Images
+    """Some of these, decoded, for `registration.register`."""
 
 
 def defaults(start: str) -> Settings:
@@ -60,6 +63,7 @@ def train(
     start: str,
     settings: Settings,
     *,
+    engine: str = ONNXRUNTIME,
     call: Call,
     folder: Path,
     on_images: OnProgress = lambda done, total: None,
@@ -72,6 +76,7 @@ def train(
         framework: `keras` or `torch`.
         start: `imagenet`, `none` (the whole network from scratch), or a weights file.
         settings: How to train.
+        engine: The engine of the version, see `registration.config`.
         call: Calls into the process of the framework, which reports epochs.
         folder: Temporary folder for pixels and weights; the caller removes it.
         on_images: Called with the number of decoded images, and of all.
@@ -85,8 +90,9 @@ def train(
     newest = labels.with_newest(rows.drop("content", "thumbnail"), given)
     label_of, ambiguous = labelled_images.labelled(newest)
     file = None if start == NONE else call(weights.canonical, framework, start, folder / "start")
+    width = file.width if file else 1.0
     config = registration.config(
-        framework, image_size=settings.image_size, width=file.width if file else 1.0
+        framework, image_size=settings.image_size, width=width, engine=engine
     )
     data = labelled_images.load(rows, label_of, config, folder, on_images)
     params = {"framework": framework, "weights": start, "width": config["width"]}
@@ -106,7 +112,8 @@ def train(
     _log_result(data, probabilities, found, last=settings.last_epoch)
     counts = {"training_images": training, "held_out_images": held_out}
     mlflow.log_metrics({**counts, "left_out_images": left_out})
-    return Trained(out, data.labels, config, found.accuracy, training, held_out)
+    some = np.asarray(data.pixels[data.held_out[:PARITY_IMAGES]])
+    return Trained(out, data.labels, config, found.accuracy, training, held_out, some)
 
 
 def check(framework: str, start: str, settings: Settings) -> None:

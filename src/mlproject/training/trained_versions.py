@@ -31,6 +31,10 @@ class TrainedVersion:
     """Labelled images that it was only evaluated on."""
     held_out_accuracy: float
     """Share of the held-out images with a correct prediction, 0..1."""
+    engine: str
+    """What runs the network: `onnxruntime` or `native`."""
+    engine_reason: str
+    """Why it is `native` though `onnxruntime` was asked for; else empty."""
 
 
 def train(
@@ -43,6 +47,7 @@ def train(
     image_size: int = 0,
     fine_tune_blocks: int = 0,
     seed: int = 0,
+    engine: Literal["onnxruntime", "native"] = "onnxruntime",
     on_image: Callable[[int, int], None] = lambda done, total: None,
     on_epoch: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrainedVersion:
@@ -57,6 +62,7 @@ def train(
         image_size: Side of the network's input, in pixels; 0 = a size that suits the weights.
         fine_tune_blocks: Last blocks of the network, 0 to 17, that are trained after its head.
         seed: Seed of the first weights, the order of the images and their flips.
+        engine: What runs the network: ONNX Runtime if it predicts the same, or the framework.
         on_image: Called with the number of decoded images, and of all.
         on_epoch: Called with the number of finished epochs, and of all.
 
@@ -89,11 +95,12 @@ def train(
                 framework,
                 weights,
                 settings,
+                engine=engine,
                 call=call,
                 folder=Path(folder),
                 on_images=on_image,
             )
-        version = call(
+        made = call(
             registration.register,
             trained.weights,
             trained.labels,
@@ -104,12 +111,15 @@ def train(
                 "mlproject.images_version": str(images.version),
                 "held_out_accuracy": f"{trained.held_out_accuracy:.4f}",
             },
+            images=trained.parity_images,
         )
-        mlflow.set_tag("mlproject.version", version.uri)
+        mlflow.set_tag("mlproject.version", made.version.uri)
     return TrainedVersion(
-        version,
+        made.version,
         trained.labels,
         trained.training,
         trained.held_out,
         trained.held_out_accuracy,
+        made.engine.name,
+        made.engine.reason,
     )

@@ -4,6 +4,7 @@ Other packages import the modules of `__all__`; the others are private to this o
 """
 
 __all__ = [
+    "engines",
     "ready_weights",
     "reference_images",
     "reference_results",

@@ -3,17 +3,23 @@
 import importlib.util
 import runpy
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mlflow
+import numpy as np
 
+from mlproject import inference
 from mlproject.errors import UserError, first_line
+from mlproject.images import samples
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import process
-from mlproject.versions import registration
+from mlproject.lake import location
+from mlproject.versions import reference_images, registration
 from mlproject.versions import weights as weight_files
+from mlproject.versions.engines import NATIVE, PARITY_IMAGES, Images
 from mlproject.versions.registry import Version
 
 
@@ -25,6 +31,10 @@ class RegisteredVersion:
     """The registered version."""
     labels: tuple[str, ...]
     """One for each output of the network, in order."""
+    engine: str
+    """What runs the network: `onnxruntime` or `native`."""
+    engine_reason: str
+    """Why it is `native` though `onnxruntime` was asked for; else empty."""
 
 
 def register(
@@ -34,6 +44,8 @@ def register(
     labels: str = "",
     name: str = "photos",
     image_size: int = 224,
+    engine: Literal["onnxruntime", "native"] = "onnxruntime",
+    lake: str = "lake",
 ) -> RegisteredVersion:
     """Registers ready MobileNetV2 weights with their labels as a version, without training.
 
@@ -43,6 +55,8 @@ def register(
         labels: Text file with one label per line; empty = the 1000 labels of ImageNet.
         name: Name of the registered model.
         image_size: Side of the network's input, in pixels.
+        engine: What runs the network: ONNX Runtime if it predicts the same, or the framework.
+        lake: Lake whose images are used to compare the two; drawn ones where it has none.
 
     Raises:
         UserError: Weights, labels or name cannot be used; nothing was registered.
@@ -55,11 +69,31 @@ def register(
         names = _labels(labels)
         with process(framework) as call:
             file = call(weight_files.canonical, framework, weights, Path(folder))
-            config = registration.config(framework, image_size=image_size, width=file.width)
-            tags = {"mlproject.verb": "register"}
-            version = call(registration.register, file.path, names, config, name=name, tags=tags)
-        mlflow.set_tag("mlproject.version", version.uri)
-    return RegisteredVersion(version, tuple(names))
+            config = registration.config(
+                framework, image_size=image_size, width=file.width, engine=engine
+            )
+            made = call(
+                registration.register,
+                file.path,
+                names,
+                config,
+                name=name,
+                tags={"mlproject.verb": "register"},
+                images=_parity_images(lake, config),
+            )
+        mlflow.set_tag("mlproject.version", made.version.uri)
+    return RegisteredVersion(made.version, tuple(names), made.engine.name, made.engine.reason)
+
+
+def _parity_images(lake: str, config: Mapping[str, Any]) -> Images:
+    """Decoded images of a lake, or drawn ones where it has none."""
+    if config["engine"] == NATIVE:
+        return np.empty((0, config["crop"], config["crop"], 3), np.uint8)
+    sampled = samples.sample(location.locate(lake), PARITY_IMAGES)
+    squares, _ = inference.decode_all([image.content for image in sampled], config)
+    if len(squares):
+        return squares
+    return reference_images.drawn_squares(PARITY_IMAGES, config["crop"])
 
 
 def _labels(path: str) -> list[str]:

@@ -52,6 +52,13 @@ def example() -> bytes:
     return _encoded(_drawing(32, 32), "PNG")
 
 
+def drawn_squares(count: int, side: int) -> np.ndarray:
+    """Soft patches of random colours, always the same: uint8 (count, side, side, 3)."""
+    colours = np.random.default_rng(0).integers(0, 256, (count, 5, 5, 3), np.uint8)
+    size = (side, side)
+    return np.stack([np.asarray(Image.fromarray(one).resize(size)) for one in colours])
+
+
 def _drawing(width: int, height: int) -> Image.Image:
     """Two colour gradients and a disc, RGB."""
     y, x = np.mgrid[0:height, 0:width]

@@ -5,6 +5,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 from mlproject import inference
 from mlproject.errors import RefusedError, UserError, first_line
 from mlproject.integrations.framework_process import FRAMEWORKS
-from mlproject.versions import reference_images, reference_results, weights
+from mlproject.versions import engines, reference_images, reference_results, weights
+from mlproject.versions.engines import NATIVE, ONNXRUNTIME, Engine, Images
 from mlproject.versions.reference_results import ReferenceResult
 from mlproject.versions.registry import Version
 
-# What a version of each framework imports besides the standard library: pinned as installed.
-_REQUIREMENTS = {
-    "keras": ("mlflow", "numpy", "pandas", "pillow", "tensorflow", "keras", "h5py"),
-    "torch": ("mlflow", "numpy", "pandas", "pillow", "torch", "torchvision", "safetensors"),
+# What a version imports besides the standard library, pinned as installed: each one, and those of
+# an engine or of a framework.
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow")
+_REQUIREMENTS_OF = {
+    ONNXRUNTIME: ("onnxruntime",),
+    "keras": ("tensorflow", "keras", "h5py"),
+    "torch": ("torch", "torchvision", "safetensors"),
 }
 
 # Mean and standard deviation of R, G, B on a scale of 0..1, as the weights were trained.
@@ -38,13 +43,23 @@ _NORMALISATION: dict[str, dict[str, list[float]]] = {
 _SUM_TOLERANCE = 1e-5
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A version that was registered, and what runs it."""
+
+    version: Version
+    """The registered version."""
+    engine: Engine
+    """The engine of its network."""
+
+
 def config(
     framework: str,
     *,
     image_size: int = 224,
     width: float = 1.0,
     top_k: int = 5,
-    batch_size: int = 32,
+    engine: str = ONNXRUNTIME,
 ) -> dict[str, Any]:
     """The numbers of preprocessing and prediction, which travel inside the version.
 
@@ -52,26 +67,27 @@ def config(
     before the crop. `batch_size` images are decoded and computed at a time: it bounds the memory.
 
     Raises:
-        UserError: No such framework, or a number is too small.
+        UserError: No such framework or engine, or a number is too small.
     """
+    engines.check(engine)
     if framework not in FRAMEWORKS:
         known = ", ".join(map(repr, FRAMEWORKS))
         raise UserError(f"There is no framework {framework!r} (frameworks: {known}).")
     # MobileNetV2 halves the image five times. Source: keras.applications, min_size=32.
-    if image_size < 32 or top_k < 1 or batch_size < 1:
+    if image_size < 32 or top_k < 1:
         raise UserError(
-            f"A version needs image_size >= 32, top_k >= 1 and batch_size >= 1, "
-            f"not {image_size!r}, {top_k!r} and {batch_size!r}."
+            f"A version needs image_size >= 32 and top_k >= 1, not {image_size!r} and {top_k!r}."
         )
     return {
         "framework": framework,
+        "engine": engine,
         "architecture": "mobilenet_v2",
         "width": width,
         "resize": round(image_size * 256 / 224),
         "crop": image_size,
         **_NORMALISATION[framework],
         "top_k": top_k,
-        "batch_size": batch_size,
+        "batch_size": engines.BATCH_IMAGES[engine],
         **inference.DEFAULTS,
     }
 
@@ -83,17 +99,21 @@ def register(
     *,
     name: str,
     tags: Mapping[str, str],
-) -> Version:
+    images: Images,
+) -> Registration:
     """The registered version: logged to the active run, tried, and then registered.
 
-    The version runs in this process and imports its framework: see `framework_process.process`.
+    The version runs in this process, which has its framework: see `framework_process.process`. A
+    network that cannot be exported, or predicts otherwise in ONNX Runtime, gets the engine native.
 
     Args:
         weights_path: A canonical file, see `weights`.
         labels: One for each output of the network, in its order; unique, one line each.
         config: What `config` gives.
         name: Name of the registered model.
-        tags: Tags of the version, besides `framework`, `image_size`, `width` and `classes`.
+        tags: Tags of the version, besides `framework`, `image_size`, `width`, `classes`, `engine`
+            and what was measured of the engine.
+        images: Images on which the engine is compared with the framework, see `engines.choose`.
 
     Raises:
         UserError: Weights, labels, config or name do not fit together; nothing was logged.
@@ -102,14 +122,19 @@ def register(
     _check(weights_path, labels, config, name)
     framework = config["framework"]
     with tempfile.TemporaryDirectory() as folder:
+        engine = engines.choose(weights_path, len(labels), config, images, Path(folder))
+        chosen = {"engine": engine.name, "batch_size": engines.BATCH_IMAGES[engine.name]}
+        needed = (
+            _REQUIREMENTS + _REQUIREMENTS_OF[framework if engine.name == NATIVE else ONNXRUNTIME]
+        )
         logged = mlflow.pyfunc.log_model(
             name=f"{framework}_mobilenet_v2",
-            python_model=str(model_file()),
-            artifacts=_artifacts(weights_path, labels, Path(folder)),
-            model_config=dict(config),
+            python_model=str(engines.model_file()),
+            artifacts=_artifacts(weights_path, engine.network, labels, Path(folder)),
+            model_config={**config, **chosen},
             signature=signature(),
             input_example=pd.DataFrame({"content": [reference_images.example()]}),
-            pip_requirements=[_pin(package) for package in _REQUIREMENTS[framework]],
+            pip_requirements=[_pin(package) for package in needed],
         )
     model_id = str(logged.model_id)
     try:
@@ -117,17 +142,16 @@ def register(
     except RefusedError:
         mlflow.MlflowClient().delete_logged_model(model_id)
         raise
-    own = {"framework": framework, "image_size": str(config["crop"])}
+    own = {"framework": framework, "image_size": str(config["crop"]), "engine": engine.name}
     own |= {"width": str(config["width"]), "classes": str(len(labels))}
+    if engine.reason:
+        own["engine_reason"] = engine.reason
+    if engine.parity:
+        measured = {f"parity_{name}": value for name, value in asdict(engine.parity).items()}
+        mlflow.log_metrics(measured, model_id=model_id)
+        own |= {name: f"{value:.3g}" for name, value in measured.items()}
     registered = mlflow.register_model(f"models:/{model_id}", name, tags={**own, **tags})
-    return Version(name, int(registered.version), model_id, pointer=None)
-
-
-def model_file() -> Path:
-    """The file that MLflow executes: in `mlproject/models` of an installation, else in `models`."""
-    package = Path(inference.__file__).parents[1]
-    folder = package / "models"
-    return (folder if folder.is_dir() else package.parents[1] / "models") / "mobilenet_v2.py"
+    return Registration(Version(name, int(registered.version), model_id, pointer=None), engine)
 
 
 def signature() -> ModelSignature:
@@ -178,14 +202,17 @@ def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: s
         )
 
 
-def _artifacts(path: Path, labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Artifact name -> path of what travels in the version, besides weights in `folder`."""
+def _artifacts(
+    path: Path, network: Path | None, labels: Sequence[str], folder: Path
+) -> dict[str, str]:
+    """Artifact name -> path of what travels in the version; labels and code lie in `folder`."""
     labels_file, code = folder / "labels.txt", folder / "inference"
     labels_file.write_text("\n".join(labels) + "\n", encoding="utf-8")
     code.mkdir()
     for file in Path(inference.__file__).parent.glob("*.py"):  # not __pycache__
         shutil.copyfile(file, code / file.name)
-    return {"weights": str(path), "labels": str(labels_file), "inference": str(code)}
+    files = {"weights": path, "network": network, "labels": labels_file, "inference": code}
+    return {name: str(file) for name, file in files.items() if file}
 
 
 def _pin(package: str) -> str:

@@ -1,0 +1,90 @@
+"""Random images of a lake, without Spark: only the row groups that hold one are read."""
+
+import random
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+
+from mlproject.errors import UserError
+from mlproject.images.image_files import hashed
+from mlproject.integrations.object_storage import open_path
+from mlproject.lake import snapshots
+from mlproject.lake.snapshots import ActiveFile
+
+_COLUMNS = ["image_id", "path", "content", "error"]
+_DRAWN = 4  # rows drawn for each wanted image: some rows have an error, or the bytes of another
+_MISSING = (FileNotFoundError, NotADirectoryError)
+
+
+class Sampled(NamedTuple):
+    """An image of a lake."""
+
+    image_id: str
+    content: bytes
+
+
+def sample(lake: str, count: int, seed: int = 0) -> list[Sampled]:
+    """Up to `count` images with different bytes, the same ones for a seed and a table version.
+
+    Fewer where the table has fewer, or where most rows have an error, the bytes of another row, or
+    a file that is gone; none where there is no table yet.
+
+    Raises:
+        UserError: The table, or a file that it refers to, cannot be read now.
+    """
+    path = f"{lake}/images"
+    if not snapshots.is_table(path):
+        return []
+    files = sorted(snapshots.active_files(snapshots.open_table(path)), key=lambda file: file.path)
+    ends = list(accumulate(file.rows for file in files))
+    total = ends[-1] if ends else 0
+    drawn = random.Random(seed).sample(range(total), min(total, _DRAWN * count))  # noqa: S311 - no secrets
+    starts = [end - file.rows for end, file in zip(ends, files, strict=True)]
+    at = [bisect_right(ends, row) for row in drawn]
+    rows = [(files[place], row - starts[place]) for place, row in zip(at, drawn, strict=True)]
+    found: dict[str, Sampled] = {}
+    for start in range(0, len(rows), count):
+        try:
+            found |= {one.image_id: one for one in _read(path, rows[start : start + count])}
+        except OSError as error:
+            raise UserError(
+                f"Images of lake {lake!r} cannot be read now ({snapshots.one_line(error)}). "
+                "Try again later"
+            ) from error
+        if len(found) >= count:
+            break
+    return list(found.values())[:count]
+
+
+def _read(path: str, places: Sequence[tuple[ActiveFile, int]]) -> Iterator[Sampled]:
+    """The images at these rows of data files; each row group is read once."""
+    filesystem, folder = open_path(path)
+    wanted = defaultdict[str, set[int]](set)
+    for file, row in places:
+        wanted[file.path].add(row)
+    for name, rows in wanted.items():
+        with filesystem.open_input_file(f"{folder}/{name}") as opened:
+            parquet, first = pq.ParquetFile(opened), 0
+            for group in range(parquet.num_row_groups):
+                end = first + parquet.metadata.row_group(group).num_rows
+                inside = sorted(row - first for row in rows if first <= row < end)
+                first = end
+                if inside:
+                    table = parquet.read_row_group(group, _COLUMNS).take(inside)
+                    yield from filter(None, map(_image, table.to_pylist()))
+
+
+def _image(row: dict[str, str | bytes | None]) -> Sampled | None:
+    """The image of a row; None where it has no bytes, now or ever."""
+    image_id, content = str(row["image_id"]), row["content"]
+    if content is None and row["error"] is None:
+        try:
+            found, _, content = hashed(*open_path(str(row["path"])))
+        except _MISSING:
+            return None
+        content = content if found == image_id else None
+    return Sampled(image_id, content) if isinstance(content, bytes) else None
