@@ -1,0 +1,92 @@
+"""Versions with the engine onnxruntime in Spark's workers, and where there is no framework."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import mlproject
+from mlproject.ingestion import new_images, source_listing
+from mlproject.integrations import framework_process
+from mlproject.scoring import scorer, workers
+from tests.conftest import PROJECT, photos
+from tests.support.lakes import frame
+
+pytestmark = pytest.mark.spark
+
+FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision"}
+
+
+def save_weights(path: str) -> None:
+    """Random weights; called in the process of torch."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    torch.save(torchvision.models.mobilenet_v2(num_classes=1000).state_dict(), path)
+
+
+@pytest.fixture(scope="module")
+def version(store, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("weights") / "random.pt")
+    with framework_process.process("torch") as call:
+        call(save_weights, path)
+    made = mlproject.register("torch", weights=path, lake=str(store / "lake"))
+    assert ("onnxruntime", "") == (made.engine, made.engine_reason)
+    return made.version
+
+
+@pytest.fixture
+def filled(spark, lake, tmp_path) -> str:
+    folder = photos(tmp_path / "source", 70)
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(folder)))
+    return lake
+
+
+def test_workers_import_no_framework_and_need_little_memory(spark, filled, version):
+    assert 70 == scorer.score_pending(spark, filled, version).images
+
+    def look(batches):
+        loaded = sorted({name.partition(".")[0] for name in sys.modules})
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        for _ in batches:
+            yield pd.DataFrame({"modules": [json.dumps(loaded)], "peak_mb": [peak_mb]})
+
+    with workers.environment_of(spark, version):
+        found = spark.range(2, numPartitions=2).mapInPandas(look, "modules string, peak_mb double")
+    for row in found.collect():
+        assert not FRAMEWORKS & set(json.loads(row.modules))
+    # The processes that have scored are among them. With torch it was 1,075 MB, with TensorFlow
+    # 1,310, for the network alone.
+    assert any("onnxruntime" in json.loads(row.modules) for row in found.collect())
+    assert all(row.peak_mb < 700 for row in found.collect()), found.collect()
+
+
+def test_scoring_needs_no_more_than_requirements_scoring(filled, version, tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    packages = str(PROJECT / "requirements-scoring.txt")
+    for words in (
+        ("venv", "--python", sys.executable, str(tmp_path / "venv")),
+        ("pip", "install", "--python", str(python), "-r", packages),
+    ):
+        subprocess.run(["uv", *words], check=True, capture_output=True, timeout=600)
+    installed = {path.name for path in tmp_path.glob("venv/lib/python*/site-packages/*")}
+    assert not FRAMEWORKS & installed
+    command = [str(python), "-m", "pipelines.score", "--model", version.uri, "--lake", filled]
+    environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    rows = frame(filled, "predictions")
+    assert (70, 70) == (len(rows), rows["error"].isna().sum())
