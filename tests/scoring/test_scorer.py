@@ -1,6 +1,5 @@
 import os
 import threading
-from datetime import datetime
 
 import mlflow
 import pytest
@@ -11,7 +10,6 @@ from mlproject.errors import UserError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.lake import snapshots
 from mlproject.scoring import scorer, workers
-from mlproject.scoring.micro_batches import divide
 from mlproject.scoring.scorer import Settings
 from mlproject.versions import version_files
 from tests.conftest import photo, photos
@@ -106,20 +104,6 @@ def test_micro_batches_of_any_size_predict_the_same(spark, lake, source, version
         assert len(calls) > 1
 
 
-def test_halving_a_micro_batch_comes_to_each_image_once(spark):
-    rows = [(str(number), datetime(2026, 1, 1), 1000) for number in range(6)]
-    pending = spark.createDataFrame(rows, "image_id string, ingested_at timestamp, size_bytes long")
-    (whole,) = left = divide(pending, 100, 10**9)
-    found = []
-    while left:
-        halves = left.pop().halves(pending)
-        assert all(whole.contains(half) for half in halves)
-        if len(halves) == 1:
-            found += [row.image_id for row in halves[0].rows(pending).collect()]
-        left += halves if len(halves) > 1 else []
-    assert [row[0] for row in rows] == sorted(found)
-
-
 def test_two_versions_stand_side_by_side(spark, lake, source, version):
     other = register_colours("colours", reverse=True)
     scorer.score_pending(spark, lake, version)
@@ -174,8 +158,11 @@ def test_packages_that_differ_from_the_versions_pins_are_named(version):
     )
 
 
-def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(spark, version):
+def test_versions_share_worker_processes_with_one_thread_where_their_engine_is_onnx_runtime(
+    spark, version
+):
     other = register_colours("colours", reverse=True)
+    onnx = [register_colours("colours", config={"engine": "onnxruntime"}) for _ in range(2)]
 
     def processes(of):
         with workers.environment_of(spark, of):
@@ -188,6 +175,9 @@ def test_each_version_is_scored_in_worker_processes_of_its_own_with_one_thread(s
     first, second = processes(version), processes(other)
     assert {"1"} == {words.split()[1] for words in first | second}
     assert set() == first & second
+    third, fourth = map(processes, onnx)
+    assert third == fourth
+    assert set() == third & (first | second)
 
 
 def test_a_model_made_again_while_its_elder_was_resolved_is_not_loaded_in_its_stead(

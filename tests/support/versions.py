@@ -1,7 +1,8 @@
 """Registers versions of the colour model: real, and small enough for every test of scoring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import mlflow
 
@@ -12,13 +13,18 @@ PINS = ("mlflow==3.17.2", "pillow==13.0.0")
 
 
 def register_colours(
-    name: str, *, reverse: bool = False, fault: str = "", pins: Sequence[str] = PINS
+    name: str,
+    *,
+    reverse: bool = False,
+    fault: str = "",
+    pins: Sequence[str] = PINS,
+    config: Mapping[str, str] = MappingProxyType({}),
 ) -> Version:
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
             name="colours",
             python_model=str(Path(__file__).with_name("colour_model.py")),
-            model_config={"reverse": reverse, "fault": fault},
+            model_config={"reverse": reverse, "fault": fault, **config},
             signature=signature(),
             pip_requirements=list(pins),
         )

@@ -17,7 +17,9 @@ from mlproject.errors import UserError
 from mlproject.images.image_files import HELD_BYTES, hashed, in_batches
 from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
 from mlproject.integrations.object_storage import open_path, require
+from mlproject.lake import snapshots
 from mlproject.lake.queries import instant, query, quoted
+from mlproject.lake.snapshots import Snapshot
 
 RETRY_WAITS_S = (1, 4)  # seconds before a file that cannot be read is read again
 RETRIED_FILES = 3  # unreadable files of a server in a task, after which no file is read again
@@ -29,6 +31,13 @@ UNREADABLE = (OSError, UserError)  # raised when a server fails or refuses a fil
 def references(images: DataFrame) -> DataFrame:
     """The rows whose bytes are not in the table; Delta skips data files without such rows."""
     return images.where("content is null and error is null")
+
+
+def are_inline(images: Snapshot) -> bool:
+    """Whether the log knows that each row of the table has its bytes, which costs no query."""
+    files = snapshots.logged_files(snapshots.open_table(images.path, images.version))
+    nulls = ((file.get("null_count") or {}).get("content") for file in files)
+    return all(count == 0 for count in nulls)
 
 
 def image_contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:

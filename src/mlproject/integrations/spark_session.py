@@ -41,7 +41,9 @@ BLOBS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows of a batch to and from Python
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # bytes of it
     "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
-    "spark.sql.files.maxPartitionBytes": str(32 * 1024 * 1024),  # tasks of a few hundred photos
+    # Tasks of at most about a thousand photos; fewer bytes are divided evenly among all slots.
+    "spark.sql.files.maxPartitionBytes": str(128 * 1024 * 1024),
+    "spark.sql.files.openCostInBytes": str(256 * 1024),
 }
 
 PARTITION_ROWS = 50_000  # rows without content

@@ -20,15 +20,16 @@ _NAMES = {  # of types. Source: DataFusion, arrow_cast
 }
 
 
-def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None) -> pa.Table:
+def query(lake: str, sql: str, tables: Sequence[str], *pinned: Snapshot | None) -> pa.Table:
     """The rows that a query finds in the newest versions of tables; an absent one has no rows.
 
     `sql` is in DataFusion's dialect, and `tables` are the names in it that are tables of the lake.
-    `at` is the version of one of them that is read in place of the newest.
+    `pinned` are versions of some of them that are read in place of the newest; None = none.
 
     Raises:
         UserError: A table has other columns than this project writes, or cannot be read.
     """
+    versions = {at.table: at.version for at in pinned if at}
     while True:
         builder, absent, opened = QueryBuilder(), [], dict[str, int]()
         for table in tables:
@@ -36,7 +37,7 @@ def query(lake: str, sql: str, tables: Sequence[str], at: Snapshot | None = None
             if not is_table(path):
                 absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
                 continue
-            version = at.version if at and at.table == table else None
+            version = versions.get(table)
             found = open_table(path, version)
             require_columns(pa.schema(found.schema().to_arrow()), table, path)
             builder.register(table, found)

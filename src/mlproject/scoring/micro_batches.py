@@ -2,47 +2,70 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from pyspark.sql import DataFrame, Row, Window
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from mlproject.integrations.spark_session import from_arrow
+from mlproject.lake import queries
+from mlproject.lake.snapshots import Snapshot
+from mlproject.scoring.coverage import made_by
 from mlproject.scoring.decision import TRIES, Failure
 from mlproject.scoring.workers import WorkerError
+from mlproject.versions.version import Version
+
+# Of several files with the same bytes the first one stands for all.
+_PENDING = """
+  SELECT every.* FROM (
+    SELECT image_id, min(ingested_at) AS ingested_at,
+      first_value(path ORDER BY ingested_at, path) AS path,
+      coalesce(max(size_bytes), 0) AS size_bytes
+    FROM images GROUP BY image_id) AS every
+  LEFT ANTI JOIN (SELECT image_id FROM predictions WHERE {version}) AS rows
+  ON every.image_id = rows.image_id
+  ORDER BY every.ingested_at, every.path
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
     """A part of the pending images that is scored and committed at once."""
 
-    times: tuple[int, ...]
-    """`ingested_at` of its images, microseconds since 1970: Delta skips files of other times."""
-    slice: int
-    """Which slice by image_id, from 0."""
-    slices: int
-    """How many slices; 1 = all images of these times."""
-    images: int
-    """About how many images."""
+    pending: pa.Table
+    """All pending images, see `pending_images`."""
+    start: int
+    """The first of its rows."""
+    stop: int
+    """The row after its last one."""
+
+    @property
+    def images(self) -> int:
+        """How many images."""
+        return self.stop - self.start
 
     def rows(self, images: DataFrame) -> DataFrame:
-        """The rows of `images`, or of pending images, that are in it."""
-        wanted = F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in self.times])
-        if self.slices > 1:
-            wanted &= F.pmod(F.xxhash64("image_id"), F.lit(self.slices)) == self.slice
-        return images.where(wanted)
+        """The rows of the table of images that are in it."""
+        mine = self.pending.slice(self.start, self.images)
+        times = pc.unique(mine["ingested_at"]).cast(pa.int64()).to_pylist()
+        # Delta skips data files of other times.
+        wanted = F.col("ingested_at").isin([F.timestamp_micros(F.lit(time)) for time in times])
+        keys = from_arrow(images.sparkSession, mine.select(["image_id", "path"]))
+        return images.where(wanted).join(F.broadcast(keys), ["image_id", "path"], "left_semi")
 
-    def halves(self, pending: DataFrame) -> list["MicroBatch"]:
-        """Two micro-batches of about half its images each, counted; one when it has one image."""
-        slices = 2 * self.slices
-        parts = [replace(self, slice=self.slice + more, slices=slices) for more in (0, self.slices)]
-        counted = [replace(part, images=part.rows(pending).count()) for part in parts]
-        found = [part for part in counted if part.images]
-        return found[0].halves(pending) if len(found) == 1 < found[0].images else found
+    def halves(self) -> list["MicroBatch"]:
+        """Two micro-batches of about half its images each; itself when it has one image."""
+        middle = (self.start + self.stop) // 2
+        parts = [replace(self, stop=middle), replace(self, start=middle)]
+        return [part for part in parts if part.images]
 
     def contains(self, other: "MicroBatch") -> bool:
         """Whether the other is it, or came from it by halving."""
-        finer = other.slices % self.slices == 0 and other.slice % self.slices == self.slice
-        return self.times == other.times and finer
+        return self.start <= other.start and other.stop <= self.stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,66 +91,46 @@ class Attempt:
 
 
 def pending_images(
-    images: DataFrame, predictions: DataFrame, only: Sequence[str] | None
-) -> DataFrame:
-    """The images without a prediction: image_id, ingested_at, path, size_bytes.
+    version: Version, images: Snapshot, predictions: Snapshot, only: Sequence[str] | None
+) -> pa.Table:
+    """The images without a prediction of a version: image_id, ingested_at, path, size_bytes.
 
-    One row an image, of those in `only` (None = all): of several files with the same bytes the
-    first one stands for all. Reads no content. `predictions` are those of one version.
+    One row an image, of those in `only` (None = all), the oldest first. Reads no content, and
+    starts no Spark.
     """
-    first = F.min(F.struct("ingested_at", "path", "size_bytes")).alias("first")
-    distinct = images.groupBy("image_id").agg(first).select("image_id", "first.*")
-    pending = distinct.join(predictions.select("image_id"), "image_id", "left_anti")
+    sql = _PENDING.format(version=made_by(version))
+    found = queries.query(images.lake, sql, ["images", "predictions"], images, predictions)
     if only is None:
-        return pending
-    ids = [(image_id,) for image_id in only]
-    chosen = images.sparkSession.createDataFrame(ids, "image_id string")
-    return pending.join(F.broadcast(chosen), "image_id", "left_semi")
+        return found
+    return found.filter(pc.is_in(found["image_id"], pa.array(only, pa.string())))
 
 
-def divide(pending: DataFrame, max_images: int, max_bytes: int) -> list[MicroBatch]:
-    """Whole ingest commits together up to about the limits; a commit above them in slices."""
-    commits = (
-        pending.groupBy(F.unix_micros("ingested_at").alias("time"))
-        .agg(F.count("*").alias("images"), F.sum("size_bytes").alias("size_bytes"))
-        .orderBy("time")
-        .collect()
-    )
-    found: list[MicroBatch] = []
-    together: list[Row] = []
-    for commit in commits:
-        parts = max(-(-commit.images // max_images), -(-commit.size_bytes // max_bytes))
-        if parts > 1:
-            share = -(-commit.images // parts)
-            found += [MicroBatch((commit.time,), part, parts, share) for part in range(parts)]
-            continue
-        images = sum(row.images for row in together) + commit.images
-        size = sum(row.size_bytes for row in together) + commit.size_bytes
-        if together and (images > max_images or size > max_bytes):
-            found.append(_whole(together))
-            together = []
-        together.append(commit)
-    return [*found, _whole(together)] if together else found
-
-
-def oldest(pending: DataFrame, images: int, size_bytes: int) -> DataFrame:
+def oldest(pending: pa.Table, images: int, size_bytes: int) -> pa.Table:
     """The oldest pending images, as many as both limits allow, and one at least; 0 = no limit."""
-    if not images and not size_bytes:
-        return pending
-    order = Window.orderBy("ingested_at", "path")
-    before = order.rowsBetween(Window.unboundedPreceding, -1)
-    counted = pending.select(
-        "*",
-        F.row_number().over(order).alias("place"),
-        (F.coalesce(F.sum("size_bytes").over(before), F.lit(0)) + F.col("size_bytes")).alias("sum"),
-    )
-    if images:
-        counted = counted.where(F.col("place") <= images)
+    count = pending.num_rows
     if size_bytes:
-        counted = counted.where((F.col("place") == 1) | (F.col("sum") <= size_bytes))
-    return counted.drop("place", "sum")
+        up_to = np.cumsum(pending["size_bytes"].to_numpy())
+        count = max(1, int(np.searchsorted(up_to, size_bytes, side="right")))
+    return pending.slice(0, min(count, images or count))
 
 
-def _whole(commits: Sequence[Row]) -> MicroBatch:
-    times = tuple(commit.time for commit in commits)
-    return MicroBatch(times, 0, 1, sum(commit.images for commit in commits))
+def divide(pending: pa.Table, max_images: int, max_bytes: int) -> list[MicroBatch]:
+    """Whole ingest commits together up to about the limits; a commit above them in slices."""
+    times = pending["ingested_at"].cast(pa.int64()).to_numpy()
+    sizes = np.concatenate([[0], np.cumsum(pending["size_bytes"].to_numpy())])
+    ends = [*(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)] if len(times) else []
+    found: list[MicroBatch] = []
+    start = begin = 0  # of the micro-batch, of the commit
+    for end in ends:
+        images, size = end - begin, int(sizes[end] - sizes[begin])
+        parts = max(-(-images // max_images), -(-size // max_bytes))
+        if begin > start and (end - start > max_images or sizes[end] - sizes[start] > max_bytes):
+            found.append(MicroBatch(pending, start, begin))
+            start = begin
+        if parts > 1:
+            share = -(-images // parts)
+            bounds = pairwise([*range(begin, end, share), end])
+            found += [MicroBatch(pending, first, last) for first, last in bounds]
+            start = end
+        begin = end
+    return [*found, MicroBatch(pending, start, len(times))] if start < len(times) else found

@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject.errors import RefusedError
 from mlproject.images import image_files
-from mlproject.images.image_bytes import image_contents
+from mlproject.images.image_bytes import are_inline, image_contents
 from mlproject.lake import commits, snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
@@ -22,8 +23,10 @@ from mlproject.scoring.decision import Step, next_step
 from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, oldest, pending_images
 from mlproject.versions.version import Version
 
-BATCH_IMAGES_A_SLOT = 1000  # images a commit and task slot: about 20 s of a CPU core's work
-BATCH_BYTES_A_SLOT = 512 * 1024**2  # bytes a commit and task slot
+BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU core's work
+# Bytes a commit and task slot. A part of an ingest commit reads all its data files, so commits of
+# ingest's `max_bytes` stay whole.
+BATCH_BYTES_A_SLOT = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Settings:
     run_id: str = ""
     """The MLflow run that the rows name."""
     batch_images: int = 0
-    """Images in one commit, about; 0 = 1000 for each task slot."""
+    """Images in one commit, about; 0 = 3000 for each task slot."""
     max_images: int = 0
     """Images to score at most; 0 = all that are pending."""
     max_bytes: int = 0
@@ -156,11 +159,10 @@ def score_pending(
         scoring = _Scoring(spark, lake, version, settings, counts, predict)
         progress, finished = _Progress(*_newest(scoring)), False
         while not finished:
-            predicted = version_predictions(progress.predictions.read(spark), version)
-            pending = pending_images(progress.images.read(spark), predicted, only)
+            pending = pending_images(version, progress.images, progress.predictions, only)
             max_images = settings.max_images and max(1, settings.max_images - progress.count)
             max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
-            pending = oldest(pending, max_images, max_bytes).persist()
+            pending = oldest(pending, max_images, max_bytes)
             try:
                 for done in _commits(scoring, progress, pending, stop):
                     progress = done
@@ -172,8 +174,6 @@ def score_pending(
                 if isinstance(error, workers.MissingFilesError) and same:
                     raise  # nobody else has removed them
                 progress = replace(progress, predictions=predictions, images=images)
-            finally:
-                pending.unpersist()
     return ScoringResult(
         progress.count,
         progress.errors,
@@ -198,13 +198,12 @@ def _newest(scoring: _Scoring) -> tuple[Snapshot, Snapshot]:
 
 
 def _commits(
-    scoring: _Scoring, progress: _Progress, pending: DataFrame, stop: Callable[[], bool]
+    scoring: _Scoring, progress: _Progress, pending: pa.Table, stop: Callable[[], bool]
 ) -> Iterator[_Progress]:
     """Scores pending images in micro-batches, and yields the progress after each commit."""
     slots = scoring.spark.sparkContext.defaultParallelism
     batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
-    with workers.supervised(scoring.spark):
-        batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
+    batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
     progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
     queue = deque(map(Attempt, batches))
     crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
@@ -213,7 +212,7 @@ def _commits(
         if not item.is_suspect:
             returned = scoring.predict(progress.guarded)
             try:
-                progress = _committed(scoring, progress, item.batch, pending, returned)
+                progress = _committed(scoring, progress, item.batch, returned)
             except workers.WorkerError as error:
                 crashes = item.crashes + (error.fault != "raised")
                 item = replace(item, crashes=crashes, error=error)
@@ -235,13 +234,13 @@ def _commits(
                 queue.appendleft(item)
             case Step.SPLIT:
                 crashed.append(item.batch)
-                queue.extend(map(Attempt, item.batch.halves(pending)))
+                queue.extend(map(Attempt, item.batch.halves()))
             case Step.POSTPONE:
                 crashed.append(item.batch)
                 queue.append(item)
             case Step.QUARANTINE:
                 failed = prediction_rows.model_failed()
-                progress = _committed(scoring, progress, item.batch, pending, failed)
+                progress = _committed(scoring, progress, item.batch, failed)
                 progress = replace(progress, quarantined=progress.quarantined + 1)
                 yield progress
             case Step.REFUSE:
@@ -253,16 +252,17 @@ def _commits(
 
 
 def _committed(
-    scoring: _Scoring, progress: _Progress, batch: MicroBatch, pending: DataFrame, returned: Column
+    scoring: _Scoring, progress: _Progress, batch: MicroBatch, returned: Column
 ) -> _Progress:
     """The progress after the rows of a micro-batch were written by tasks and committed."""
     version, settings = scoring.version, scoring.settings
     with workers.supervised(scoring.spark, settings.task_timeout):
         images = progress.images.read(scoring.spark)
-        chosen = F.broadcast(batch.rows(pending).select("image_id", "path"))
-        rows = batch.rows(images).join(chosen, ["image_id", "path"], "left_semi")
+        rows = batch.rows(images)
+        if not are_inline(progress.images):
+            rows = image_contents(rows, images, scoring.unreadable)
         rows = prediction_rows.prediction_rows(
-            image_contents(rows, images, scoring.unreadable),
+            rows,
             returned,
             version,
             run_id=settings.run_id,

@@ -47,7 +47,7 @@ def score(
     Args:
         model: Model URI: alias, stage or version.
         lake: Folder or URI of the tables.
-        batch_images: Images a commit; 0 = 1000 for each task slot.
+        batch_images: Images a commit; 0 = 3000 for each task slot.
         task_timeout: Seconds without the end of a task after which a version hangs.
         stop: Called before each micro-batch; once true, the scoring ends after the last commit.
         on_progress: Called after each commit with the images done and the images to do.

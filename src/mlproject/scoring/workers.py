@@ -1,4 +1,4 @@
-"""The Python worker processes of Spark: one set for each version, and faults in them."""
+"""The Python worker processes of Spark: those of a version, and faults in them."""
 
 import math
 import threading
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mlflow.models import Model
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
@@ -15,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from mlproject.errors import MlprojectError, UserError
 from mlproject.scoring.decision import Fault
+from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
 # What must be set before a worker process imports a framework. One compute thread a task slot:
@@ -53,16 +55,21 @@ class MissingFilesError(UserError):
 
 @contextmanager
 def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
-    """Gives the functions built in the block worker processes that no other version shares.
+    """Gives the functions built in the block worker processes of their own.
 
+    Versions with the engine onnxruntime share theirs: their code is private to each, they import no
+    framework, and what the one has imported the next finds. No other version shares processes.
     Spark pools its Python workers by executable and environment.
     Source: Spark, SparkEnv.createPythonWorker.
     """
+    flavor = Model.load(version.loaded_from).flavors.get("python_function", {})
+    engine = (flavor.get("config") or {}).get("engine")
+    owner = engine if engine == ONNXRUNTIME else version.model_id
     context = spark.sparkContext
     with _context_lock:
         before = context.environment
         # Another dictionary: a thread that builds a function meanwhile goes through this one.
-        context.environment = {**before, **ENVIRONMENT, "MLPROJECT_MODEL_ID": version.model_id}
+        context.environment = {**before, **ENVIRONMENT, "MLPROJECT_WORKERS": owner}
         try:
             yield
         finally:
