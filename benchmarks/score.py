@@ -1,26 +1,33 @@
-"""Images a second of `score` against a bare loop over the same files, network and decoding.
+"""Seconds of `score` against bare loops over the same files, network and decoding.
 
     python benchmarks/score.py --photos FOLDER --framework torch --weights FILE --labels FILE
 
-Everything is measured in one run on one machine, the bare loop before and after: ratios count.
-The photos are repeated until there are enough, each copy different by appended bytes.
+Everything is measured in one run on one machine, in turn, several times: ratios count. Each time is
+that of whole processes, from their start to their end. The photos are repeated until there are
+enough, each copy different by appended bytes.
 
-- bare loop: a process a core; each imports the framework, loads the version, reads its files, and
-  lets the version predict 32 at a time. "Whole" is from the start of the processes, "loop" from the
-  first image to the last.
-- cold: a new Spark session and `score`. Warm: `score` of a second version in that session, whose
-  workers are new: they import the framework and load the version.
+- limit: a process a core; each reads its files, decodes them and runs the network in ONNX Runtime,
+  8 images at a time, without MLflow, pandas and Spark.
+- framework: a process a core; each loads a version with `engine=native` and lets it predict 32
+  images at a time.
+- cold: a new Spark session and `score` of a version. Warm: `score` of a second version in that
+  session.
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
 import platform
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -35,7 +42,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--images", type=int, default=1000, help="at least so many")
+    parser.add_argument("--images", type=int, default=2000, help="at least so many")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each measurement")
     parser.add_argument("--framework", choices=("keras", "torch"), required=True)
     parser.add_argument("--weights", default="imagenet", help="imagenet, or a weights file")
     parser.add_argument("--labels", default="", help="as in register")
@@ -53,13 +61,18 @@ def main() -> None:
             "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}",
         }
         run_command(folder, "ingest", "--source", "photos")
-        for _ in range(2):
-            given = ("--weights", arguments.weights, "--labels", arguments.labels)
-            run_command(folder, "register", "--framework", arguments.framework, *given)
-        first = bare(folder / "photos")
-        spark = json.loads(last_line(folder, "--spark"))
-        last = bare(folder / "photos")
-        table = table_text(arguments, count, folder, [first, last], spark)
+        given = ("--weights", arguments.weights, "--labels", arguments.labels)
+        for engine in ("onnxruntime", "onnxruntime", "native"):
+            words = ("--framework", arguments.framework, "--engine", engine, *given)
+            run_command(folder, "register", *words)
+        seconds = defaultdict[str, list[float]](list)
+        for _ in range(arguments.repetitions):
+            for name in ("limit", "framework"):
+                seconds[name].append(json.loads(last_line(folder, f"--{name}-loop")))
+            shutil.rmtree(folder / "lake" / "predictions", ignore_errors=True)
+            for name, value in json.loads(last_line(folder, "--spark")).items():
+                seconds[name].append(value)
+        table = table_text(arguments, count, folder, seconds)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
@@ -92,29 +105,56 @@ def last_line(folder: Path, *arguments: str, file: str = __file__) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def bare(photos: Path) -> dict[str, float]:
-    """Seconds of the bare loop: whole, and of the slower process's loop alone."""
+def measure_loop(loop: Callable[[list[Path]], None]) -> None:
+    """Prints the seconds that a process a core takes with its share of the photos."""
     from mlproject.scoring.workers import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
-    files = sorted(photos.iterdir())
+    files = sorted(Path("photos").iterdir())
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:
-        loops = pool.map(bare_loop, [files[core::CORES] for core in range(CORES)], chunksize=1)
-    return {"whole": time.monotonic() - began, "loop": max(loops)}
+        pool.map(loop, [files[core::CORES] for core in range(CORES)], chunksize=1)
+    print(time.monotonic() - began)
 
 
-def bare_loop(files: list[Path]) -> float:
-    """One process's share: seconds from its first image to its last."""
+def limit(files: list[Path]) -> None:
+    """One process's share of the limit."""
+    import onnxruntime
+
+    [folder] = Path("version").glob("artifacts")
+    sys.path.insert(0, str(folder))
+    inference = importlib.import_module("inference")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(folder / "network.onnx", options)
+    config = json.loads(Path("version/config.json").read_text(encoding="utf-8"))
+    for start in range(0, len(files), config["batch_size"]):
+        contents = [file.read_bytes() for file in files[start : start + config["batch_size"]]]
+        images, _ = inference.decode_all(contents, config)
+        session.run(None, {"images": images})
+
+
+def framework(files: list[Path]) -> None:
+    """One process's share of the framework's loop."""
     import mlflow
     import pandas as pd
 
-    model = mlflow.pyfunc.load_model("models:/photos/1").unwrap_python_model()
-    began = time.monotonic()
+    model = mlflow.pyfunc.load_model("models:/photos/3").unwrap_python_model()
     for start in range(0, len(files), 32):
         contents = [file.read_bytes() for file in files[start : start + 32]]
         model.predict(None, pd.DataFrame({"content": contents}))
-    return time.monotonic() - began
+
+
+def measure_limit() -> None:
+    """As `measure_loop`, for the files of the first version."""
+    import mlflow
+
+    if not Path("version").is_dir():
+        mlflow.artifacts.download_artifacts("models:/photos/1", dst_path="version")
+        flavors = mlflow.models.Model.load("version").flavors
+        config = json.dumps(flavors["python_function"]["config"])
+        Path("version/config.json").write_text(config, encoding="utf-8")
+    measure_loop(limit)
 
 
 def measure_spark() -> None:
@@ -141,43 +181,46 @@ def facts(packages: tuple[str, ...], loops: list[float], session: float) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     return (
         f"{CORES} cores ({platform.machine()}), Python {platform.python_version()}, {versions}. "
-        f"Bare loop before and after: {max(loops) / min(loops):.2f} times apart. "
+        f"Slowest and fastest bare loop: {max(loops) / min(loops):.2f} times apart. "
         f"Of the cold run {session:.1f} s are imports and the session."
     )
 
 
 def table_text(
-    arguments: argparse.Namespace,
-    count: int,
-    folder: Path,
-    loops: list[dict[str, float]],
-    spark: dict[str, float],
+    arguments: argparse.Namespace, count: int, folder: Path, seconds: dict[str, list[float]]
 ) -> str:
     """The measurements as a Markdown table, with the machine's facts."""
     size = sum(path.stat().st_size for path in (folder / "photos").iterdir()) / count
-    whole = min(loop["whole"] for loop in loops)
-    rows = [
-        ("bare loop, loop only", min(loop["loop"] for loop in loops)),
-        ("bare loop, whole", whole),
-        ("score, cold (new session)", spark["cold"]),
-        ("score, warm (new version)", spark["warm"]),
-    ]
+    least = statistics.median(seconds["limit"])
+    rows = {
+        "limit: bare loop of ONNX Runtime": "limit",
+        f"bare loop of {arguments.framework}": "framework",
+        "score, cold (new session)": "cold",
+        "score, warm (second version)": "warm",
+    }
     names = ("tensorflow", "keras") if arguments.framework == "keras" else ("torch", "torchvision")
+    packages, session = ("onnxruntime", *names, "pyspark", "mlflow"), seconds["session"]
     lines = [
         f"# score: {arguments.framework}, {count} photos of {size / 1000:.0f} kB",
         "",
-        facts((*names, "pyspark", "mlflow"), [loop["whole"] for loop in loops], spark["session"]),
+        facts(packages, seconds["limit"], statistics.median(session)),
+        f"Of {arguments.repetitions} repetitions: median, least and most seconds.",
         "",
-        "| | seconds | images/s | of the bare loop, whole |",
-        "|---|---|---|---|",
-        *(f"| {name} | {s:.1f} | {count / s:.1f} | {whole / s:.2f} |" for name, s in rows),
-        "",
+        "| | seconds | least | most | images/s | of the limit |",
+        "|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines)
+    for title, name in rows.items():
+        middle = statistics.median(seconds[name])
+        spread = f"{min(seconds[name]):.1f} | {max(seconds[name]):.1f}"
+        rate = f"{count / middle:.1f} | {least / middle:.2f}"
+        lines.append(f"| {title} | {middle:.1f} | {spread} | {rate} |")
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--spark"]:
-        measure_spark()
-    else:
-        main()
+    measurements = {
+        "--limit-loop": measure_limit,
+        "--framework-loop": lambda: measure_loop(framework),
+        "--spark": measure_spark,
+    }
+    measurements.get("".join(sys.argv[1:]), main)()
