@@ -95,7 +95,7 @@ def exit_codes() -> str:
             raised.setdefault(kind.exit_code, []).append(f"{name}: {_first_line(kind)}")
     meanings = {
         0: "The command is done.",
-        1: "MLflow, Spark or the disk failed (one line), or the code has a bug (a traceback). "
+        1: "MLflow, Spark or the machine failed (one line), or the code has a bug (a traceback). "
         "What was committed stays.",
         2: "Something that you named or set is wrong. One line says what to do.",
         3: "A check failed: nothing was registered, moved or changed.",

@@ -31,6 +31,12 @@ class RefusedError(MlprojectError):
     exit_code = 3
 
 
+class MachineError(MlprojectError):
+    """The machine failed: its memory, a device, a file system or the network. Run it again."""
+
+    exit_code = 1
+
+
 def require_at_least(least: float, **options: float) -> None:
     """Raises UserError for the first option that is below a bound, or not a number."""
     for name, value in options.items():

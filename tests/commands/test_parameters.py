@@ -20,6 +20,7 @@ def bake(
     icing: Literal["", "thin", "thick"] = "",
     dry_run: bool = False,
     fruits: Sequence[str] = (),
+    again: bool | Sequence[str] = False,
     stop: Callable[[], bool] = lambda: False,
     on_layer: Callable[[int], None] | None = None,
 ) -> None:
@@ -33,6 +34,7 @@ def bake(
         icing: How thick.
         dry_run: Whether nothing is baked.
         fruits: Fruits on it.
+        again: Whether, or which, are baked again.
         stop: Asked between layers.
         on_layer: Called after each.
 
@@ -52,6 +54,7 @@ def baked(*words: str):
 
 
 DEFAULTS = {"cake": "x", "layers": 2, "hours": 0.5, "icing": "", "dry_run": False, "fruits": []}
+DEFAULTS["again"] = False
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,9 @@ DEFAULTS = {"cake": "x", "layers": 2, "hours": 0.5, "icing": "", "dry_run": Fals
         (["--cake", "x", "--dry_run", "false"], {}),
         (["--dry_run", "--cake", "x"], {"dry_run": True}),
         (["--cake", "x", "--fruits", "fig, plum,"], {"fruits": ["fig", "plum"]}),
+        (["--cake", "x", "--again", "true"], {"again": True}),
+        (["--again", "--cake", "x"], {"again": True}),
+        (["--cake", "x", "--again", "fig,plum"], {"again": ["fig", "plum"]}),
     ],
 )
 def test_arguments_become_the_parameters_of_the_function(words, expected):

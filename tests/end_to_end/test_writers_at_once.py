@@ -8,6 +8,7 @@ import pytest
 
 from mlproject.lake import maintenance, queries, snapshots
 from tests.conftest import photos, start_command
+from tests.support.lakes import add_predictions
 from tests.support.versions import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -44,15 +45,19 @@ def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     photos(source, 6, "green", seed=99)
     shutil.copy(source / "green" / "000.jpg", source / "copy.jpg")
     (tmp_path / "labels.csv").write_text("path,label\nred1/001.jpg,rose\ngreen/001.jpg,tulip\n")
+    failed = [row["image_id"] for row in rows(lake, "SELECT image_id FROM images", "images")][:15]
+    add_predictions(lake, first, failed, error="model_failed")
+    begun = snapshots.required(lake, "predictions").version
     batches = ("--batch_images", "5")
     processes = [
         start_command("score", "--model", first.uri, *batches, cwd=tmp_path),
-        start_command("score", "--model", first.uri, *batches, cwd=tmp_path),
+        start_command("score", "--model", first.uri, *batches, "--retry", "errors", cwd=tmp_path),
+        start_command("score", "--model", first.uri, *batches, "--retry", "errors", cwd=tmp_path),
         start_command("score", "--model", second.uri, *batches, cwd=tmp_path),
         start_command("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
         start_command("ingest", "--source", "source", "--labels", "labels.csv", cwd=tmp_path),
     ]
-    while snapshots.newest(lake, "predictions") is None:
+    while snapshots.required(lake, "predictions").version == begun:
         time.sleep(0.1)
         assert any(process.poll() is None for process in processes)
     processes.append(start_command("erase", "--path", str(secret), cwd=tmp_path))
@@ -76,6 +81,7 @@ def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     for version in (first, second):
         sql = f"SELECT image_id FROM predictions WHERE model_id = '{version.model_id}'"
         assert ids == sorted(row["image_id"] for row in rows(lake, sql, "predictions"))
+    assert [] == rows(lake, "SELECT * FROM predictions WHERE error IS NOT NULL", "predictions")
     sql = "SELECT path, label FROM labels ORDER BY path"
     given = {row["path"]: row["label"] for row in rows(lake, sql, "labels")}
     assert given.get(str(source / "red1" / "001.jpg")) == "rose"

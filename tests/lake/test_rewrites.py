@@ -107,14 +107,14 @@ def test_columns_that_a_user_added_survive_a_rewrite(lake):
 
 def test_an_append_that_comes_between_is_searched_as_well(lake, monkeypatch):
     add(lake, [1])
-    replace, late = rewrites._replace, iter([[2, 3]])
+    replace, late = rewrites.replace_files, iter([[2, 3]])
 
     def slow(*arguments, **options):
         for numbers in late:
             add(lake, numbers, "late")
         return replace(*arguments, **options)
 
-    monkeypatch.setattr(rewrites, "_replace", slow)
+    monkeypatch.setattr(rewrites, "replace_files", slow)
     ids = [image_id(1), image_id(2)]
     done = rewrites.erase_rows(f"{lake}/images", ids, no_spark)
     assert (2, 2, 1) == (done.rows_removed, done.files_removed, done.files_added)
@@ -124,15 +124,15 @@ def test_an_append_that_comes_between_is_searched_as_well(lake, monkeypatch):
 def test_of_two_rewrites_at_once_one_starts_again(lake, monkeypatch):
     for number in range(4):
         add(lake, [number])
-    replace, late = rewrites._replace, iter([1])
+    replace, late = rewrites.replace_files, iter([1])
 
     def slow(*arguments, **options):
         for _ in late:
-            monkeypatch.setattr(rewrites, "_replace", replace)
+            monkeypatch.setattr(rewrites, "replace_files", replace)
             rewrites.compact(f"{lake}/images", 2**20, 2**20, no_spark)
         return replace(*arguments, **options)
 
-    monkeypatch.setattr(rewrites, "_replace", slow)
+    monkeypatch.setattr(rewrites, "replace_files", slow)
     done = rewrites.erase_rows(f"{lake}/images", [image_id(0)], no_spark)
     assert (1, 1, 1) == (done.rows_removed, done.files_removed, done.files_added)
     assert ["/1.jpg", "/2.jpg", "/3.jpg"] == paths(lake).to_pylist()

@@ -191,7 +191,7 @@ BEFORE += "Move the alias to another version, or run again with -P retry=true"
                 UserError,
                 "the files of 2 of 10 images that were readable before are gone or changed. "
                 f"{STAYS}. Accept the loss: -P max_error_rate=0.2; or bring the files back and "
-                "register the version again, as its predictions stay",
+                "run again with -P retry=gone,changed",
             ),
         ),
         (

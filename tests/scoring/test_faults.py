@@ -1,9 +1,11 @@
 """What versions do wrong while they score, in real workers: each fault has its own end."""
 
+from pathlib import Path
+
 import deltalake
 import pytest
 
-from mlproject.errors import RefusedError
+from mlproject.errors import MachineError, RefusedError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import spark_session
 from mlproject.lake import location, snapshots
@@ -54,14 +56,51 @@ def test_an_invalid_prediction_gets_an_error_code(spark, filled, store, fault, e
     assert [("", error), *FINE] == labels_and_errors(spark, filled, version)
 
 
-@pytest.mark.parametrize("fault", ["rows", "columns", "always"])
-def test_wrong_rows_or_columns_and_raising_always_are_errors_of_every_image(
-    spark, filled, store, fault
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("rows", r"\(7 model_failed\): .*RESULT_ROWS_MISMATCH"),
+        ("columns", r"\(7 model_failed\): .*score"),
+        ("always", r"\(7 model_failed\): ValueError: no photos, please"),
+        ("all_nan", r"\(7 not_finite\)$"),
+        ("all_sum", r"\(7 bad_answer\)$"),
+    ],
+)
+def test_a_version_that_is_wrong_on_every_image_of_its_first_micro_batch_is_refused(
+    spark, filled, store, fault, reason
 ):
     version = register_colours(f"wrong_{fault}", fault=fault)
-    scored = score(spark, filled, version)
-    assert (7, 7) == (scored.images, scored.errors)
-    assert [("", "model_failed")] * 7 == labels_and_errors(spark, filled, version)
+    before = data_files(filled)
+    with pytest.raises(RefusedError, match=f"no image of its first micro-batch {reason}"):
+        score(spark, filled, version)
+    assert [] == labels_and_errors(spark, filled, version)
+    assert before == data_files(filled)
+
+
+def data_files(lake):
+    return {str(path) for path in Path(lake, "predictions").rglob("*.parquet")}
+
+
+def test_an_image_on_which_a_version_raises_is_blamed_once_the_version_has_predicted_others(
+    spark, filled, store
+):
+    version = register_colours("first", fault="raises")
+    images = frame(filled, "images")
+    is_blue = images.path.str.endswith("blue.jpg")
+    with pytest.raises(RefusedError, match=r"\(1 model_failed\): ValueError: no blue, please"):
+        scorer.score_pending(spark, filled, version, only=list(images[is_blue].image_id))
+    scorer.score_pending(spark, filled, version, only=list(images[~is_blue].image_id)[:1])
+    scored = scorer.score_pending(spark, filled, version, only=list(images[is_blue].image_id))
+    assert (1, 1) == (scored.images, scored.errors)
+    assert [("", "model_failed"), FINE[0]] == labels_and_errors(spark, filled, version)
+
+
+def test_images_with_faults_of_their_own_are_no_fault_of_the_version(spark, lake, store, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(photo((1, 2, 3), number)[: 200 + number])
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path)))
+    version = register_colours("readable")
+    assert 2 == score(spark, lake, version).errors
 
 
 @pytest.mark.parametrize(
@@ -93,6 +132,67 @@ def test_an_image_that_kills_workers_is_quarantined_where_the_version_is_known_t
     scored = score(spark, filled, version, quarantine=True)
     assert (7, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
+
+
+@pytest.mark.parametrize("fault", ["memory_once", "cuda_once", "disk_once"])
+def test_a_fault_of_the_machine_is_tried_again_and_never_stored(
+    spark, filled, store, tmp_path, fault
+):
+    version = register_colours(f"transient_{fault}", fault=fault, mended=tmp_path / "mended")
+    scored = score(spark, filled, version)
+    assert (7, 0) == (scored.images, scored.errors)
+    assert [("blue", ""), *FINE] == labels_and_errors(spark, filled, version)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("memory", "2 times MemoryError"),
+        ("cuda", "2 times RuntimeError: CUDA out of memory"),
+        ("disk", r"2 times OSError: \[Errno 5\] Input/output error"),
+    ],
+)
+def test_a_fault_that_stays_ends_the_scoring_and_the_next_one_goes_on(
+    spark, filled, store, tmp_path, fault, reason
+):
+    version = register_colours(f"staying_{fault}", fault=fault, mended=tmp_path / "mended")
+    with pytest.raises(MachineError, match=f"the machine failed: {reason}"):
+        score(spark, filled, version)
+    assert [] == labels_and_errors(spark, filled, version)
+    (tmp_path / "mended").touch()
+    assert 7 == score(spark, filled, version).images
+    assert [("blue", ""), *FINE] == labels_and_errors(spark, filled, version)
+
+
+def test_a_fault_of_the_machine_after_some_micro_batches_keeps_these(
+    spark, filled, store, tmp_path
+):
+    version = register_colours("later", fault="disk", mended=tmp_path / "mended")
+    (tmp_path / "mended").touch()
+
+    def break_again(done, to_do):
+        (tmp_path / "mended").unlink(missing_ok=True)
+
+    with pytest.raises(MachineError):
+        scorer.score_pending(
+            spark, filled, version, settings=Settings(batch_images=3), on_progress=break_again
+        )
+    stored = labels_and_errors(spark, filled, version)
+    assert 0 < len(stored) < 7
+    assert {""} == {error for _, error in stored}
+
+
+def test_a_table_that_cannot_be_written_by_tasks_is_a_fault_of_the_machine(
+    spark, filled, store, monkeypatch
+):
+    version = register_colours("unwritable")
+    before, folder = data_files(filled), Path(filled, "predictions", "model_name=unwritable")
+    folder.write_text("no folder")
+    with pytest.raises(MachineError, match="2 times predictions cannot be written"):
+        score(spark, filled, version)
+    folder.unlink()
+    assert before == data_files(filled)
+    assert 7 == score(spark, filled, version).images
 
 
 def test_a_fault_does_not_harm_the_next_version(spark, filled, store):

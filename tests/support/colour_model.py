@@ -1,10 +1,12 @@
 """A tiny real version for tests of scoring: it predicts the strongest of red, green and blue.
 
 Models-from-code like those in models/, without a framework. In its config, `reverse` reverses the
-labels, and `fault` is its fault where blue is strongest.
+labels, and `fault` is its fault where blue is strongest. Once the file `mended` exists it has none.
+The faults of `MACHINE` are of every image; one that ends with `_once` makes that file.
 """
 
 import ctypes
+import errno
 import io
 import os
 import resource
@@ -17,6 +19,11 @@ import pandas as pd
 from PIL import Image
 
 LABELS = ("red", "green", "blue")
+MACHINE = {
+    "memory": MemoryError(),
+    "cuda": RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "disk": OSError(errno.EIO, "Input/output error"),
+}
 
 
 class ColourModel(mlflow.pyfunc.PythonModel):
@@ -24,13 +31,18 @@ class ColourModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context):
         self.labels = LABELS[::-1] if context.model_config["reverse"] else LABELS
-        self.fault = context.model_config.get("fault", "")
+        self.mended = Path(context.model_config.get("mended") or "/nowhere")
+        self.fault = "" if self.mended.exists() else context.model_config.get("fault", "")
         if self.fault == "unloadable":
             raise RuntimeError("no such thing")
 
     def predict(self, context, model_input, params=None):
         if self.fault == "always":
             raise ValueError("no photos, please")
+        if error := MACHINE.get(self.fault.removesuffix("_once")):
+            if self.fault.endswith("_once"):
+                self.mended.touch()
+            raise error
         rows = pd.DataFrame([self._row(content) for content in model_input["content"]])
         if self.fault == "rows":
             return rows.iloc[:-1]
@@ -47,7 +59,7 @@ class ColourModel(mlflow.pyfunc.PythonModel):
         )
         scores = [value / max(1, sum(pixel)) for value, _ in ranked]
         labels = [label for _, label in ranked]
-        if ranked[0][0] == pixel[2]:
+        if ranked[0][0] == pixel[2] or self.fault.startswith("all_"):
             scores = self._wrong(scores)
         return {
             "label": labels[0],
@@ -68,9 +80,9 @@ class ColourModel(mlflow.pyfunc.PythonModel):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs":
             time.sleep(3600)
-        if self.fault == "nan":
+        if self.fault.endswith("nan"):
             return [float("nan")] * len(scores)
-        return [2 * score for score in scores] if self.fault == "sum" else scores
+        return [2 * score for score in scores] if self.fault.endswith("sum") else scores
 
 
 def _exhaust_memory():

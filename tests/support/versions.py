@@ -17,6 +17,7 @@ def register_colours(
     *,
     reverse: bool = False,
     fault: str = "",
+    mended: Path | str = "",
     pins: Sequence[str] = PINS,
     config: Mapping[str, str] = MappingProxyType({}),
 ) -> Version:
@@ -24,7 +25,7 @@ def register_colours(
         logged = mlflow.pyfunc.log_model(
             name="colours",
             python_model=str(Path(__file__).with_name("colour_model.py")),
-            model_config={"reverse": reverse, "fault": fault, **config},
+            model_config={"reverse": reverse, "fault": fault, "mended": str(mended), **config},
             signature=signature(),
             pip_requirements=list(pins),
         )

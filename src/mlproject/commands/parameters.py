@@ -22,7 +22,7 @@ class TrueOrFalse(click.ParamType[bool, Any]):
         return value in (True, "true")
 
 
-class CommaSeparated(click.ParamType[list[str], Any]):
+class CommaSeparated(click.ParamType[Any, Any]):
     """Values separated by commas."""
 
     name = "a,b,..."
@@ -31,6 +31,18 @@ class CommaSeparated(click.ParamType[list[str], Any]):
         """The values, without empty ones."""
         values = value.split(",") if isinstance(value, str) else value
         return [one.strip() for one in values if one.strip()]
+
+
+class TrueFalseOrList(CommaSeparated):
+    """`true`, `false`, or values separated by commas; the option alone means true."""
+
+    name = "true|false|a,b,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as a bool or list."""
+        if value in (True, False, "true", "false"):
+            return value in (True, "true")
+        return super().convert(value, param, ctx)
 
 
 def options(function: Callable[..., Any]) -> Iterator[click.Option]:
@@ -56,6 +68,8 @@ def _option(parameter: inspect.Parameter, text: str) -> click.Option:
         settings["type"] = click.Choice(typing.get_args(kind))
     elif kind is bool:
         settings |= {"type": TrueOrFalse(), "is_flag": False, "flag_value": "true"}
+    elif kind == bool | collections.abc.Sequence[str]:
+        settings |= {"type": TrueFalseOrList(), "is_flag": False, "flag_value": "true"}
     elif typing.get_origin(kind) is collections.abc.Sequence:
         settings["type"] = CommaSeparated()
     else:

@@ -38,7 +38,7 @@ def run(*, json: bool = False, **options: Any) -> None:
 
 
 def _print(plans: Sequence["AliasPlan"]) -> None:
-    counts = ("images ", "predicted ", "missing ", "MB ", "time ")
+    counts = ("images ", "predicted ", "retryable ", "missing ", "MB ", "time ")
     columns = ("alias or stage", "names", "serving", *counts)
     console.print_table(columns, [_row(plan) for plan in plans])
     print()
@@ -52,9 +52,10 @@ def _print(plans: Sequence["AliasPlan"]) -> None:
 def _row(plan: "AliasPlan") -> list[object]:
     serving = plan.serving.version.version if plan.serving else "none"
     if plan.target is None:
-        return [plan.alias, "none", serving, "", "", "", "", ""]
+        return [plan.alias, "none", serving, "", "", "", "", "", ""]
     counted = plan.target.coverage
-    counts = (counted.images, counted.predicted, counted.missing)
+    retryable = plan.target.stored.images
+    counts = (counted.images, counted.predicted, retryable, counted.missing)
     return [
         plan.alias,
         plan.target.version.version,
@@ -76,6 +77,12 @@ def _lines(plan: "AliasPlan") -> list[str]:
                 f"  {name}: {count} images at {backlog.rate.images_per_second:.1f}/s, "
                 f"measured on {backlog.rate.source}"
             )
+    if plan.target and plan.target.stored.images:
+        stored = plan.target.stored
+        lines.append(
+            f"  {plan.target.version.uri}: {stored.images} images have an error that can change "
+            f"({stored.summary()}); rescore -P retry=errors scores them again"
+        )
     if plan.left:
         lines.append(f"  the limits of the run would leave {plan.left} images")
     return lines
@@ -100,6 +107,7 @@ def _version(found: "Backlog | None") -> dict[str, Any] | None:
         "model_id": found.version.model_id,
         "images": found.coverage.images,
         "answered": found.coverage.predicted,
+        "retryable": found.stored.codes,
         "missing": found.coverage.missing,
         "coverage": found.coverage.share,
         "missing_bytes": found.size_bytes,

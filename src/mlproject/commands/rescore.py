@@ -19,7 +19,10 @@ def run(*, plan: bool = False, json: bool = False, **options: Any) -> None:
         json: true = JSON on stdout instead of tables, with plan=true.
     """
     if plan:
+        from mlproject.scoring import scoring_runs  # it takes seconds to import
+
         names = inspect.signature(mlproject.plan).parameters
+        options["retry"] = scoring_runs.parse_retry(options["retry"]).versions
         plan_command.run(json=json, **{name: options[name] for name in names})
         return
     with console.stopped_by_signals() as stopped, rollouts.printed() as callbacks:

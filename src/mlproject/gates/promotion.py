@@ -30,6 +30,7 @@ from mlproject.lake import location
 from mlproject.reporting import html
 from mlproject.rollout import ledger, runs
 from mlproject.scoring import scorer, scoring_runs
+from mlproject.scoring.batch_scoring import Settings
 from mlproject.versions import reference_results, registry, version_files
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -196,7 +197,7 @@ def _score(
         spark(),
         location.locate_to_write(lake),
         version,
-        settings=scorer.Settings(run_id=run_id),
+        settings=Settings(run_id=run_id),
         only=image_ids,
         stop=stop,
         on_progress=on_progress,

@@ -94,6 +94,8 @@ def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray
         try:
             image.load()
             return np.asarray(square(image, config["resize"], config["crop"])), ""
+        except MemoryError:  # no fault of the image
+            raise
         except Exception:  # noqa: BLE001 - Pillow raises any exception for broken pixels
             return None, UNDECODABLE
 
@@ -131,6 +133,8 @@ def _open(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image | None
         return None, TOO_MANY_PIXELS
     except UnidentifiedImageError:
         return None, UNDECODABLE if _has_signature(file, limits["formats"]) else UNSUPPORTED_FORMAT
+    except MemoryError:  # no fault of the image
+        raise
     except Exception:  # noqa: BLE001 - a broken header raises OSError, ValueError, KeyError, ...
         return None, UNDECODABLE
 

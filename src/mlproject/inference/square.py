@@ -60,6 +60,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in _ORIENTATIONS else 1
+    except MemoryError:  # no fault of the image
+        raise
     except Exception:  # noqa: BLE001 - broken EXIF raises any exception; the image is kept
         return 1
 

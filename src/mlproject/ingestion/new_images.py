@@ -143,7 +143,7 @@ def ingest_pending(
                 break
             since = committed
             rows += sum(file.rows for file in files)
-            errors += sum(file.errors for file in files)
+            errors += sum(sum(file.errors.values()) for file in files)
             size_bytes += sum(file.image_bytes for file in files)
             done += batch.num_rows
             done_bytes += pc.sum(batch["size_bytes"]).as_py()

@@ -8,6 +8,7 @@ files are committed from the newest version, or what they hold has to be compute
 
 import json
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,15 @@ from mlproject.lake import data_files, snapshots
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.location import is_local
 from mlproject.lake.schemas import SCHEMAS
-from mlproject.lake.snapshots import ERASE, Snapshot, counter, one_line, open_table
+from mlproject.lake.snapshots import (
+    ERASE,
+    ActiveFile,
+    Snapshot,
+    active_files,
+    counter,
+    one_line,
+    open_table,
+)
 
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
@@ -131,6 +140,40 @@ def commit(
             raise snapshots.cannot_be_written(path, error) from error
         return newest
     return int(base.version()) + 1
+
+
+def replace_files(
+    path: str,
+    base: DeltaTable,
+    removed: Sequence[ActiveFile],
+    added: Sequence[DataFile],
+    counters: dict[str, int],
+    *,
+    mark: str,
+    data_change: bool,
+) -> int | DeltaTable:
+    """Commits a rewrite as the version after `base`; the newest version when another came first.
+
+    delta-rs silently accepts the removal of a path that the table does not have, so every
+    path is seen to be active before, and to be gone after.
+    """
+    active = {file.path for file in active_files(base)}
+    lost = [file.path for file in removed if file.path not in active]
+    if lost:
+        raise RuntimeError(f"{path} names no file {lost[0]!r} at {base.version()}")
+    now = int(time.time() * 1000)
+    removes = [
+        RemoveAction(file.path, data_change, now, file.size_bytes, file.partition_values)
+        for file in removed
+    ]
+    actions = [*removes, *add_actions(added, base, data_change=data_change)]
+    done = commit(path, base, actions, counters, mark=mark)
+    if not isinstance(done, int):
+        return done
+    after = {file.path for file in active_files(open_table(path, done))}
+    if after != (active - {file.path for file in removed}) | {file.name for file in added}:
+        raise RuntimeError(f"version {done} of {path} does not name the right files")
+    return done
 
 
 def add_actions(

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -47,8 +48,8 @@ class DataFile:
     """When it was written, milliseconds since 1970."""
     rows: int
     """Its rows."""
-    errors: int
-    """Rows among them whose column `error` is not null."""
+    errors: dict[str, int]
+    """Rows among them by their value in column `error`, without nulls."""
     image_bytes: int
     """Sum of column `size_bytes` of the rows given for it, where they have one."""
     statistics: dict[str, Any]
@@ -112,7 +113,7 @@ def write(
         delete(path, [name])
         raise
     rows, logged = statistics.rows, statistics.logged()
-    errors, written_ms = rows - statistics.nulls.get("error", rows), int(time.time() * 1000)
+    errors, written_ms = dict(statistics.errors), int(time.time() * 1000)
     return DataFile(name, size, written_ms, rows, errors, image_bytes, logged, values)
 
 
@@ -177,6 +178,7 @@ class _Statistics:
     def __init__(self, columns: pa.Schema) -> None:
         self.rows = 0
         self.nulls = dict.fromkeys(columns.names, 0)
+        self.errors = Counter[str]()
         self.measured = [
             column.name for column in columns if any(is_one(column.type) for is_one in _MEASURED)
         ]
@@ -189,6 +191,8 @@ class _Statistics:
         self.rows += table.num_rows
         for name in table.column_names:
             self.nulls[name] += table[name].null_count
+        if "error" in table.column_names:
+            self.errors.update(table["error"].drop_null().to_pylist())
         for name in self.measured:
             values = table[name]
             # Spark sorts NaN above all numbers.

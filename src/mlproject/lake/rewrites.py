@@ -1,10 +1,9 @@
-"""Rewrites of data files: rows taken out for good, and small files put together.
+"""Rewrites of data files: rows taken out or replaced, and small files put together.
 
 Tasks read files and write their successors, a row group at a time; one commit removes the ones and
 adds the others. The application transaction `rewrite` lets one of two rewrites at once succeed.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.transaction import RemoveAction
 
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files, old_paths, snapshots
-from mlproject.lake.commits import add_actions, commit
+from mlproject.lake.commits import replace_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import ERASE, REWRITE, ActiveFile, active_files, counter, open_table
 
@@ -59,6 +57,26 @@ class _Task:
     columns: pa.Schema
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows that a rewrite leaves out."""
+
+    image_ids: pa.Array
+    model_id: str | None = None  # None = of every model
+
+    def among(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Whether each of these rows is one of them."""
+        found = pc.is_in(rows["image_id"], self.image_ids)
+        if self.model_id is None:
+            return found
+        return pc.and_(found, pc.fill_null(pc.equal(rows["model_id"], self.model_id), False))
+
+    @property
+    def keys(self) -> list[str]:
+        """The columns that tell."""
+        return ["image_id"] if self.model_id is None else ["image_id", "model_id"]
+
+
 def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritten:
     """Removes the rows of some images from a table, and fences commits in preparation.
 
@@ -69,33 +87,73 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
     Raises:
         UserError: The table cannot be rewritten or written; nothing was.
     """
-    ids = pa.array(image_ids, pa.string())
+    rows = _Rows(pa.array(image_ids, pa.string()))
     with snapshots.errors_in_one_line(path):
         while True:
-            done = _erase(path, ids, spark)
+            done = _without_rows(path, _open(path), rows, spark)
             if done:
                 return done
 
 
-def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
-    """One try of `erase_rows`; None when another rewrite came first."""
-    base = _open(path)
+def replace_rows(
+    files: Sequence[DataFile], since: snapshots.Snapshot, model_id: str, spark: OpenSpark
+) -> Rewritten | None:
+    """Puts new rows of a model in place of its rows of the same images, in one commit.
+
+    Each of these images has one row of it then, also where another writer replaces or adds one.
+
+    Args:
+        files: Data files of one partition, at least one, with the new rows; no commit names them.
+        since: The version that the new rows were computed from.
+        model_id: The model that made them.
+        spark: Starts a session when there is much to rewrite.
+
+    Returns:
+        None when an erasure came first: the files were deleted, and their rows are to be computed
+        anew, from fresh snapshots.
+
+    Raises:
+        UserError: The table cannot be rewritten or written; nothing was.
+    """
+    path, names = since.path, [file.name for file in files]
+    with snapshots.errors_in_one_line(path):
+        while counter(base := _open(path), ERASE) == since.erasures:
+            # An erasure may remove them before they are read.
+            ids = _unless_rewritten(path, counter(base, REWRITE), partial(_ids, path, names))
+            rows = None if ids is None else _Rows(ids, model_id)
+            done = _without_rows(path, base, rows, spark, files) if rows else None
+            if done:
+                return done
+        data_files.delete(path, names)
+    return None
+
+
+def _without_rows(
+    path: str, base: DeltaTable, rows: _Rows, spark: OpenSpark, new: Sequence[DataFile] = ()
+) -> Rewritten | None:
+    """One try of `erase_rows`, or of `replace_rows` with new files; None when it came second."""
     rewrites, seen, mark = counter(base, REWRITE), set[str](), uuid.uuid4().hex
+    partition = new[0].partition_values if new else None
     removed: list[ActiveFile] = []
     added: list[DataFile] = []
     while counter(base, REWRITE) == rewrites:
         files = [file for file in active_files(base) if file.path not in seen]
         seen |= {file.path for file in files}
-        found = _unless_rewritten(path, rewrites, partial(_rewrite, files, ids, base, path, spark))
+        files = [file for file in files if partition in (None, file.partition_values)]
+        found = _unless_rewritten(path, rewrites, partial(_rewrite, files, rows, base, path, spark))
         if found is None:
             break
         removed += [file for file, _ in found]
         added += [successor for _, successor in found if successor]
-        counters = {REWRITE: rewrites + 1, ERASE: base.version() + 1}
-        done = _replace(path, base, removed, added, counters, mark=mark)
+        counters = {REWRITE: rewrites + 1}
+        if not new:
+            counters[ERASE] = base.version() + 1
+        done = replace_files(
+            path, base, removed, [*added, *new], counters, mark=mark, data_change=True
+        )
         if isinstance(done, int):
-            rows = sum(file.rows for file in removed) - sum(file.rows for file in added)
-            return Rewritten(done, rows, len(removed), len(added))
+            count = sum(file.rows for file in removed) - sum(file.rows for file in added)
+            return Rewritten(done, count, len(removed), len(added))
         base = done  # what was appended meanwhile is searched as well
     data_files.delete(path, [file.name for file in added])
     return None
@@ -104,9 +162,8 @@ def _erase(path: str, ids: pa.Array, spark: OpenSpark) -> Rewritten | None:
 def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -> Rewritten:
     """Puts files that are smaller than a size together into files of about `target_bytes`.
 
-    The rows stay the same, which the commit says (no data change). The old files stay for readers
-    of older versions, see `vacuum`. When another rewrite comes first, nothing is changed. Raises
-    UserError as `erase_rows` does.
+    The rows stay the same, which the commit says (no data change). When another rewrite comes
+    first, nothing is changed. Raises UserError as `erase_rows` does.
     """
     with snapshots.errors_in_one_line(path):
         base = _open(path)
@@ -117,7 +174,8 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
         merge = partial(_in_tasks, partial(_write_merge, task), groups, size, spark)
         added = _unless_rewritten(path, rewrites, merge) if groups else None
         while added and counter(base, REWRITE) == rewrites:
-            done = _replace(path, base, removed, added, {REWRITE: rewrites + 1}, mark=mark)
+            counters = {REWRITE: rewrites + 1}
+            done = replace_files(path, base, removed, added, counters, mark=mark, data_change=False)
             if isinstance(done, int):
                 return Rewritten(done, 0, len(removed), len(added))
             base = done
@@ -133,16 +191,16 @@ def _open(path: str) -> DeltaTable:
 
 
 def _rewrite(
-    files: Sequence[ActiveFile], ids: pa.Array, table: DeltaTable, path: str, spark: OpenSpark
+    files: Sequence[ActiveFile], rows: _Rows, table: DeltaTable, path: str, spark: OpenSpark
 ) -> list[tuple[ActiveFile, DataFile | None]]:
-    """The files that hold a row of these images, each with its successor; None = no row is left."""
-    if not files or not len(ids):
+    """The files that hold one of these rows, each with its successor; None = no row is left."""
+    if not files or not len(rows.image_ids):
         return []
     task = _task(table, path)
 
     def successor(file: ActiveFile) -> tuple[bool, DataFile | None]:
-        holds = _holds(task, file, ids)
-        return holds, _write_file(task, [file], ids) if holds else None
+        holds = pc.any(rows.among(_columns_of(path, file.path, rows.keys))).as_py()
+        return bool(holds), _write_file(task, [file], rows) if holds else None
 
     size = sum(file.size_bytes for file in files)
     found = _in_tasks(successor, files, size, spark)
@@ -163,31 +221,34 @@ def _task(table: DeltaTable, path: str) -> _Task:
     return _Task(path, table.version(), snapshots.file_columns(table))
 
 
-def _holds(task: _Task, file: ActiveFile, ids: pa.Array) -> bool:
-    """Whether a file has a row of these images; only the column image_id is read."""
-    filesystem, folder = open_path(task.path)
-    with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
-        column = pq.ParquetFile(opened).read(["image_id"])["image_id"]
-    return bool(pc.any(pc.is_in(column, ids)).as_py())
+def _columns_of(path: str, name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a data file; the others are not read."""
+    filesystem, folder = open_path(path)
+    with filesystem.open_input_file(f"{folder}/{name}") as opened:
+        return pq.ParquetFile(opened).read(columns)
+
+
+def _ids(path: str, names: Sequence[str]) -> pa.Array:
+    columns = [_columns_of(path, name, ["image_id"])["image_id"] for name in names]
+    return pa.chunked_array(columns, pa.string()).combine_chunks()
 
 
 def _write_merge(task: _Task, files: Sequence[ActiveFile]) -> DataFile:
-    written = _write_file(task, files)
-    if written is None:
+    if (written := _write_file(task, files)) is None:
         raise RuntimeError(f"{task.path} has data files without rows: {files[0].path!r}")
     return written
 
 
 def _write_file(
-    task: _Task, files: Sequence[ActiveFile], without: pa.Array | None = None
+    task: _Task, files: Sequence[ActiveFile], without: _Rows | None = None
 ) -> DataFile | None:
-    """One data file with the rows of files of one partition, but for those of some images."""
+    """One data file with the rows of files of one partition, but for some rows."""
     tables = data_files.row_groups(chain.from_iterable(_batches(task, f, without) for f in files))
     values = files[0].partition_values
     return data_files.write(tables, task.columns, task.path, task.version, partition_values=values)
 
 
-def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterator[pa.RecordBatch]:
+def _batches(task: _Task, file: ActiveFile, without: _Rows | None) -> Iterator[pa.RecordBatch]:
     filesystem, folder = open_path(task.path)
     with filesystem.open_input_file(f"{folder}/{file.path}") as opened:
         parquet = pq.ParquetFile(opened, buffer_size=READ_BUFFER_BYTES, pre_buffer=False)
@@ -197,7 +258,7 @@ def _batches(task: _Task, file: ActiveFile, without: pa.Array | None) -> Iterato
         for batch in chain.from_iterable(read(row_groups=[group]) for group in groups):
             rows = pa.Table.from_batches([batch])
             if without is not None:
-                rows = rows.filter(pc.invert(pc.is_in(rows["image_id"], without)))
+                rows = rows.filter(pc.invert(without.among(rows)))
             columns = [
                 rows[field.name].cast(field.type)
                 if field.name in rows.column_names
@@ -232,36 +293,3 @@ def _groups(
         groups[-1].append(file)
         held += file.size_bytes
     return [group for group in groups if len(group) > 1]
-
-
-def _replace(
-    path: str,
-    base: DeltaTable,
-    removed: Sequence[ActiveFile],
-    added: Sequence[DataFile],
-    counters: dict[str, int],
-    *,
-    mark: str,
-) -> int | DeltaTable:
-    """Commits a rewrite as the version after `base`; the newest version when another came first.
-
-    delta-rs silently accepts the removal of a path that the table does not have, so every
-    path is seen to be active before, and to be gone after.
-    """
-    active = {file.path for file in active_files(base)}
-    lost = [file.path for file in removed if file.path not in active]
-    if lost:
-        raise RuntimeError(f"{path} names no file {lost[0]!r} at {base.version()}")
-    now, data_change = int(time.time() * 1000), ERASE in counters
-    removes = [
-        RemoveAction(file.path, data_change, now, file.size_bytes, file.partition_values)
-        for file in removed
-    ]
-    actions = [*removes, *add_actions(added, base, data_change=data_change)]
-    done = commit(path, base, actions, counters, mark=mark)
-    if not isinstance(done, int):
-        return done
-    after = {file.path for file in active_files(open_table(path, done))}
-    if after != (active - {file.path for file in removed}) | {file.name for file in added}:
-        raise RuntimeError(f"version {done} of {path} does not name the right files")
-    return done

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
-from mlproject.scoring.coverage import Coverage, ErrorCounts
+from mlproject.scoring.coverage import NONE_STORED, Coverage, ErrorCounts, StoredErrors
 from mlproject.versions.version import Version
 
 NO_ERRORS = ErrorCounts(0, 0, 0, 0)
@@ -25,6 +25,8 @@ class Policy:
     """Share of the images readable before for which it may have an error, 0..1."""
     retry: bool = False
     """Whether versions that failed before are tried again."""
+    retry_errors: tuple[str, ...] = ()
+    """Error codes of images that are scored again, and whose rows are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,10 @@ class Observed:
     """The serving version, which may be the target; None = none yet."""
     errors: ErrorCounts = NO_ERRORS
     """Errors of the target on images that the serving version could predict."""
+    stored: StoredErrors = NONE_STORED
+    """Errors of the target that can change; those of the policy's codes where it has some."""
+    retried: str = ""
+    """The errors that this reconciliation has scored again, with their times; empty = none."""
     abandoned: tuple[Version, ...] = ()
     """Versions in state `scoring` that the alias no longer names."""
     attempt: Attempt | None = None
@@ -103,6 +109,8 @@ class Score:
     reason: str
     quarantine: bool
     """Whether an image that kills the workers gets an error: a serving version is known to work."""
+    retry: tuple[str, ...] = ()
+    """Error codes of the images that are scored again instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,7 @@ def next_step(seen: Observed, policy: Policy) -> Step:
         _failure(seen)
         or _abandoned(seen)
         or _step_for_serving(seen, policy)
+        or _step_for_errors(seen, policy)
         or _step_for_target(seen, policy)
         or _excess_errors(seen, policy)
         or _incomplete(seen, policy)
@@ -145,6 +154,11 @@ def next_step(seen: Observed, policy: Policy) -> Step:
 def cannot_recover(errors: ErrorCounts, policy: Policy) -> bool:
     """Whether a version has too many errors even if it predicts all other images without one."""
     return errors.errors > policy.max_error_rate * errors.readable
+
+
+def advice(stored: StoredErrors) -> str:
+    """The option that scores images with an error again; empty = none has one that can change."""
+    return f"-P retry=errors, which scores {stored.images} images again" if stored.images else ""
 
 
 def serving_stays(seen: Observed) -> str:
@@ -191,14 +205,23 @@ def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
     return Score(serving.version, "new images", quarantine=True)
 
 
+def _step_for_errors(seen: Observed, policy: Policy) -> Step | None:
+    """Scores again, once, the images for which the target has an error of the policy's codes."""
+    if not policy.retry_errors or not seen.stored.images or seen.retried or not seen.may_score:
+        return None
+    reason = f"retries errors ({seen.stored.summary()})"
+    return Score(seen.target.version, reason, quarantine=True, retry=policy.retry_errors)
+
+
 def _step_for_target(seen: Observed, policy: Policy) -> Step | None:
     """Scores the target, unless it failed before."""
     target, attempt = seen.target, seen.attempt
     failed = _failed_before(target, policy)
     if failed:
+        retry = advice(seen.stored) or "-P retry=true"
         message = (
             f"{target.version.uri} failed before ({failed.reason}). {serving_stays(seen)}. "
-            "Move the alias to another version, or run again with -P retry=true"
+            f"Move the alias to another version, or run again with {retry}"
         )
         trouble = attempt.failure if attempt else ""  # of the serving version
         return (
@@ -226,7 +249,7 @@ def _excess_errors(seen: Observed, policy: Policy) -> Step | None:
             f"the files of {errors.lost} of {errors.predicted} images that were readable before "
             f"are gone or changed. {serving_stays(seen)}. Accept the loss: "
             f"-P max_error_rate={math.ceil(errors.lost_rate * 100) / 100:g}; or bring the files "
-            "back and register the version again, as its predictions stay",
+            "back and run again with -P retry=gone,changed",
         )
     return None
 
@@ -274,4 +297,4 @@ def _is_news(status: VersionStatus) -> bool:
 def _moved_from(seen: Observed) -> str:
     if seen.serving is None:
         return "the first version"
-    return "new images" if seen.serves else f"moved from {seen.serving.version.uri}"
+    return seen.retried or "new images" if seen.serves else f"moved from {seen.serving.version.uri}"

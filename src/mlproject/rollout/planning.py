@@ -14,7 +14,7 @@ from mlproject.rollout import ledger
 from mlproject.rollout.ledger import FAILED
 from mlproject.rollout.runs import absence_ignored
 from mlproject.scoring import coverage
-from mlproject.scoring.coverage import Coverage
+from mlproject.scoring.coverage import NONE_STORED, Coverage, StoredErrors
 from mlproject.versions.registry import resolve
 from mlproject.versions.version import Version
 
@@ -46,6 +46,8 @@ class Backlog:
     """Bytes of the images that are missing."""
     rate: Rate | None
     """How fast it was before; None = not measured."""
+    stored: StoredErrors = NONE_STORED
+    """Its errors that can change: `retry=errors` scores these images again."""
 
     @property
     def seconds(self) -> float | None:
@@ -174,7 +176,8 @@ def alias_plans(
         counted, size_bytes = count(replace(version, pointer=None))
         measured = counted.missing and session
         rate = _rate(client, version, session) if measured else None
-        return Backlog(version, counted, size_bytes, rate)
+        stored = coverage.stored_errors(lake, version, images) if counted.errors else NONE_STORED
+        return Backlog(version, counted, size_bytes, rate, stored)
 
     def plan_alias(alias: str) -> AliasPlan:
         now = rows.serving(alias)

@@ -57,6 +57,8 @@ class _Context:
     counted: dict[Version, Coverage] = field(default_factory=dict)
     """The last coverage of each version."""
     results: list[ScoringResult] = field(default_factory=list)
+    retried: dict[Version, str] = field(default_factory=dict)
+    """The errors of a version that were scored again, with their times."""
 
 
 def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> RolloutResult:
@@ -70,6 +72,7 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
         UserError: The alias names no version, or is a version by number; or images, or the files
             of the version, cannot be read.
         RefusedError: The version failed, now or before; table `rollouts` has the reason.
+        MachineError: The machine fails repeatedly; the next reconciliation continues.
     """
     alias = str(resolve_pointer(scorer.client, alias).pointer)
     context = _Context(alias, scorer, policy, stop)
@@ -92,8 +95,9 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
         elif _write(context, seen, rows, step.changes):
             version, state, reason = step.changes[-1]
             if state == FAILED:
-                failed = f"{alias}: {version.uri} failed: {reason}"
-                raise RefusedError(f"{failed}. {decision.serving_stays(seen)}")
+                failed = f"{alias}: {version.uri} failed: {reason}. {decision.serving_stays(seen)}"
+                retry = decision.advice(seen.stored)
+                raise RefusedError(f"{failed}. To try again: {retry}" if retry else failed)
             if version == seen.target.version:
                 break
         seen, rows = _observe(context, attempt)
@@ -122,10 +126,16 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
     if found.coverage.predicted and not found.has_served:
         before = serving.version if serving else None
         errors = coverage.count_errors(lake, target, before, images)
+    stored = coverage.NONE_STORED
+    if found.coverage.errors:
+        codes = context.policy.retry_errors or coverage.RETRYABLE
+        stored = coverage.stored_errors(lake, target, images, codes)
     seen = Observed(
         found,
         status(serving.version) if serving else None,
         errors,
+        stored,
+        context.retried.get(target, ""),
         tuple(sorted(rows.scoring(alias) - {target}, key=lambda one: one.version)),
         attempt,
         context.stop(),
@@ -135,16 +145,18 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
 
 
 def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score) -> Attempt | None:
-    """Scores a version; None = another writer was first, so observe again."""
+    """Scores a version; None = observe again: another writer was first, or errors were retried."""
     version, last = step.version, rows.last(step.version)
     is_target, counted = version == seen.target.version, seen.target.coverage
     context.scorer.runs.began(version, last)
-    is_recorded = last is not None and last.state in (SCORING, SERVING)
-    if not is_recorded and not _write(context, seen, rows, [(version, SCORING, step.reason)]):
+    is_recorded = last is not None and last.state in (SCORING, SERVING) and not step.retry
+    state = SERVING if step.retry and seen.serves else SCORING
+    if not is_recorded and not _write(context, seen, rows, [(version, state, step.reason)]):
         return None
     attempt = Attempt(version, counted.images_version, is_target=is_target)
     try:
-        stop = _stop_of_target(context, seen) if is_target else context.stop
+        follows_alias = is_target and not step.retry
+        stop = _stop_of_target(context, seen) if follows_alias else context.stop
         result = context.scorer.score(step, stop)
     except (RefusedError, UserError) as error:
         if is_target and isinstance(error, UserError):
@@ -153,6 +165,10 @@ def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score)
         stopped = is_target and context.stop()
         return replace(attempt, failure="" if stopped else str(error))
     context.results.append(result)
+    if step.retry:
+        context.retried[version] = step.reason
+        del context.counted[version]  # its errors are others now
+        return None
     return replace(attempt, unreadable=result.unreadable)
 
 

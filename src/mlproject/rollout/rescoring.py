@@ -28,6 +28,7 @@ from mlproject.rollout.decision import Policy
 from mlproject.rollout.reconciliation import RolloutResult
 from mlproject.rollout.runs import RolloutRuns
 from mlproject.rollout.version_scoring import Budget, VersionScorer
+from mlproject.scoring.scoring_runs import parse_retry
 
 FAULTS = (MlprojectError, MlflowException, PySparkException, Py4JError, OSError)  # of one alias
 
@@ -49,7 +50,7 @@ def rescore(
     max_images: int = 0,
     max_bytes: int = 0,
     max_minutes: float = 0,
-    retry: bool = False,
+    retry: bool | Sequence[str] = False,
     min_coverage: float = 1.0,
     max_error_rate: float = 0.05,
     task_timeout: float = 600,
@@ -68,7 +69,9 @@ def rescore(
         max_images: Images to score in a run; 0 = all.
         max_bytes: Bytes to read in a run; 0 = no limit.
         max_minutes: Minutes that a run scores; 0 = no limit.
-        retry: Also rolls out versions that failed before.
+        retry: true = also rolls out versions that failed before; errors = does so, and also scores
+            images again whose error can change, and replaces their rows; or codes of such errors,
+            of model_failed,gone,changed.
         min_coverage: Share of the images that a version must have predicted to serve, 0..1.
         max_error_rate: Share of the images readable before that may get an error, 0..1.
         task_timeout: Seconds without the end of a task after which a version hangs.
@@ -81,9 +84,11 @@ def rescore(
     Raises:
         UserError: An option, an alias, an image or a version's files are not usable.
         RefusedError: A version failed, now or before.
+        MachineError: The machine fails repeatedly: its memory, a device, files or the network.
     """
     parameters = dict(locals())
     check_options(max_images, max_bytes, max_minutes, min_coverage, max_error_rate, task_timeout)
+    tried_again = parse_retry(retry)
     client = mlflow_tracking.connect()
     with (
         mlflow_tracking.run("rescore", parameters) as run,
@@ -101,7 +106,7 @@ def rescore(
             on_progress,
             on_message,
         )
-        policy = Policy(min_coverage, max_error_rate, retry)
+        policy = Policy(min_coverage, max_error_rate, tried_again.versions, tried_again.codes)
         results: list[RolloutResult] = []
         faults: list[Exception] = []
         try:
@@ -169,7 +174,7 @@ def _log(scorer: VersionScorer, run_id: str, results: Sequence[RolloutResult]) -
 
 def _fault(faults: Sequence[Exception], aliases: int) -> Exception:
     """The error of a run in which some of its aliases failed."""
-    others = [fault for fault in faults if not isinstance(fault, MlprojectError)]
+    others = [fault for fault in faults if not isinstance(fault, RefusedError | UserError)]
     if others or aliases == 1:
         return (others or list(faults))[0]
     refused = any(isinstance(fault, RefusedError) for fault in faults)

@@ -15,6 +15,8 @@ def current(spark: SparkSession, lake: str, pointer: str, at: str | None = None)
     At a time of the past they are those of that time, with these exceptions:
 
     - images that were erased since are left out;
+    - errors that were replaced since are left out, or are the new predictions where no images came
+      since: `rollouts` names their codes and times;
     - `scored_at` is when scoring of a micro-batch began, not its commit: predictions of new images
       in a micro-batch that was being scored at the time are included;
     - times are those of the machines that wrote. The times in table `rollouts` increase even when

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlflow import MlflowClient
 
@@ -12,7 +13,8 @@ from mlproject.integrations.spark_session import LazySession
 from mlproject.rollout.decision import Score
 from mlproject.rollout.runs import RolloutRuns
 from mlproject.scoring import scoring_runs
-from mlproject.scoring.scorer import ScoringResult, Settings, score_pending
+from mlproject.scoring.batch_scoring import Settings
+from mlproject.scoring.scorer import ScoringResult, retry_errors, score_pending
 
 Stop = Callable[[], bool]
 
@@ -50,11 +52,12 @@ class VersionScorer:
     """All results, also of roll-outs that failed."""
 
     def score(self, step: Score, stop: Stop) -> ScoringResult:
-        """Scores what a version has not predicted, until it is complete or stopped.
+        """Scores what a version has not predicted, or its errors again, until it is stopped.
 
         Raises:
             UserError: The version's files cannot be read.
             RefusedError: The version fails, or its files are not those that were promoted.
+            MachineError: The machine fails repeatedly.
         """
         version, budget = step.version, self.budget
         files = scoring_runs.verified_files(self.client, version, self.on_message)
@@ -64,22 +67,26 @@ class VersionScorer:
         def on_batch(done: int, of: int) -> None:
             budget.images = most - done  # here, as it is spent also if a fault follows
             self.on_progress(version.uri, done, of)
-            self.runs.micro_batch_scored(run_id, done)
+            if not step.retry:
+                self.runs.micro_batch_scored(run_id, done)
 
-        result = score_pending(
-            self.spark(),
-            self.lake,
-            version,
-            settings=Settings(
+        options: Any = {
+            "settings": Settings(
                 run_id=run_id,
                 quarantine=step.quarantine,
                 max_images=0 if most == math.inf else int(most),
                 max_bytes=0 if size_bytes == math.inf else int(size_bytes),
                 task_timeout=self.task_timeout,
             ),
-            stop=lambda: stop() or budget.is_spent(),
-            on_progress=on_batch,
-        )
+            "stop": lambda: stop() or budget.is_spent(),
+            "on_progress": on_batch,
+        }
+        if step.retry:
+            self.on_message(f"{version.uri}: {step.reason}")
+            self.client.set_tag(run_id, "mlproject.retried", step.reason)
+            result = retry_errors(self.spark(), self.lake, version, step.retry, **options)
+        else:
+            result = score_pending(self.spark(), self.lake, version, **options)
         budget.size_bytes = size_bytes - result.size_bytes
         self.results.append(result)
         scoring_runs.log(self.client, run_id, result)

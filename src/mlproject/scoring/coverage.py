@@ -1,8 +1,10 @@
 """How many of the images a version has predicted, and with how many errors; no Spark."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from mlproject.inference.errors import CHANGED, GONE
+from mlproject.inference.errors import CHANGED, GONE, MODEL_FAILED
 from mlproject.lake import queries, snapshots
 from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
@@ -10,6 +12,8 @@ from mlproject.versions.version import Version
 
 # Errors that are not caused by a version: the ingested bytes are gone.
 NO_BYTES = (GONE, CHANGED)
+# Errors that may be others when the image is scored again.
+RETRYABLE = (MODEL_FAILED, GONE, CHANGED)
 
 # Every image once, beside the version's prediction of it. Reads ids, sizes and errors only.
 _PREDICTED = """
@@ -68,6 +72,32 @@ class ErrorCounts:
         return (self.errors + self.lost) / max(1, self.predicted)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredErrors:
+    """Images for which a version has an error that may be another when they are scored again."""
+
+    codes: dict[str, int]
+    """Images by error code, by name."""
+    since: datetime | None
+    """When the first of these errors was found, UTC; None = there are none."""
+    until: datetime | None
+    """When the last of them was found."""
+
+    @property
+    def images(self) -> int:
+        """Images with one of these errors."""
+        return sum(self.codes.values())
+
+    def summary(self) -> str:
+        """The counts and times in one line."""
+        counts = ", ".join(f"{code}: {count}" for code, count in self.codes.items())
+        times = {f"{at:%Y-%m-%dT%H:%M:%SZ}": None for at in (self.since, self.until) if at}
+        return f"{counts}, found {' to '.join(times)}" if counts else "none"
+
+
+NONE_STORED = StoredErrors({}, None, None)
+
+
 def newest_images(lake: str) -> Snapshot:
     """The newest version of the table of images; UserError where there is none yet."""
     return snapshots.required(lake, "images")
@@ -102,6 +132,28 @@ def count_errors(
         {_PREDICTED.format(version=made_by(version))} WHERE {readable}"""
     row = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
     return ErrorCounts(**row)
+
+
+def stored_errors(
+    lake: str, version: Version, images: Snapshot, codes: Sequence[str] = RETRYABLE
+) -> StoredErrors:
+    """The errors of these codes that a version has for images that are in the table."""
+    listed = ", ".join(map(quoted, codes)) or "''"
+    sql = f"""SELECT error, count(*) AS images, min(scored_at) AS since, max(scored_at) AS until
+        FROM (SELECT * FROM predictions WHERE {made_by(version)} AND error IN ({listed})) AS rows
+        LEFT SEMI JOIN images ON images.image_id = rows.image_id GROUP BY error ORDER BY error"""
+    rows = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()
+    return StoredErrors(
+        {row["error"]: row["images"] for row in rows},
+        min((row["since"] for row in rows), default=None),
+        max((row["until"] for row in rows), default=None),
+    )
+
+
+def has_predicted(lake: str, version: Version) -> bool:
+    """Whether a version has predicted an image without an error."""
+    sql = f"SELECT 1 FROM predictions WHERE {made_by(version)} AND error IS NULL LIMIT 1"
+    return bool(queries.query(lake, sql, ["predictions"]).num_rows)
 
 
 def made_by(version: Version) -> str:

@@ -4,6 +4,8 @@ MLflow runs this file in Spark's workers, as it runs those in models/; it import
 Scoring uses it once a version has raised. The version is the artifact `version`.
 """
 
+import re
+import traceback
 from typing import Any
 
 import mlflow
@@ -19,9 +21,13 @@ class GuardedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Loads the version, which may raise: then nothing can be predicted."""
         self.version = mlflow.pyfunc.load_model(context.artifacts["version"])
         self.failed = context.model_config["failed"]
+        self.machine_faults = re.compile(context.model_config["machine_faults"], re.MULTILINE)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """One row for each image; those on which the version raises have the error `failed`."""
+        """One row for each image; those on which the version raises have the error `failed`.
+
+        A fault of the machine is no result of an image: it is raised.
+        """
         try:
             return self._predict(model_input)
         except Exception:  # noqa: BLE001 - whatever a version raises
@@ -31,7 +37,9 @@ class GuardedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _predict_one(self, row: pd.DataFrame) -> pd.DataFrame:
         try:
             return self._predict(row)
-        except Exception:  # noqa: BLE001 - whatever a version raises
+        except Exception as error:
+            if self.machine_faults.search("".join(traceback.format_exception(error))):
+                raise
             return pd.DataFrame([("", float("nan"), [], [], self.failed)], columns=COLUMNS)
 
     def _predict(self, images: pd.DataFrame) -> pd.DataFrame:

@@ -13,20 +13,22 @@ from pyspark.sql import functions as F
 
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.lake import queries
+from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring.coverage import made_by
-from mlproject.scoring.decision import TRIES, Failure
+from mlproject.scoring.decision import OF_THE_MACHINE, TRIES, Failure
 from mlproject.scoring.workers import WorkerError
 from mlproject.versions.version import Version
 
-# Of several files with the same bytes the first one stands for all.
-_PENDING = """
+# Every image once, beside what a version has predicted. Of several files with the same bytes the
+# first one stands for all.
+_IMAGES = """
   SELECT every.* FROM (
     SELECT image_id, min(ingested_at) AS ingested_at,
       first_value(path ORDER BY ingested_at, path) AS path,
       coalesce(max(size_bytes), 0) AS size_bytes
     FROM images GROUP BY image_id) AS every
-  LEFT ANTI JOIN (SELECT image_id FROM predictions WHERE {version}) AS rows
+  LEFT {kind} JOIN (SELECT image_id FROM predictions WHERE {where}) AS rows
   ON every.image_id = rows.image_id
   ORDER BY every.ingested_at, every.path
 """
@@ -75,14 +77,22 @@ class Attempt:
     batch: MicroBatch
     """The micro-batch."""
     crashes: int = 0
-    """How often it has crashed or hung."""
+    """How often it has failed, other than as the version's code raised."""
     error: WorkerError | None = None
-    """Why it failed last; None = it has not failed yet."""
+    """Why it failed: the last time, or once by the machine; None = it has not failed yet."""
 
     @property
     def is_suspect(self) -> bool:
         """Whether it is a single image that crashes workers, and is not scored again."""
         return self.crashes == TRIES
+
+    def failed(self, error: WorkerError) -> "Attempt":
+        """It, after it failed once more; a fault of the machine once is not blamed on a version."""
+        if error.fault == "raised":
+            return replace(self, error=error)
+        errors = [error, self.error] if self.error else [error]
+        known = (one for kind in OF_THE_MACHINE for one in errors if one.fault == kind)
+        return replace(self, crashes=self.crashes + 1, error=next(known, error))
 
     def failure(self, **scoring: Any) -> Failure:
         """What was observed of it, with the facts about its scoring; it has failed before."""
@@ -98,11 +108,23 @@ def pending_images(
     One row an image, of those in `only` (None = all), the oldest first. Reads no content, and
     starts no Spark.
     """
-    sql = _PENDING.format(version=made_by(version))
-    found = queries.query(images.lake, sql, ["images", "predictions"], images, predictions)
+    found = _joined("ANTI", made_by(version), images, predictions)
     if only is None:
         return found
     return found.filter(pc.is_in(found["image_id"], pa.array(only, pa.string())))
+
+
+def failed_images(
+    version: Version, images: Snapshot, predictions: Snapshot, codes: Sequence[str]
+) -> pa.Table:
+    """The images for which a version has one of these errors, as `pending_images` gives others."""
+    listed = ", ".join(map(quoted, codes))
+    return _joined("SEMI", f"{made_by(version)} AND error IN ({listed})", images, predictions)
+
+
+def _joined(kind: str, where: str, images: Snapshot, predictions: Snapshot) -> pa.Table:
+    sql = _IMAGES.format(kind=kind, where=where)
+    return queries.query(images.lake, sql, ["images", "predictions"], images, predictions)
 
 
 def oldest(pending: pa.Table, images: int, size_bytes: int) -> pa.Table:

@@ -1,51 +1,27 @@
-"""Scores the images that a version has not predicted yet, and commits them in micro-batches."""
+"""Scores the images that a version has not predicted yet, or those that have an error again."""
 
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from mlproject.errors import RefusedError
 from mlproject.images import image_files
-from mlproject.images.image_bytes import are_inline, image_contents
-from mlproject.lake import commits, snapshots
+from mlproject.lake import commits, data_files, rewrites, snapshots
+from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
-from mlproject.scoring.decision import Step, next_step
-from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, oldest, pending_images
+from mlproject.scoring.batch_scoring import Progress, Scoring, Settings, StaleError, scored_batches
+from mlproject.scoring.micro_batches import failed_images, oldest, pending_images
 from mlproject.versions.version import Version
 
-BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU core's work
-# Bytes a commit and task slot. A part of an ingest commit reads all its data files, so commits of
-# ingest's `max_bytes` stay whole.
-BATCH_BYTES_A_SLOT = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How much one scoring does, and how."""
-
-    run_id: str = ""
-    """The MLflow run that the rows name."""
-    batch_images: int = 0
-    """Images in one commit, about; 0 = 3000 for each task slot."""
-    max_images: int = 0
-    """Images to score at most; 0 = all that are pending."""
-    max_bytes: int = 0
-    """Bytes to read at most, and one image at least; 0 = no limit."""
-    task_timeout: float = 600
-    """Seconds in which some task of a micro-batch must end, or its workers hang."""
-    quarantine: bool = False
-    """Whether an image that crashes the workers gets the error `model_failed`, once the version
-    has predicted others: for the version that serves. Any other version is refused."""
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,36 +55,6 @@ class ScoringResult:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scoring:
-    """What is the same for all micro-batches of one scoring."""
-
-    spark: SparkSession
-    lake: str
-    version: Version
-    settings: Settings
-    unreadable: Any  # Spark's accumulator of the images that are left out
-    predict: Callable[[bool], Column]  # what the version returns, given whether it is guarded
-
-
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """What one scoring has committed, and the versions from which it goes on."""
-
-    predictions: Snapshot
-    images: Snapshot
-    to_do: int = 0  # images to predict, those of `count` included
-    count: int = 0  # images predicted
-    errors: int = 0  # images among them with an error
-    size_bytes: int = 0  # bytes of these images
-    quarantined: int = 0  # images among them that crashed the workers
-    guarded: bool = False  # whether the version has raised, and is scored through the guard since
-
-
-class _StaleError(Exception):
-    """Another scorer of the version, or an erasure, came first: pending images are found anew."""
-
-
 def version_predictions(predictions: DataFrame, version: Version) -> DataFrame:
     """The rows of `predictions` that this very version made."""
     return predictions.where(
@@ -130,7 +76,7 @@ def score_pending(
     lake: str,
     version: Version,
     *,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     only: Sequence[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -144,10 +90,86 @@ def score_pending(
     commit with the images done and the images to do.
 
     Raises:
-        RefusedError: The version cannot be loaded, or its workers crash or hang repeatedly; with
-            `quarantine`: they crash on more than three images, or on all that there are.
+        RefusedError: The version cannot be loaded, fails on every image of its first micro-batch,
+            or its workers crash or hang repeatedly; with `quarantine`: they crash on more than
+            three images, or on all that there are.
+        MachineError: The machine fails repeatedly: its memory, a device, files or the network.
     """
     began = time.monotonic()
+    with _scoring(spark, lake, version, settings, commits.append_files) as scoring:
+        progress, finished = Progress(*_newest(scoring)), False
+        while not finished:
+            pending = _limited(scoring, progress, pending_images(*_pinned(scoring, progress), only))
+            try:
+                for done in scored_batches(scoring, progress, pending, stop):
+                    progress = done
+                    on_progress(progress.count, progress.to_do)
+                finished = True
+            except (StaleError, workers.MissingFilesError) as error:
+                predictions, images = _newer(scoring, progress, error)
+                progress = replace(progress, predictions=predictions, images=images)
+        return _result(scoring, progress, began)
+
+
+def retry_errors(
+    spark: SparkSession,
+    lake: str,
+    version: Version,
+    codes: Sequence[str],
+    *,
+    settings: Settings = DEFAULTS,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ScoringResult:
+    """Scores the images again for which a version has an error of these codes.
+
+    Tasks write the new rows in micro-batches. At the end, or once `stop` is true, one commit puts
+    them in place of the earlier ones, also where the error is the same. A kill before it changes
+    nothing. When an image is erased meanwhile, all are scored anew. Options are those of
+    `score_pending`, and so are the errors, after which nothing was replaced.
+    """
+    began, kept = time.monotonic(), list[DataFile]()
+
+    def keep(files: Sequence[DataFile], since: Snapshot) -> Snapshot:
+        kept.extend(files)
+        return since
+
+    # The images have an error: one that crashes workers again must not hold up the others.
+    settings = replace(settings, quarantine=True)
+    with _scoring(spark, lake, version, settings, keep) as scoring:
+        while True:
+            progress = Progress(*_newest(scoring))
+            since, path = progress.predictions, progress.predictions.path
+            failed = _limited(scoring, progress, failed_images(*_pinned(scoring, progress), codes))
+            try:
+                for done in scored_batches(scoring, progress, failed, stop):
+                    progress = done
+                    on_progress(progress.count, progress.to_do)
+            except BaseException as error:
+                data_files.delete(path, [file.name for file in kept])
+                kept.clear()
+                if not isinstance(error, StaleError | workers.MissingFilesError):
+                    raise
+                _newer(scoring, progress, error)
+                continue
+            result = _result(scoring, progress, began)
+            if not kept:
+                return result
+            replaced = rewrites.replace_rows(kept, since, version.model_id, lambda: spark)
+            if replaced:
+                return replace(result, table_version=replaced.table_version)
+            kept.clear()
+
+
+@contextmanager
+def _scoring(
+    spark: SparkSession,
+    lake: str,
+    version: Version,
+    settings: Settings,
+    commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None],
+) -> Iterator[Scoring]:
+    """What micro-batches share, as long as the block runs."""
     snapshots.required(lake, "images")  # raises before a table of predictions is made
     with tempfile.TemporaryDirectory() as folder:
 
@@ -156,36 +178,33 @@ def score_pending(
             return prediction_rows.predict(spark, version, Path(folder), guarded=guarded)
 
         counts = image_files.counts(spark)
-        scoring = _Scoring(spark, lake, version, settings, counts, predict)
-        progress, finished = _Progress(*_newest(scoring)), False
-        while not finished:
-            pending = pending_images(version, progress.images, progress.predictions, only)
-            max_images = settings.max_images and max(1, settings.max_images - progress.count)
-            max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
-            pending = oldest(pending, max_images, max_bytes)
-            try:
-                for done in _commits(scoring, progress, pending, stop):
-                    progress = done
-                    on_progress(progress.count, progress.to_do)
-                finished = True
-            except (_StaleError, workers.MissingFilesError) as error:
-                predictions, images = _newest(scoring)
-                same = (predictions, images) == (progress.predictions, progress.images)
-                if isinstance(error, workers.MissingFilesError) and same:
-                    raise  # nobody else has removed them
-                progress = replace(progress, predictions=predictions, images=images)
-    return ScoringResult(
-        progress.count,
-        progress.errors,
-        progress.size_bytes,
-        counts.value["unreadable"],
-        time.monotonic() - began,
-        progress.images.version,
-        progress.predictions.version,
-    )
+        yield Scoring(spark, lake, version, settings, counts, predict, commit)
 
 
-def _newest(scoring: _Scoring) -> tuple[Snapshot, Snapshot]:
+def _pinned(scoring: Scoring, progress: Progress) -> tuple[Version, Snapshot, Snapshot]:
+    return scoring.version, progress.images, progress.predictions
+
+
+def _limited(scoring: Scoring, progress: Progress, pending: pa.Table) -> pa.Table:
+    """The oldest images, as many as the limits still allow."""
+    settings = scoring.settings
+    max_images = settings.max_images and max(1, settings.max_images - progress.count)
+    max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
+    return oldest(pending, max_images, max_bytes)
+
+
+def _newer(
+    scoring: Scoring, progress: Progress, error: StaleError | workers.MissingFilesError
+) -> tuple[Snapshot, Snapshot]:
+    """As `_newest`, after an error that another writer may have caused; else it is raised."""
+    predictions, images = _newest(scoring)
+    same = (predictions, images) == (progress.predictions, progress.images)
+    if isinstance(error, workers.MissingFilesError) and same:
+        raise error  # nobody else has removed them
+    return predictions, images
+
+
+def _newest(scoring: Scoring) -> tuple[Snapshot, Snapshot]:
     """The versions of `predictions` and of `images` from which a scoring goes on.
 
     In this order: an erasure first rewrites `images`, then commits to `predictions`. So whoever
@@ -197,85 +216,13 @@ def _newest(scoring: _Scoring) -> tuple[Snapshot, Snapshot]:
     return predictions, snapshots.required(scoring.lake, "images")
 
 
-def _commits(
-    scoring: _Scoring, progress: _Progress, pending: pa.Table, stop: Callable[[], bool]
-) -> Iterator[_Progress]:
-    """Scores pending images in micro-batches, and yields the progress after each commit."""
-    slots = scoring.spark.sparkContext.defaultParallelism
-    batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
-    batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
-    progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
-    queue = deque(map(Attempt, batches))
-    crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
-    while queue and not stop():
-        item = queue.popleft()
-        if not item.is_suspect:
-            returned = scoring.predict(progress.guarded)
-            try:
-                progress = _committed(scoring, progress, item.batch, returned)
-            except workers.WorkerError as error:
-                crashes = item.crashes + (error.fault != "raised")
-                item = replace(item, crashes=crashes, error=error)
-            else:
-                yield progress
-                continue
-        crashed = [part for part in crashed if not part.contains(item.batch)]
-        failure = item.failure(
-            guarded=progress.guarded,
-            may_quarantine=scoring.settings.quarantine,
-            suspects=len(crashed) + progress.quarantined,
-            predicted_others=progress.count > progress.errors,
-            others_left=any(not other.is_suspect for other in queue),
-            stopped=stop(),
-        )
-        match next_step(failure):
-            case Step.GUARD | Step.RETRY as step:
-                progress = replace(progress, guarded=progress.guarded or step is Step.GUARD)
-                queue.appendleft(item)
-            case Step.SPLIT:
-                crashed.append(item.batch)
-                queue.extend(map(Attempt, item.batch.halves()))
-            case Step.POSTPONE:
-                crashed.append(item.batch)
-                queue.append(item)
-            case Step.QUARANTINE:
-                failed = prediction_rows.model_failed()
-                progress = _committed(scoring, progress, item.batch, failed)
-                progress = replace(progress, quarantined=progress.quarantined + 1)
-                yield progress
-            case Step.REFUSE:
-                times = f"{item.crashes} times " if item.is_suspect else ""
-                message = f"{scoring.version.uri} cannot score: {times}{item.error}"
-                raise RefusedError(message) from item.error
-            case Step.STOP:
-                return
-
-
-def _committed(
-    scoring: _Scoring, progress: _Progress, batch: MicroBatch, returned: Column
-) -> _Progress:
-    """The progress after the rows of a micro-batch were written by tasks and committed."""
-    version, settings = scoring.version, scoring.settings
-    with workers.supervised(scoring.spark, settings.task_timeout):
-        images = progress.images.read(scoring.spark)
-        rows = batch.rows(images)
-        if not are_inline(progress.images):
-            rows = image_contents(rows, images, scoring.unreadable)
-        rows = prediction_rows.prediction_rows(
-            rows,
-            returned,
-            version,
-            run_id=settings.run_id,
-            images_version=progress.images.version,
-        )
-        files = prediction_rows.write(rows, version, progress.predictions)
-    appended = commits.append_files(files, progress.predictions)
-    if appended is None:
-        raise _StaleError
-    return replace(
-        progress,
-        predictions=appended,
-        count=progress.count + sum(file.rows for file in files),
-        errors=progress.errors + sum(file.errors for file in files),
-        size_bytes=progress.size_bytes + sum(file.image_bytes for file in files),
+def _result(scoring: Scoring, progress: Progress, began: float) -> ScoringResult:
+    return ScoringResult(
+        progress.count,
+        progress.errors,
+        progress.size_bytes,
+        scoring.unreadable.value["unreadable"],
+        time.monotonic() - began,
+        progress.images.version,
+        progress.predictions.version,
     )

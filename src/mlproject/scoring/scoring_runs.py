@@ -1,23 +1,35 @@
 """Scoring in an MLflow run, and what the run records: the version, its environment and speed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 
-from mlproject.errors import require_positive
+from mlproject.errors import UserError, require_positive
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.lake import location
 from mlproject.scoring import coverage
-from mlproject.scoring.coverage import Coverage
-from mlproject.scoring.scorer import ScoringResult, Settings, score_pending
+from mlproject.scoring.batch_scoring import Settings
+from mlproject.scoring.coverage import RETRYABLE, Coverage, StoredErrors
+from mlproject.scoring.scorer import ScoringResult, retry_errors, score_pending, total
 from mlproject.versions import registry, version_files
 from mlproject.versions.version import Version
 from mlproject.versions.version_files import Files
 
 # Tags that must be equal for all rows of a run, or its predictions could not be replayed.
 REPLAYED = ("mlproject.digest", "mlproject.preprocessing", "mlproject.packages")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What the option `retry` tries again."""
+
+    versions: bool
+    """Versions that failed before."""
+    codes: tuple[str, ...]
+    """Error codes of images that are scored again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ def score(
     model: str,
     *,
     lake: str = "lake",
+    retry: bool | Sequence[str] = False,
     batch_images: int = 0,
     task_timeout: float = 600.0,
     stop: Callable[[], bool] = lambda: False,
@@ -47,6 +60,8 @@ def score(
     Args:
         model: Model URI: alias, stage or version.
         lake: Folder or URI of the tables.
+        retry: errors = also scores images again whose error can change, and replaces their rows;
+            or codes of such errors, of model_failed,gone,changed.
         batch_images: Images a commit; 0 = 3000 for each task slot.
         task_timeout: Seconds without the end of a task after which a version hangs.
         stop: Called before each micro-batch; once true, the scoring ends after the last commit.
@@ -56,10 +71,12 @@ def score(
     Raises:
         UserError: The version, the lake or an option is wrong or absent.
         RefusedError: The version fails, or its files are not those that were promoted.
+        MachineError: The machine fails repeatedly: its memory, a device, files or the network.
         KeyboardInterrupt: `stop` was true; what was committed stays.
     """
     parameters = dict(locals())
     require_positive(task_timeout=task_timeout)
+    codes = parse_retry(retry, versions=False).codes
     client = mlflow_tracking.connect()
     with mlflow_tracking.run("score", parameters) as run:
         version, run_id = registry.resolve(client, model), run.info.run_id
@@ -67,21 +84,54 @@ def score(
         files = verified_files(client, version, on_message)
         describe(client, run_id, version, files, spark_session.master_name())
 
+        settings = Settings(run_id, batch_images, task_timeout=task_timeout)
+        options: Any = {"settings": settings, "stop": stop, "on_progress": on_progress}
+        found = coverage.stored_errors(located, version, coverage.newest_images(located), codes)
+        results = []
         with spark_session.session("mlproject score") as spark:
-            result = score_pending(
-                spark,
-                located,
-                version,
-                settings=Settings(run_id, batch_images, task_timeout=task_timeout),
-                stop=stop,
-                on_progress=on_progress,
-            )
+            if found.images:
+                on_message(f"{version.uri}: scores images with errors again ({found.summary()})")
+                tag_retry(client, run_id, found)
+                results.append(retry_errors(spark, located, version, codes, **options))
+            results.append(score_pending(spark, located, version, **options))
+        result = replace(total(results), unreadable=sum(one.unreadable for one in results))
         log(client, run_id, result)
-        counted, _ = coverage.count(located, version, coverage.newest_images(located))
+        images = coverage.newest_images(located)
+        counted, _ = coverage.count(located, version, images)
         mlflow.log_metric("coverage", counted.share)
+        left = coverage.stored_errors(located, version, images)
+        if left.images:
+            on_message(
+                f"{version.uri}: {left.images} images have an error that can change "
+                f"({left.summary()}); -P retry=errors scores them again"
+            )
         if stop():
             raise KeyboardInterrupt
     return ScoredVersion(version, result, counted)
+
+
+def parse_retry(retry: bool | Sequence[str], *, versions: bool = True) -> Retry:
+    """What the option `retry` names: `errors` = all errors that can change, or codes of these.
+
+    True is allowed with `versions`, of commands that do not try failed versions by themselves.
+
+    Raises:
+        UserError: It names something else.
+    """
+    if isinstance(retry, bool):
+        given = [str(retry).lower()]
+    else:
+        given = retry.split(",") if isinstance(retry, str) else list(retry)
+    words = ["false", "true"] if versions else ["false"]
+    if len(given) == 1 and given[0] in words:
+        return Retry(given == ["true"], ())
+    codes = list(RETRYABLE) if given == ["errors"] else given
+    if not codes or set(codes) - set(RETRYABLE):
+        raise UserError(
+            f"retry={','.join(given)!r} is not allowed. Write {', '.join(words)}, errors, or codes "
+            f"of errors that can change: {','.join(RETRYABLE)}"
+        )
+    return Retry(versions, tuple(codes))
 
 
 def verified_files(
@@ -138,6 +188,11 @@ def log(client: MlflowClient, run_id: str, result: ScoringResult) -> None:
     }
     for key, value in metrics.items():
         client.log_metric(run_id, key, value)
+
+
+def tag_retry(client: MlflowClient, run_id: str, found: StoredErrors) -> None:
+    """Records which errors a run scores again: codes, counts, and when they were found."""
+    client.set_tag(run_id, "mlproject.retried", found.summary())
 
 
 def version_tags(version: Version) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from mlproject.errors import MlprojectError, UserError
-from mlproject.scoring.decision import Fault
+from mlproject.scoring.decision import Fault, fault_of
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
@@ -42,7 +42,7 @@ _context_lock = threading.Lock()  # of the Spark context's environment, which al
 
 
 class WorkerError(MlprojectError):
-    """A job failed by what a version did in its workers."""
+    """A job failed by what a version did in its workers, or by their machine."""
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)
@@ -84,9 +84,8 @@ def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[Non
 
     Raises:
         WorkerError: A version's code raised (the message is the exception's last line), a worker
-            process died, or no task ended in time.
+            process died, no task ended in time, or the machine failed.
         MissingFilesError: A data file that a job reads is gone.
-        UserError: A task could not write its data file.
     """
     context, hung, ended = spark.sparkContext, threading.Event(), threading.Event()
     group = f"mlproject-{uuid.uuid4()}"
@@ -115,12 +114,9 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
         return WorkerError("crashed", "a worker process died")
     if NOT_WRITTEN in message:
         reason = message.split(NOT_WRITTEN, 1)[1].splitlines()[0]
-        return UserError(
-            f"Predictions cannot be written ({reason}). "
-            "What was committed stays. Fix this, then run the command again"
-        )
+        return WorkerError("machine", f"predictions cannot be written ({reason})")
     if kind == "PythonException" or RAISES in message:
-        return WorkerError("raised", _last_line(message))
+        return WorkerError(fault_of(message), _last_line(message))
     if any(missing in message for missing in MISSING):
         return MissingFilesError(
             "Data files that a table of the lake names are gone. Restore them, or run ingest "

@@ -1,0 +1,200 @@
+"""Scores micro-batches one after the other: what fails is retried or split, or ends the scoring."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import Column, SparkSession
+
+from mlproject.errors import MachineError, RefusedError
+from mlproject.images.image_bytes import are_inline, image_contents
+from mlproject.lake import data_files
+from mlproject.lake.data_files import DataFile
+from mlproject.lake.snapshots import Snapshot
+from mlproject.scoring import coverage, prediction_rows, workers
+from mlproject.scoring.decision import Step, is_wrong_everywhere, next_step
+from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide
+from mlproject.versions.version import Version
+
+BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU core's work
+# Bytes a commit and task slot. A part of an ingest commit reads all its data files, so commits of
+# ingest's `max_bytes` stay whole.
+BATCH_BYTES_A_SLOT = 1024**3
+RETRY_WAIT_S = 5  # after a fault of a file system or network
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much one scoring does, and how."""
+
+    run_id: str = ""
+    """The MLflow run that the rows name."""
+    batch_images: int = 0
+    """Images in one commit, about; 0 = 3000 for each task slot."""
+    max_images: int = 0
+    """Images to score at most; 0 = all that are pending."""
+    max_bytes: int = 0
+    """Bytes to read at most, and one image at least; 0 = no limit."""
+    task_timeout: float = 600
+    """Seconds in which some task of a micro-batch must end, or its workers hang."""
+    quarantine: bool = False
+    """Whether an image that crashes the workers gets the error `model_failed`, once the version
+    has predicted others: for the version that serves. Any other version is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What is the same for all micro-batches of one scoring."""
+
+    spark: SparkSession
+    lake: str
+    version: Version
+    settings: Settings
+    unreadable: Any  # Spark's accumulator of the images that are left out
+    predict: Callable[[bool], Column]  # what the version returns, given whether it is guarded
+    # What is done with a micro-batch's files; None = its rows are to be computed anew.
+    commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one scoring has committed, and the versions from which it goes on."""
+
+    predictions: Snapshot
+    images: Snapshot
+    to_do: int = 0  # images to predict, those of `count` included
+    count: int = 0  # images predicted
+    errors: int = 0  # images among them with an error
+    size_bytes: int = 0  # bytes of these images
+    quarantined: int = 0  # images among them that crashed the workers
+    guarded: bool = False  # whether the version has raised, and is scored through the guard since
+
+
+class StaleError(Exception):
+    """Another scorer of the version, or an erasure, came first: pending images are found anew."""
+
+
+def scored_batches(
+    scoring: Scoring, progress: Progress, pending: pa.Table, stop: Callable[[], bool]
+) -> Iterator[Progress]:
+    """Scores pending images in micro-batches, and yields the progress after each of them.
+
+    `stop` is called before each micro-batch.
+
+    Raises:
+        RefusedError: The version is at fault.
+        MachineError: The machine is.
+        StaleError: Another writer came first.
+    """
+    slots = scoring.spark.sparkContext.defaultParallelism
+    batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
+    batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
+    progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
+    queue = deque(map(Attempt, batches))
+    crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
+    while queue and not stop():
+        item = queue.popleft()
+        if not item.is_suspect:
+            returned = scoring.predict(progress.guarded)
+            try:
+                progress = _scored(scoring, progress, item, returned)
+            except workers.WorkerError as error:
+                item = item.failed(error)
+            else:
+                yield progress
+                continue
+        crashed = [part for part in crashed if not part.contains(item.batch)]
+        failure = item.failure(
+            guarded=progress.guarded,
+            may_quarantine=scoring.settings.quarantine,
+            suspects=len(crashed) + progress.quarantined,
+            predicted_others=progress.count > progress.errors,
+            others_left=any(not other.is_suspect for other in queue),
+            stopped=stop(),
+        )
+        match next_step(failure):
+            case Step.GUARD | Step.RETRY as step:
+                progress = replace(progress, guarded=progress.guarded or step is Step.GUARD)
+                queue.appendleft(item)
+                if failure.fault == "machine":
+                    time.sleep(RETRY_WAIT_S)
+            case Step.SPLIT:
+                crashed.append(item.batch)
+                queue.extend(map(Attempt, item.batch.halves()))
+            case Step.POSTPONE:
+                crashed.append(item.batch)
+                queue.append(item)
+            case Step.QUARANTINE:
+                failed = prediction_rows.model_failed()
+                progress = _scored(scoring, progress, item, failed)
+                progress = replace(progress, quarantined=progress.quarantined + 1)
+                yield progress
+            case Step.REFUSE | Step.FAIL as step:
+                raise _error(scoring.version, item, step) from item.error
+            case Step.STOP:
+                return
+
+
+def _error(version: Version, item: Attempt, step: Step) -> RefusedError | MachineError:
+    """The error that ends a scoring."""
+    times = f"{item.crashes} times " if item.is_suspect else ""
+    if step is Step.REFUSE:
+        return RefusedError(f"{version.uri} cannot score: {times}{item.error}")
+    return MachineError(
+        f"{version.uri} was not scored, as the machine failed: {times}{item.error}. "
+        "What was committed stays. Run the command again"
+    )
+
+
+def _scored(scoring: Scoring, progress: Progress, item: Attempt, returned: Column) -> Progress:
+    """The progress after the rows of a micro-batch were written by tasks and committed."""
+    files = _written(scoring, progress, item.batch, returned)
+    count, errors = sum(file.rows for file in files), Counter[str]()
+    for file in files:
+        errors.update(file.errors)
+    if is_wrong_everywhere(count, errors) and not _has_predicted(scoring, progress):
+        data_files.delete(progress.predictions.path, [file.name for file in files])
+        codes = ", ".join(f"{number} {code}" for code, number in errors.most_common())
+        reason = f": {item.error}" if item.error else ""
+        raise RefusedError(
+            f"{scoring.version.uri} cannot score: it predicts no image of its first micro-batch "
+            f"({codes}){reason}"
+        )
+    predictions = scoring.commit(files, progress.predictions)
+    if predictions is None:
+        raise StaleError
+    return replace(
+        progress,
+        predictions=predictions,
+        count=progress.count + count,
+        errors=progress.errors + errors.total(),
+        size_bytes=progress.size_bytes + sum(file.image_bytes for file in files),
+    )
+
+
+def _has_predicted(scoring: Scoring, progress: Progress) -> bool:
+    """Whether the version has predicted an image without an error, now or before."""
+    return progress.count > progress.errors or coverage.has_predicted(scoring.lake, scoring.version)
+
+
+def _written(
+    scoring: Scoring, progress: Progress, batch: MicroBatch, returned: Column
+) -> list[DataFile]:
+    """The data files that tasks have written of a micro-batch; no commit names them yet."""
+    version, settings = scoring.version, scoring.settings
+    with workers.supervised(scoring.spark, settings.task_timeout):
+        images = progress.images.read(scoring.spark)
+        rows = batch.rows(images)
+        if not are_inline(progress.images):
+            rows = image_contents(rows, images, scoring.unreadable)
+        rows = prediction_rows.prediction_rows(
+            rows,
+            returned,
+            version,
+            run_id=settings.run_id,
+            images_version=progress.images.version,
+        )
+        return prediction_rows.write(rows, version, progress.predictions)
