@@ -69,5 +69,5 @@ def test_the_worker_that_writes_imports_no_mlflow_and_no_spark():
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
     )
-    heavy = {"mlflow", "pyspark", "pandas", "deltalake", "torch", "tensorflow"}
+    heavy = {"mlflow", "pyspark", "pandas", "torch", "tensorflow"}
     assert set() == heavy & set(done.stdout.split())
