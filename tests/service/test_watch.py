@@ -1,5 +1,6 @@
 """The command `watch` as a process, beside a real MLflow server that comes and goes."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -56,10 +57,14 @@ class Watch:
         return "\n".join([*self.lines, f"exit status {self.process.poll()}"])
 
     def javas(self):
-        found = subprocess.run(
-            ["pgrep", "-g", str(self.process.pid), "java"], capture_output=True, check=False
-        )
-        return [int(word) for word in found.stdout.split()]
+        return pgrep("-g", str(self.process.pid), "java")
+
+    def sparks(self):
+        """The JVM, the daemon of each kind of Python worker, and the workers that they forked."""
+        found = level = self.javas()
+        while level := [child for parent in level for child in pgrep("-P", str(parent))]:
+            found = [*found, *level]
+        return found
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -73,6 +78,11 @@ class Watch:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def pgrep(*words):
+    found = subprocess.run(["pgrep", *words], capture_output=True, check=False)
+    return [int(word) for word in found.stdout.split()]
 
 
 def wait(is_true, what):
@@ -171,21 +181,23 @@ def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_los
     with Watch(start_command("watch", *words, cwd=tmp_path)) as watch:
         wait(lambda: serving(lake) == 1, watch.output)
 
-        def room(process, size):  # a file that may not grow is all that a writer of files sees
-            resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        def room(processes, size):  # a file that may not grow is all that a writer of files sees
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):  # a worker that has ended
+                    limits = (size, resource.RLIM_INFINITY)
+                    resource.prlimit(process, resource.RLIMIT_FSIZE, limits)
 
-        [java] = watch.javas()
-        room(java, 1)  # Spark, which writes the answers
+        room(watch.sparks(), 1)  # tasks, which write the predictions
         registry.move(client, versions[1], alias="champion")
         watch.until("File too large")
         assert (1, "scoring") == (serving(lake), ledger.read(lake).entries[-1].state), (
             watch.output()
         )
-        room(watch.process.pid, 1)  # deltalake, which writes the ledger
-        room(java, resource.RLIM_INFINITY)
+        room([watch.process.pid], 1)  # deltalake, which writes the ledger
+        room(watch.sparks(), resource.RLIM_INFINITY)
         watch.until("File too large", count=2)
         assert 1 == serving(lake)
-        room(watch.process.pid, resource.RLIM_INFINITY)
+        room([watch.process.pid], resource.RLIM_INFINITY)
         wait(lambda: serving(lake) == 2, watch.output)
 
         [java] = watch.javas()  # it has died for want of memory
