@@ -15,6 +15,16 @@ def test_a_sample_is_random_and_the_same_for_a_seed(lake):
     assert {image.content for image in samples.sample(lake, 100)} == set(PHOTOS)
 
 
+def test_unwanted_images_are_left_out(lake):
+    ids = [
+        add_image(lake, f"/{number}.jpg", content, day(1)) for number, content in enumerate(PHOTOS)
+    ]
+    half = set(ids[::2])
+    drawn = list(samples.draw(lake, 100, 1, half.__contains__))
+    assert half == {image.image_id for image in drawn}
+    assert {f"/{number}.jpg" for number in range(0, 30, 2)} == {image.path for image in drawn}
+
+
 def test_images_without_bytes_and_copies_are_left_out(lake, tmp_path):
     here, gone, changed = (tmp_path / f"{name}.jpg" for name in ("here", "gone", "changed"))
     for file in (here, gone, changed):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from mlproject import inference
+from mlproject.images import splits
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import framework_process
 from mlproject.lake import snapshots
-from mlproject.training import classifier, drawn_images, labelled_images, learning
+from mlproject.training import classifier, drawn_images, learning
 
 
 def fill(spark, lake: str, folder: Path) -> int:
@@ -72,7 +73,7 @@ def check_serving(spark, network, result, table: str) -> None:
     """
     rows = spark.read.format("delta").load(table).select("image_id", "label", "content").collect()
     by_id = {row.image_id: row for row in rows if is_decoded(row.content, result)}
-    held_out = labelled_images.held_out({image_id: row.label for image_id, row in by_id.items()})
+    held_out = splits.held_out({image_id: row.label for image_id, row in by_id.items()})
     assert result.held_out == len(held_out)
     chosen = [by_id[image_id] for image_id in sorted(held_out)]
     predicted = network(result, [row.content for row in chosen]).argmax(axis=1)

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from mlproject.errors import UserError
+from mlproject.images import splits
+from mlproject.ingestion import labels
+from mlproject.lake import snapshots
 from mlproject.training import figures, labelled_images, learning
+from tests.support.lakes import add, day, image_id
 
 
 def ids(count: int, word: str = "") -> list[str]:
@@ -12,47 +16,71 @@ def ids(count: int, word: str = "") -> list[str]:
 
 
 def test_about_a_fifth_is_held_out_of_a_large_label():
-    labels = dict.fromkeys(ids(5000), "cat")
-    assert 0.18 < len(labelled_images.held_out(labels)) / 5000 < 0.22
+    large = dict.fromkeys(ids(5000), "cat")
+    assert 0.18 < len(splits.held_out(large)) / 5000 < 0.22
 
 
 def test_new_images_do_not_change_the_split_of_others():
     before = {**dict.fromkeys(ids(60, "a"), "a"), **dict.fromkeys(ids(60, "b"), "b")}
     after = {**before, **dict.fromkeys(ids(500, "later"), "a"), **dict.fromkeys(ids(9, "c"), "c")}
-    assert labelled_images.held_out(before) == labelled_images.held_out(after) & before.keys()
+    assert splits.held_out(before) == splits.held_out(after) & before.keys()
 
 
 def test_the_order_of_images_does_not_matter():
-    labels = dict.fromkeys(ids(100), "a") | dict.fromkeys(ids(100, "b"), "b")
-    assert labelled_images.held_out(labels) == labelled_images.held_out(
-        dict(reversed(labels.items()))
-    )
+    some = dict.fromkeys(ids(100), "a") | dict.fromkeys(ids(100, "b"), "b")
+    assert splits.held_out(some) == splits.held_out(dict(reversed(some.items())))
 
 
 @pytest.mark.parametrize("word", ["a", "b", "c", "d", "e", "f", "g", "h"])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_a_small_label_is_on_both_sides_of_the_split(word, count):
-    held_out = labelled_images.held_out(dict.fromkeys(ids(count, word), "small"))
+    held_out = splits.held_out(dict.fromkeys(ids(count, word), "small"))
     assert 1 <= len(held_out) < count
 
 
 def test_the_split_does_not_follow_the_leading_digits_of_the_id():
     low = sorted(ids(2000))[:400]
-    held_out = labelled_images.held_out(dict.fromkeys(ids(2000), "a"))
+    held_out = splits.held_out(dict.fromkeys(ids(2000), "a"))
     assert 40 < sum(image_id in held_out for image_id in low) < 120
 
 
+@pytest.mark.spark
+def test_the_labels_of_training_are_found_without_spark_too(spark, lake):
+    def image(number, label, at=1, path="", **facts):
+        row = {"path": path or f"/{number}.jpg", "image_id": image_id(number), "label": label}
+        return {**row, "size_bytes": 1, "modified_at": day(at), "ingested_at": day(at), **facts}
+
+    add(
+        lake,
+        "images",
+        *(image(number, label) for number, label in enumerate(["a", "a", "b", "b", None, ""])),
+        image(6, "b", error="too_many_bytes"),
+        *(image(7, label, path=f"/{label}/7.jpg") for label in ("a", "b")),  # two labels
+        *(image(8, label, at, f"/{label}/8.jpg") for label, at in (("a", 1), ("b", 2))),  # moved
+        *(image(number, "a") for number in (9, 10)),
+    )
+    given = {"image_id": image_id(9), "path": "/9.jpg", "source": "here", "at": day(3)}
+    other = {**given, "image_id": image_id(10), "path": "/10.jpg"}
+    add(lake, "labels", {**given, "label": "b"}, {**other, "label": None})
+    rows, later = (snapshots.rows(spark, lake, table) for table in ("images", "labels"))
+    expected, _ = labelled_images.labelled(labels.with_newest(rows.drop("content"), later))
+    assert expected == labels.by_image(lake)
+    assert {0: "a", 1: "a", 2: "b", 3: "b", 8: "b", 9: "b"} == {
+        number: expected[image_id(number)] for number in range(12) if image_id(number) in expected
+    }
+
+
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("given", "message"),
     [
         ([], "no labelled image"),
         (["rose", "rose"], "All images have the label 'rose'"),
         (["rose", "rose", "tulip"], "Label 'tulip' has one image"),
     ],
 )
-def test_too_few_labels_are_refused_in_one_line_with_the_next_command(labels, message):
+def test_too_few_labels_are_refused_in_one_line_with_the_next_command(given, message):
     with pytest.raises(UserError, match=message) as raised:
-        labelled_images.require_classes(labels)
+        labelled_images.require_classes(given)
     assert "-e ingest" in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -1,6 +1,6 @@
-"""Image files and their bytes: reads, hashes and headers of files, contents, thumbnails.
+"""Image files and their bytes: reads, hashes, headers, contents, samples, splits, thumbnails.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["image_bytes", "image_files", "samples", "thumbnails"]
+__all__ = ["image_bytes", "image_files", "samples", "splits", "thumbnails"]

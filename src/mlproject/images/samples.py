@@ -3,8 +3,8 @@
 import random
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
@@ -24,21 +24,33 @@ class Sampled(NamedTuple):
     """An image of a lake."""
 
     image_id: str
+    path: str
     content: bytes
 
 
 def sample(lake: str, count: int, seed: int = 0) -> list[Sampled]:
+    """The images that `draw` gives, in memory at once."""
+    return list(draw(lake, count, seed))
+
+
+def draw(
+    lake: str, count: int, seed: int = 0, wanted: Callable[[str], bool] = lambda image_id: True
+) -> Iterator[Sampled]:
     """Up to `count` images with different bytes, the same ones for a seed and a table version.
 
-    Fewer where the table has fewer, or where most rows have an error, the bytes of another row, or
-    a file that is gone; none where there is no table yet.
+    Fewer where the table has fewer, or where most rows have an error, an unwanted image_id, the
+    bytes of another row, or a file that is gone; none where there is no table yet.
 
     Raises:
         UserError: The table, or a file that it refers to, cannot be read now.
     """
+    return islice(_draw(lake, count, seed, wanted), count)
+
+
+def _draw(lake: str, count: int, seed: int, wanted: Callable[[str], bool]) -> Iterator[Sampled]:
     path = f"{lake}/images"
     if not snapshots.is_table(path):
-        return []
+        return
     files = sorted(snapshots.active_files(snapshots.open_table(path)), key=lambda file: file.path)
     ends = list(accumulate(file.rows for file in files))
     total = ends[-1] if ends else 0
@@ -46,33 +58,38 @@ def sample(lake: str, count: int, seed: int = 0) -> list[Sampled]:
     starts = [end - file.rows for end, file in zip(ends, files, strict=True)]
     at = [bisect_right(ends, row) for row in drawn]
     rows = [(files[place], row - starts[place]) for place, row in zip(at, drawn, strict=True)]
-    found: dict[str, Sampled] = {}
+    found: set[str] = set()
     for start in range(0, len(rows), count):
         try:
-            found |= {one.image_id: one for one in _read(path, rows[start : start + count])}
+            for one in _read(path, rows[start : start + count], wanted):
+                if one.image_id not in found:
+                    found.add(one.image_id)
+                    yield one
         except OSError as error:
             raise UserError(
                 f"Images of lake {lake!r} cannot be read now ({snapshots.one_line(error)}). "
                 "Try again later"
             ) from error
-        if len(found) >= count:
-            break
-    return list(found.values())[:count]
 
 
-def _read(path: str, places: Sequence[tuple[ActiveFile, int]]) -> Iterator[Sampled]:
-    """The images at these rows of data files; each row group is read once."""
+def _read(
+    path: str, places: Sequence[tuple[ActiveFile, int]], wanted: Callable[[str], bool]
+) -> Iterator[Sampled]:
+    """The wanted images at these rows of data files; each row group is read once."""
     filesystem, folder = open_path(path)
-    wanted = defaultdict[str, set[int]](set)
+    rows_of = defaultdict[str, set[int]](set)
     for file, row in places:
-        wanted[file.path].add(row)
-    for name, rows in wanted.items():
+        rows_of[file.path].add(row)
+    for name, rows in rows_of.items():
         with filesystem.open_input_file(f"{folder}/{name}") as opened:
             parquet, first = pq.ParquetFile(opened), 0
             for group in range(parquet.num_row_groups):
                 end = first + parquet.metadata.row_group(group).num_rows
                 inside = sorted(row - first for row in rows if first <= row < end)
                 first = end
+                if inside:
+                    ids = parquet.read_row_group(group, ["image_id"])["image_id"]
+                    inside = [row for row in inside if wanted(str(ids[row]))]
                 if inside:
                     table = parquet.read_row_group(group, _COLUMNS).take(inside)
                     yield from filter(None, map(_image, table.to_pylist()))
@@ -87,4 +104,4 @@ def _image(row: dict[str, str | bytes | None]) -> Sampled | None:
         except _MISSING:
             return None
         content = content if found == image_id else None
-    return Sampled(image_id, content) if isinstance(content, bytes) else None
+    return Sampled(image_id, str(row["path"]), content) if isinstance(content, bytes) else None

@@ -31,9 +31,15 @@ NEWEST = """SELECT path, image_id, label, at FROM (
     FROM {labels}
 ) AS ranked WHERE place = 1"""
 CURRENT = f"""SELECT images.path, images.image_id, images.error, images.ingested_at,
-    CASE WHEN newest.image_id IS NULL THEN images.label ELSE newest.label END AS label
+    CASE WHEN newest.image_id IS NULL THEN images.label ELSE newest.label END AS label,
+    CASE WHEN newest.image_id IS NULL THEN images.ingested_at ELSE newest.at END AS labelled_at
   FROM images LEFT JOIN ({NEWEST.format(labels="labels")}) AS newest
   ON images.path = newest.path AND images.image_id = newest.image_id"""
+# The newest label of each image without an error, where its files have one only: that of training.
+_BY_IMAGE = f"""SELECT image_id, min(label) AS label FROM (
+  SELECT image_id, label, labelled_at, max(labelled_at) OVER (PARTITION BY image_id) AS newest_at
+    FROM ({CURRENT}) AS current WHERE label <> '' AND error IS NULL
+) AS labelled WHERE labelled_at = newest_at GROUP BY image_id HAVING min(label) = max(label)"""
 
 
 def from_paths(listed: Listing, option: str) -> Listing:
@@ -190,6 +196,12 @@ def with_newest(images: DataFrame, labels: DataFrame) -> DataFrame:
         .withColumns({"label": label, "labelled_at": F.coalesce("labelled_at", "ingested_at")})
         .select(*images.columns, "labelled_at")
     )
+
+
+def by_image(lake: str) -> dict[str, str]:
+    """The label, by image_id, of every image that has one; without Spark."""
+    rows = query(lake, _BY_IMAGE, ["images", "labels"])
+    return dict(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
 
 
 def _read_csv(option: str) -> pa.Table:

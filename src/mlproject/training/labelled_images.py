@@ -1,6 +1,5 @@
-"""Training examples from the `images` table: the images, the split and the decoded pixels."""
+"""Training examples from the `images` table: the images, their labels and the decoded pixels."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,13 +13,12 @@ from pyspark.sql import functions as F
 
 from mlproject import inference
 from mlproject.errors import UserError
-from mlproject.images import image_files
+from mlproject.images import image_files, splits
 from mlproject.images.image_bytes import image_contents
 from mlproject.integrations.framework_process import OnProgress
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.training.learning import Examples
 
-HELD_OUT = 0.2  # share of the images that are only for evaluation, as usual for small sets
 REPORTED = 1000  # images between two reports of progress
 INGEST = "mlflow run . -e ingest -P source=FOLDER"
 
@@ -64,22 +62,6 @@ def require_classes(labels: Iterable[str]) -> None:
             f"Label {single!r} has one image without an error, and needs two: one for training, "
             f"one for evaluation. Add photos to that folder and run: {INGEST}"
         )
-
-
-def held_out(labels: Mapping[str, str]) -> frozenset[str]:
-    """The image_ids for evaluation only: about a fifth, some of each label but never all.
-
-    The choice depends on the id of each image, so that new images do not change it for others,
-    except in very small labels. `labels`, by image_id, has at least two images for each.
-    """
-    by_label: dict[str, list[str]] = {}
-    for image_id in sorted(labels, key=_draw):
-        by_label.setdefault(labels[image_id], []).append(image_id)
-    chosen: set[str] = set()
-    for ids in by_label.values():
-        below = sum(_draw(image_id) < HELD_OUT for image_id in ids)
-        chosen.update(ids[: min(max(below, 1), len(ids) - 1)])
-    return frozenset(chosen)
 
 
 def load(
@@ -127,7 +109,7 @@ def load(
     decoded = {ids[row]: labels[ids[row]] for row in rows}
     require_classes(decoded.values())
     classes = sorted(set(decoded.values()))
-    chosen = held_out(decoded)
+    chosen = splits.held_out(decoded)
     evaluated = np.asarray([ids[row] in chosen for row in rows])
     class_of = {label: number for number, label in enumerate(classes)}
     targets = [class_of.get(labels[image_id], 0) for image_id in ids]
@@ -152,15 +134,6 @@ def _reserved(file: Path, size: int) -> Path:
             f"({error.strerror}). Name a larger disk: export TMPDIR=FOLDER"
         ) from error
     return file
-
-
-def _draw(image_id: str) -> float:
-    """A number in 0..1 that depends only on the image.
-
-    It is hashed again with a prefix, because the leading digits of the id may define other splits.
-    """
-    digest = hashlib.sha256(f"held-out:{image_id}".encode()).digest()
-    return float(int.from_bytes(digest[:8], "big") / 2**64)
 
 
 def _decoding(
