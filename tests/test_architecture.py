@@ -21,8 +21,8 @@ SOURCE = PROJECT / "src" / "mlproject"
 # Top to bottom: a package imports the packages below it only. `errors` lies under all of them.
 LAYERS = (
     *("cli", "commands", "service", "replays", "gates", "reporting", "rollout", "scoring"),
-    *("training", "versions", "erasure", "ingestion", "images", "lake", "integrations"),
-    *("inference", "errors"),
+    *("training", "quantization", "versions", "erasure", "ingestion", "images", "lake"),
+    *("integrations", "inference", "errors"),
 )
 MODULES_OF_A_PACKAGE = 10  # what a newcomer can keep in mind; `commands` has one for each command
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlproject.gates.promotion import promote as promote
     from mlproject.ingestion.ingest import ingest as ingest
     from mlproject.lake.maintenance import maintain as maintain
+    from mlproject.quantization.quantized_versions import quantize as quantize
     from mlproject.replays.replaying import replay as replay
     from mlproject.reporting.report import report as report
     from mlproject.rollout.history import history as history
@@ -33,6 +34,7 @@ _MODULES = {
     "plan": "mlproject.rollout.planning",
     "plan_erasure": "mlproject.erasure.requests",
     "promote": "mlproject.gates.promotion",
+    "quantize": "mlproject.quantization.quantized_versions",
     "register": "mlproject.versions.ready_weights",
     "replay": "mlproject.replays.replaying",
     "report": "mlproject.reporting.report",

@@ -13,8 +13,8 @@ from mlproject.commands import console, parameters
 
 # In the order of their use.
 COMMANDS = (
-    *("demo", "ingest", "train", "register", "promote", "score", "plan", "rescore", "watch"),
-    *("history", "replay", "report", "erase", "maintain"),
+    *("demo", "ingest", "train", "register", "quantize", "promote", "score", "plan", "rescore"),
+    *("watch", "history", "replay", "report", "erase", "maintain"),
 )
 
 

@@ -71,11 +71,19 @@ def add_images(lake: str, numbers: Iterable[int], **facts: object) -> list[str]:
     return [row["image_id"] for row in rows]
 
 
-def add_image(lake: str, path: str, content: bytes, at: datetime, *, inline: bool = True) -> str:
+def add_image(
+    lake: str,
+    path: str,
+    content: bytes,
+    at: datetime,
+    *,
+    inline: bool = True,
+    label: str | None = None,
+) -> str:
     """Ingests an image; gives back its image_id."""
     facts = {"size_bytes": len(content), "modified_at": at, "ingested_at": at}
     key, held = hashlib.sha256(content).hexdigest(), content if inline else None
-    add(lake, "images", {"path": path, "image_id": key, "content": held, **facts})
+    add(lake, "images", {"path": path, "image_id": key, "content": held, "label": label, **facts})
     return key
 
 

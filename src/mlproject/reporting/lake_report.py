@@ -6,7 +6,7 @@ their thumbnails, never a photo.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -74,7 +74,7 @@ class ReportData:
     certainties: tuple[tuple[Version, tuple[Picture, ...], tuple[Picture, ...]], ...]
     """Versions with the images of their highest and of their lowest scores, these first."""
     differences: tuple[Difference, ...]
-    """One for each shown model that has predictions of two versions."""
+    """Quantized versions and their sources, and two versions of each shown model."""
     errors: tuple[ErrorCount, ...]
     """One for each error code that occurs."""
     thumbnails: Mapping[str, bytes]
@@ -101,8 +101,12 @@ class ReportData:
         return f"{name} ({version.model_id})" if len(same) > 1 else name
 
 
-def collect(spark: SparkSession, lake: str) -> ReportData:
+def collect(
+    spark: SparkSession, lake: str, source_of: Callable[[Version], str] = lambda version: ""
+) -> ReportData:
     """The data of a report, from one pinned version of each table.
+
+    `source_of` gives the URI of the version that one was quantized from; "" = it was not.
 
     Raises:
         UserError: There is no table of images, or a table has other columns than this project's.
@@ -136,7 +140,7 @@ def collect(spark: SparkSession, lake: str) -> ReportData:
             (head, *report_queries.most_and_least_certain(predictions, head))
             for head in heads[:SHOWN]
         )
-        pairs = _pairs(heads, last_scored)[:SHOWN]
+        pairs = _pairs(heads, last_scored, {one: source_of(one) for one in last_scored})[:SHOWN]
         differences = tuple(report_queries.difference(predictions, *pair) for pair in pairs)
         errors = report_queries.count_errors(images, predictions)
     shown = [picture for _, most, least in certainties for picture in (*most, *least)]
@@ -195,13 +199,23 @@ def _heads(last_scored: list[Version], serving: Iterable[ledger.Entry]) -> list[
     return heads
 
 
-def _pairs(heads: list[Version], last_scored: list[Version]) -> list[tuple[Version, Version]]:
-    """For each model its first head, and the version that was scored last beside it."""
+def _pairs(
+    heads: list[Version], last_scored: list[Version], sources: Mapping[Version, str]
+) -> list[tuple[Version, Version]]:
+    """For each model its first head, and the version that was scored last beside it.
+
+    Before them, each quantized version and the one that it was made from, whatever its model.
+    """
+    pairs = [
+        (quantized, source)
+        for quantized in last_scored
+        for source in last_scored
+        if source.uri == sources[quantized]
+    ]
     firsts = {head.name: head for head in reversed(heads)}
-    pairs = []
     for name in dict.fromkeys(head.name for head in heads):
         others = [one for one in last_scored if one.name == name and one != firsts[name]]
-        if others:
+        if others and not {(firsts[name], others[0]), (others[0], firsts[name])} & {*pairs}:
             pairs.append((firsts[name], others[0]))
     return pairs
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,7 @@ from mlproject.integrations.local_files import write_whole
 from mlproject.integrations.spark_session import session
 from mlproject.lake import location
 from mlproject.reporting import lake_report
+from mlproject.versions import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ def report(lake: str = "lake", *, out: str = "report.html") -> Report:
         UserError: There is no lake, or the file cannot be written.
     """
     parameters = dict(locals())
-    mlflow_tracking.connect()
+    client = mlflow_tracking.connect()
     file = _writable(out)
     with mlflow_tracking.run("report", parameters):
         tables = location.locate(lake)
         with session("mlproject report") as spark:
-            data = lake_report.collect(spark, tables)
+            data = lake_report.collect(spark, tables, partial(registry.source_of, client))
         write_whole(file, lake_report.render(data))
         mlflow.log_artifact(str(file))
         metrics = {

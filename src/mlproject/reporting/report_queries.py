@@ -67,12 +67,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The images for which two versions of one model predict different labels."""
+    """The images for which two versions predict different labels."""
 
     version: Version
-    """The serving version, or the one that was scored last."""
+    """The serving version, the one that was scored last, or a quantized one."""
     other: Version
-    """The version of the same model that was scored last beside it."""
+    """The version that it was quantized from, or that of the same model that was scored last beside
+    it."""
     both: int
     """Images with predictions of both without an error."""
     different: int

@@ -44,6 +44,20 @@ _SUM_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What a version is made of."""
+
+    code: Path
+    """The file that MLflow executes."""
+    artifacts: Mapping[str, Path]
+    """Files and folders: `weights`, `network` (unless native), `labels` and `inference`."""
+    labels: Sequence[str]
+    """Those of the artifact, one for each output of the network."""
+    config: Mapping[str, Any]
+    """The numbers of preprocessing and prediction, and the engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A version that was registered, and what runs it."""
 
@@ -120,38 +134,56 @@ def register(
         RefusedError: The version fails on the reference images; nothing was registered.
     """
     _check(weights_path, labels, config, name)
-    framework = config["framework"]
     with tempfile.TemporaryDirectory() as folder:
         engine = engines.choose(weights_path, len(labels), config, images, Path(folder))
         chosen = {"engine": engine.name, "batch_size": engines.BATCH_IMAGES[engine.name]}
-        needed = (
-            _REQUIREMENTS + _REQUIREMENTS_OF[framework if engine.name == NATIVE else ONNXRUNTIME]
-        )
-        logged = mlflow.pyfunc.log_model(
-            name=f"{framework}_mobilenet_v2",
-            python_model=str(engines.model_file()),
-            artifacts=_artifacts(weights_path, engine.network, labels, Path(folder)),
-            model_config={**config, **chosen},
-            signature=signature(),
-            input_example=pd.DataFrame({"content": [reference_images.example()]}),
-            pip_requirements=[_pin(package) for package in needed],
-        )
+        artifacts = _artifacts(weights_path, engine.network, labels, Path(folder))
+        contents = Contents(engines.model_file(), artifacts, labels, {**config, **chosen})
+        reason = {"engine_reason": engine.reason} if engine.reason else {}
+        parity = asdict(engine.parity) if engine.parity else {}
+        measured = {f"parity_{measure}": value for measure, value in parity.items()}
+        version = log_and_register(contents, name=name, tags={**reason, **tags}, metrics=measured)
+    return Registration(version, engine)
+
+
+def log_and_register(
+    contents: Contents, *, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]
+) -> Version:
+    """The registered version: logged to the active run, tried in this process, then registered.
+
+    Args:
+        contents: What the version is made of; it fits together.
+        name: Name of the registered model.
+        tags: As for `register`.
+        metrics: What was measured: metrics of the run and the logged model, and more tags.
+
+    Raises:
+        RefusedError: The version fails on the reference images; nothing was registered.
+    """
+    config, engine = contents.config, contents.config["engine"]
+    own = {"framework": config["framework"], "image_size": str(config["crop"]), "engine": engine}
+    own |= {"width": str(config["width"]), "classes": str(len(contents.labels))}
+    own |= {measure: f"{value:.3g}" for measure, value in metrics.items()}
+    runner = config["framework"] if engine == NATIVE else engine
+    logged = mlflow.pyfunc.log_model(
+        name=f"{config['framework']}_mobilenet_v2",
+        python_model=str(contents.code),
+        artifacts={artifact: str(path) for artifact, path in contents.artifacts.items()},
+        model_config=dict(config),
+        signature=signature(),
+        input_example=pd.DataFrame({"content": [reference_images.example()]}),
+        pip_requirements=[_pin(package) for package in (*_REQUIREMENTS, *_REQUIREMENTS_OF[runner])],
+    )
     model_id = str(logged.model_id)
     try:
-        _check_results(f"models:/{model_id}", labels, config)
+        _check_results(f"models:/{model_id}", contents.labels, config)
     except RefusedError:
         mlflow.MlflowClient().delete_logged_model(model_id)
         raise
-    own = {"framework": framework, "image_size": str(config["crop"]), "engine": engine.name}
-    own |= {"width": str(config["width"]), "classes": str(len(labels))}
-    if engine.reason:
-        own["engine_reason"] = engine.reason
-    if engine.parity:
-        measured = {f"parity_{name}": value for name, value in asdict(engine.parity).items()}
-        mlflow.log_metrics(measured, model_id=model_id)
-        own |= {name: f"{value:.3g}" for name, value in measured.items()}
+    if metrics:
+        mlflow.log_metrics(dict(metrics), model_id=model_id)
     registered = mlflow.register_model(f"models:/{model_id}", name, tags={**own, **tags})
-    return Registration(Version(name, int(registered.version), model_id, pointer=None), engine)
+    return Version(name, int(registered.version), model_id, pointer=None)
 
 
 def signature() -> ModelSignature:
@@ -204,7 +236,7 @@ def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: s
 
 def _artifacts(
     path: Path, network: Path | None, labels: Sequence[str], folder: Path
-) -> dict[str, str]:
+) -> dict[str, Path]:
     """Artifact name -> path of what travels in the version; labels and code lie in `folder`."""
     labels_file, code = folder / "labels.txt", folder / "inference"
     labels_file.write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -212,7 +244,7 @@ def _artifacts(
     for file in Path(inference.__file__).parent.glob("*.py"):  # not __pycache__
         shutil.copyfile(file, code / file.name)
     files = {"weights": path, "network": network, "labels": labels_file, "inference": code}
-    return {name: str(file) for name, file in files.items() if file}
+    return {name: file for name, file in files.items() if file}
 
 
 def _pin(package: str) -> str:

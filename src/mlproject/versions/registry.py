@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlproject.errors import UserError, first_line
 from mlproject.versions.version import Version as Version  # noqa: PLC0414 - it belongs here
 
+DERIVED_FROM = "mlproject.derived_from"  # the tag of a quantized version: the URI of its source
 STAGES = ("None", "Staging", "Production", "Archived")  # Source: MLflow, model_version_stages
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))")
@@ -90,6 +91,14 @@ def registered(client: MlflowClient, version: Version) -> ModelVersion:
             "predictions stay. Move the alias to another version: mlflow run . -e promote"
         )
     return found
+
+
+def source_of(client: MlflowClient, version: Version) -> str:
+    """URI of the float32 version that a version was quantized from; "" = it was not, or is gone."""
+    try:
+        return str(registered(client, version).tags.get(DERIVED_FROM, ""))
+    except UserError:
+        return ""
 
 
 def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> None:

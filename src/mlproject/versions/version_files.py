@@ -52,21 +52,29 @@ def read(version: Version) -> Files:
         UserError: They cannot be read now.
     """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        try:
-            get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=name)
-            # MLflow downloads nothing of a missing folder, and raises no error.
-            if not (folder / "MLmodel").is_file():
-                raise FileNotFoundError("there is no file MLmodel")
-        except (MlflowException, OSError) as error:
-            reason = first_line(error)
-            raise UserError(
-                f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
-                "artifact store, or move the alias to another version: mlflow run . -e promote"
-            ) from error
-        requirements = folder / "requirements.txt"
-        lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
-        return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
+        return download(version, Path(name))
+
+
+def download(version: Version, folder: Path) -> Files:
+    """Downloads all files of a version into an existing folder, and reads them.
+
+    Raises:
+        UserError: They cannot be read now.
+    """
+    try:
+        get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=str(folder))
+        # MLflow downloads nothing of a missing folder, and raises no error.
+        if not (folder / "MLmodel").is_file():
+            raise FileNotFoundError("there is no file MLmodel")
+    except (MlflowException, OSError) as error:
+        reason = first_line(error)
+        raise UserError(
+            f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
+            "artifact store, or move the alias to another version: mlflow run . -e promote"
+        ) from error
+    requirements = folder / "requirements.txt"
+    lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+    return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
 
 
 def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
