@@ -3,4 +3,4 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["quantized_versions"]
+__all__ = ["measures", "quantized_versions"]
