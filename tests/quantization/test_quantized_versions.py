@@ -14,7 +14,7 @@ from mlproject.versions import version_files
 from tests.conftest import photo
 from tests.support.commands import run_command
 from tests.support.lakes import add_image, day
-from tests.support.networks import COLOURS, register_network
+from tests.support.networks import COLOURS, many_colours, register_network
 from tests.support.version_checks import registry
 from tests.support.versions import register_colours
 
@@ -38,6 +38,15 @@ def lake(tmp_path_factory):
     for number in range(60):
         name = list(COLOURS)[number % 3]
         add_image(folder, f"/{name}/{number}.jpg", photo(COLOURS[name], number), day(1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colourful(tmp_path_factory):
+    """60 photos of as many colours."""
+    folder = str(tmp_path_factory.mktemp("colourful") / "lake")
+    for number, content in enumerate(many_colours(60)):
+        add_image(folder, f"/{number}.jpg", content, day(1))
     return folder
 
 
@@ -122,11 +131,11 @@ def test_with_labels_both_are_measured_on_the_held_out_images_of_training(versio
 
 
 def test_a_version_that_agrees_on_too_few_images_is_refused_and_nothing_is_registered(
-    guessing, lake
+    guessing, colourful
 ):
     before = registry()
     with pytest.raises(RefusedError, match=r"below min_agreement=1\. Nothing") as one:
-        mlproject.quantize(guessing.uri, lake=lake, min_agreement=1)
+        mlproject.quantize(guessing.uri, lake=colourful, min_agreement=1)
     assert (before, 1) == (registry(), len(str(one.value).splitlines()))
     run = last_run()
     assert "FAILED" == run.info.status
@@ -138,8 +147,8 @@ def test_a_version_that_agrees_on_too_few_images_is_refused_and_nothing_is_regis
     assert all(row["before"] != row["after"] and row["path"].endswith(".jpg") for row in rows)
 
 
-def test_the_command_prints_both_networks_and_the_changed_images(guessing, lake):
-    options = ("--model", guessing.uri, "--lake", lake, "--min_agreement", "0")
+def test_the_command_prints_both_networks_and_the_changed_images(guessing, colourful):
+    options = ("--model", guessing.uri, "--lake", colourful, "--min_agreement", "0")
     printed = run_command("quantize", *options).stdout
     assert "Registered models:/guesses/2: models:/guesses/1 in int8, calibrated on" in printed
     for word in ("float32", "int8", "ms an image", "label before", ".jpg"):
