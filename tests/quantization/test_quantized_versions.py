@@ -1,6 +1,7 @@
 """Versions in int8 and float16, made from real small networks."""
 
 import json
+import sys
 from pathlib import Path
 
 import mlflow
@@ -72,6 +73,7 @@ def test_a_version_of_lower_precision_is_the_same_but_for_its_network(
     version, lake, tmp_path, precision, share
 ):
     made = mlproject.quantize(version.uri, lake=lake, precision=precision)
+    assert not {"torch", "tensorflow"} & set(sys.modules)
     assert (version, "colours") == (made.source, made.version.name)
     before, after = contents(version, tmp_path / "0"), contents(made.version, tmp_path / "1")
     same = {"artifacts/labels.txt", "artifacts/weights.safetensors", "mobilenet_v2.py"}

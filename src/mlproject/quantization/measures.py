@@ -72,9 +72,12 @@ class Measures:
 
     def metrics(self) -> Mapping[str, float]:
         """The numbers, as metrics of an MLflow run."""
-        names = {"held_out_images": self.images, "labelled_images": self.labelled}
-        found = {**names, "top1_agreement": self.top1_agreement}
-        found["max_difference"] = self.max_difference
+        found = {
+            "held_out_images": self.images,
+            "labelled_images": self.labelled,
+            "top1_agreement": self.top1_agreement,
+            "max_difference": self.max_difference,
+        }
         for one, suffix in ((self.quantized, ""), (self.float32, "_float32")):
             if one.accuracy is not None:
                 found[f"accuracy{suffix}"] = one.accuracy
