@@ -82,9 +82,8 @@ def _casts_to(kind: int, node: Any) -> bool:
 def _float32_nodes(graph: Any) -> list[str]:
     """The names of the nodes before the first convolution, and of each softmax."""
     maker = {output: node for node in graph.node for output in node.output}
-    first = next(node for node in graph.node if node.op_type == "Conv")
     names = [node.name for node in graph.node if node.op_type == "Softmax"]
-    inputs = [first.input[0]]
+    inputs = [node.input[0] for node in graph.node if node.op_type == "Conv"][:1]
     while inputs:
         node = maker.get(inputs.pop())
         if node is not None:
