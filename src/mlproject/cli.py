@@ -46,7 +46,13 @@ class Command(click.Command):
         return [*parameters.options(function), *own] if function else own
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Replaces the old name of an option by its new one, with a warning."""
+        """Replaces the old name of an option by its new one, with a warning.
+
+        Before that a command that needs Spark begins to start it: making the options imports MLflow,
+        which takes as long.
+        """
+        if hasattr(self.module, "prepare") and "--help" not in args:
+            self.module.prepare()
         for old, new in getattr(self.module, "RENAMED", {}).items():
             pattern = re.compile(rf"--{old}(?==|$)")
             if any(map(pattern.match, args)):

@@ -11,6 +11,13 @@ from mlproject.commands import console
 RENAMED = {"wave_images": "batch_images"}
 
 
+def prepare() -> None:
+    """Begins to start Spark, which each scoring uses."""
+    from mlproject.integrations import spark_session
+
+    spark_session.begin("mlproject score", archive=True)
+
+
 def run(**options: Any) -> None:
     """Scores and prints how many images and how fast."""
     with (

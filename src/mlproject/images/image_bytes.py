@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mlproject.lake import snapshots
 from mlproject.lake.queries import instant, query, quoted
 from mlproject.lake.snapshots import Snapshot
 
+_MILLISECOND = timedelta(milliseconds=1)
 RETRY_WAITS_S = (1, 4)  # seconds before a file that cannot be read is read again
 RETRIED_FILES = 3  # unreadable files of a server in a task, after which no file is read again
 SERVER_TIMEOUT_S = 60  # time of a task with a server that fails; after it no file is read
@@ -33,11 +35,20 @@ def references(images: DataFrame) -> DataFrame:
     return images.where("content is null and error is null")
 
 
-def are_inline(images: Snapshot) -> bool:
-    """Whether the log knows that each row of the table has its bytes, which costs no query."""
-    files = snapshots.logged_files(snapshots.open_table(images.path, images.version))
-    nulls = ((file.get("null_count") or {}).get("content") for file in files)
-    return all(count == 0 for count in nulls)
+def inline_files(images: Snapshot, first: datetime, last: datetime) -> list[str]:
+    """The data files with the images that were ingested between two times, all with their bytes.
+
+    Empty where they cannot be read as they are, or some rows of them have no bytes. Reads the log
+    only, in which times are milliseconds.
+    """
+    found = [
+        file
+        for file in snapshots.plain_files(images) or ()
+        if (least := (file.get("min") or {}).get("ingested_at")) is None
+        or (least <= last and file["max"]["ingested_at"] + _MILLISECOND >= first)
+    ]
+    nulls = [(file.get("null_count") or {}).get("content") for file in found]
+    return [file["path"] for file in found] if all(count == 0 for count in nulls) else []
 
 
 def image_contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, SparkSession
 
 from mlproject.errors import MachineError, RefusedError
-from mlproject.images.image_bytes import are_inline, image_contents
+from mlproject.images.image_bytes import image_contents, inline_files
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
@@ -186,10 +186,12 @@ def _written(
     """The data files that tasks have written of a micro-batch; no commit names them yet."""
     version, settings = scoring.version, scoring.settings
     with workers.supervised(scoring.spark, settings.task_timeout):
-        images = progress.images.read(scoring.spark)
-        rows = batch.rows(images)
-        if not are_inline(progress.images):
-            rows = image_contents(rows, images, scoring.unreadable)
+        files = inline_files(progress.images, *batch.ingested())
+        if files:
+            rows = batch.rows(progress.images.read_files(scoring.spark, files))
+        else:
+            images = progress.images.read(scoring.spark)
+            rows = image_contents(batch.rows(images), images, scoring.unreadable)
         rows = prediction_rows.prediction_rows(
             rows,
             returned,

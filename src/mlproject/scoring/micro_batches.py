@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +50,12 @@ class MicroBatch:
     def images(self) -> int:
         """How many images."""
         return self.stop - self.start
+
+    def ingested(self) -> tuple[datetime, datetime]:
+        """When the first and the last of them were ingested."""
+        times = self.pending["ingested_at"].slice(self.start, self.images)
+        least, most = pc.min_max(times).as_py().values()
+        return least, most
 
     def rows(self, images: DataFrame) -> DataFrame:
         """The rows of the table of images that are in it."""

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mlflow.models import Model
@@ -28,16 +28,21 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a thread and a request for each worker process
+    # What each of them needs is imported once, see `worker_daemon`. Not ONNX Runtime, TensorFlow or
+    # torch, which start threads when they are imported: a process forked after that has none.
+    "MLPROJECT_IMPORTS": "mlflow.pyfunc mlproject.scoring.prediction_files",
 }
 
 RAISES = "org.apache.spark.api.python.PythonException"
 # Source: Spark, PythonRunner.handlePythonException and PythonWorkerFactory
 CRASHES = ("Python worker exited unexpectedly", "Python worker failed to connect back")
-# Source: Spark, error conditions FAILED_READ_FILE and READ_FILE, and the JDK's class
-MISSING = ("FileNotFoundException", "FILE_NOT_EXIST")
+# Source: Spark, error conditions FAILED_READ_FILE, READ_FILE and PATH_NOT_FOUND; the JDK's class
+MISSING = ("FileNotFoundException", "FILE_NOT_EXIST", "PATH_NOT_FOUND")
 NOT_WRITTEN = "NotWrittenError: "  # as of `prediction_files`, in a worker's traceback
 POLL_S = 1.0  # between two requests for the progress of jobs that may hang
 
+_prepared: set[tuple[str, str]] = set()  # ids of sessions, owners of worker processes
 _context_lock = threading.Lock()  # of the Spark context's environment, which all threads share
 
 
@@ -74,6 +79,26 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
             yield
         finally:
             context.environment = before
+
+
+def prepare(spark: SparkSession, version: Version) -> None:
+    """Starts a worker process of a version in the background, once in a session.
+
+    It imports while Spark plans the first query, which takes about as long. One task, as the query
+    needs a slot as well.
+    """
+    with environment_of(spark, version):
+        owner = spark.sparkContext.environment["MLPROJECT_WORKERS"]
+        started = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long")
+    if (spark.sparkContext.applicationId, owner) in _prepared:
+        return
+    _prepared.add((spark.sparkContext.applicationId, owner))
+
+    def run() -> None:
+        with suppress(Py4JError, PySparkException, OSError):  # scoring itself reports it
+            started.collect()
+
+    threading.Thread(target=run, name="start of workers", daemon=True).start()
 
 
 @contextmanager

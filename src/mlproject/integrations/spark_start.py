@@ -1,0 +1,232 @@
+"""Starts new Spark sessions with Delta: their settings and JVM, in the background if asked."""
+
+import atexit
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import STDOUT
+from typing import Any
+
+import filelock
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from mlproject.errors import UserError, first_line
+from mlproject.integrations import delta_jars, java
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+# Rows with whole images are thousands of times larger than Spark's defaults expect.
+BLOBS = {
+    # A reader holds one row group in memory. Parquet checks its size after 100 rows at the
+    # earliest, which are 100 MB of photos of 1 MB. Source: parquet-hadoop, ParquetProperties.
+    "parquet.block.size": str(16 * 1024 * 1024),
+    "parquet.page.size.row.check.min": "1",
+    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB for each task
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows of a batch to and from Python
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # bytes of it
+    "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
+    # Tasks of at most about a thousand photos; fewer bytes are divided evenly among all slots.
+    "spark.sql.files.maxPartitionBytes": str(128 * 1024 * 1024),
+    "spark.sql.files.openCostInBytes": str(256 * 1024),
+}
+
+LOCAL = {
+    # Python does the work, and the JVM mostly starts: in a run of the tests its second compiler
+    # (C2) took 40 % of the JVM's time on two cores. Without C2 the code cache has 48 MB, which a
+    # long session fills: a quarter of its time then went to sweeping. The parallel collector takes
+    # the least time on few cores and handles whole photos best.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
+    "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
+    "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
+    # On a cluster it would have to be installed: what is sent there is for workers only.
+    "spark.python.daemon.module": "mlproject.integrations.worker_daemon",
+}
+
+QUIET = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.databricks.delta.snapshotPartitions": "2",  # the default 50 costs seconds per commit
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A new session."""
+
+    spark: SparkSession
+    """The session."""
+    log: Path
+    """What its JVM prints, in a folder of its own."""
+    archive: Path | None
+    """Where the JVM saves its classes when it ends; None = it does not."""
+
+
+_begun: "Future[Started] | None" = None
+
+
+def begin(name: str, *, archive: bool = False) -> None:
+    """Begins to start a session in the background, for the next call of `start`."""
+    global _begun
+    if _begun is not None or SparkContext._active_spark_context is not None:
+        return
+    begun = _begun = Future[Started]()
+
+    def run() -> None:
+        try:
+            begun.set_result(_start(name, archive))
+        except BaseException as error:  # noqa: BLE001 - `start` raises it
+            begun.set_exception(error)
+
+    # A daemon: a command that fails meanwhile ends at once, and the JVM with its stdin.
+    threading.Thread(target=run, name="start of Spark", daemon=True).start()
+
+
+def start(name: str, *, archive: bool = False) -> Started:
+    """A new session, or the one that has begun to start.
+
+    Raises:
+        UserError: No Java, Delta's jars cannot be fetched, or Spark does not start.
+    """
+    global _begun
+    begun, _begun = _begun, None
+    return begun.result() if begun is not None else _start(name, archive)
+
+
+def _start(name: str, archive: bool) -> Started:
+    home = java.home()
+    if home is not None:
+        os.environ["JAVA_HOME"] = str(home)
+    log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
+    if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
+        return _start_with_jars(name, log, archive)
+    print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
+    with filelock.FileLock(java.cache_folder() / "ivy.lock"):
+        return _start_with_jars(name, log, archive)
+
+
+def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    defaults, saved = _spark_defaults(), None
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:  # spark-submit started the JVM: its --conf options apply
+        SparkContext._ensure_initialized()
+        defaults |= dict(SparkConf().getAll())
+    wanted = {**DELTA, **BLOBS, **QUIET}
+    if not submitted:
+        wanted |= delta_jars.settings()
+        if master().startswith("local"):
+            saved = java.new_archive() if archive and SparkContext._gateway is None else None
+            wanted |= _local(saved)
+    conf = SparkConf(loadDefaults=submitted).setAppName(name)
+    if os.environ.get("SPARK_MASTER"):
+        conf.setMaster(master())
+    for key, value in wanted.items():
+        if key in ("spark.jars", "spark.jars.packages") and key in defaults:
+            conf.set(key, f"{defaults[key]},{value}")
+        elif key not in defaults:
+            conf.set(key, value)
+    try:
+        if not submitted and SparkContext._gateway is None:
+            with log.open("wb") as file:
+                gateway = launch_gateway(conf, {"stdout": file, "stderr": STDOUT})
+            SparkContext._ensure_initialized(gateway=gateway)
+        builder = SparkSession.Builder()
+        for key, value in conf.getAll():
+            builder = builder.config(key, value)
+        spark = builder.getOrCreate()
+    except (PySparkRuntimeError, Py4JError) as error:
+        raise UserError(_start_error(error, log)) from error
+    require_delta(spark)
+    delta_jars.remember(spark)
+    ship_package(spark)
+    counters: Any = spark.sparkContext._accumulatorServer
+    counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
+    return Started(spark, log, saved)
+
+
+def _local(saved: Path | None) -> dict[str, str]:
+    """The settings of a session on this machine."""
+    package = str(Path(__file__).parents[2])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if package not in paths:  # the daemon imports this package
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
+    options = f"{LOCAL['spark.driver.extraJavaOptions']} {java.archive_option(saved)}"
+    memory = {"spark.driver.memory": f"{_heap(master())}m"}
+    return {**LOCAL, **memory, "spark.driver.extraJavaOptions": options}
+
+
+def master() -> str:
+    """The master of a new session."""
+    return os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master") or "local[*]"
+
+
+def _heap(master: str) -> int:
+    """MiB of a local driver: for each slot a row group and a batch of large photos."""
+    slots = re.match(r"local\[(\d+)", master)
+    wanted = 1024 * max(2, int(slots[1]) if slots else os.cpu_count() or 1)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return min(wanted, max(2048, installed // 2))
+
+
+def _spark_defaults() -> dict[str, str]:
+    """The settings in spark-defaults.conf, which those of a session would silently override."""
+    home = os.environ.get("SPARK_HOME")
+    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else None)
+    file = Path(folder) / "spark-defaults.conf" if folder else None
+    if file is None or not file.is_file():
+        return {}
+    # Lines such as "KEY VALUE", "KEY=VALUE" or "# a comment".
+    lines = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
+    return dict(lines.findall(file.read_text(encoding="utf-8")))
+
+
+def require_delta(spark: SparkSession) -> None:
+    """Raises UserError when a session has no Delta."""
+    extensions = str(spark.conf.get("spark.sql.extensions", ""))
+    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
+        raise UserError(
+            f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
+            f"Start it with --packages {delta_jars.package()} and "
+            + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
+        )
+
+
+def ship_package(spark: SparkSession) -> None:
+    """Sends this package to the executors of a cluster, which run functions of it."""
+    if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
+        return
+    if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
+        return
+    package = Path(__file__).parents[1]
+    folder = tempfile.mkdtemp(prefix="mlproject-package-")
+    # Executors fetch it when they first need it, which can be late.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
+    spark.sparkContext.addPyFile(made)
+
+
+def _start_error(error: Exception, log: Path) -> str:
+    output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    if "unresolved dependency" in output or "UNRESOLVED DEPENDENCIES" in output:
+        return (
+            "Spark could not fetch Delta's jars from Maven Central (needed once). Connect this "
+            "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
+            f"(spark.jars.ivySettings), and run again. Log of Spark: {str(log)!r}"
+        )
+    return f"Spark did not start ({first_line(error)}). Read its log: {str(log)!r}"
