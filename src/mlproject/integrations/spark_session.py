@@ -37,7 +37,7 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
     """
     # The context, because the active session is known to its own thread only.
-    if SparkContext._active_spark_context is not None:
+    if SparkContext._active_spark_context is not None and not spark_start.has_begun():
         active = SparkSession.builder.getOrCreate()
         spark_start.require_delta(active)
         spark_start.ship_package(active)
@@ -149,6 +149,10 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
 
 def _stop(spark: SparkSession) -> None:
     """Ends a session, and its JVM if that has died, so that the next session starts a new one."""
+    context: Any = spark.sparkContext
+    counters, context._accumulatorServer = context._accumulatorServer, None
+    # It waits up to a second for a thread of its own. Source: pyspark.accumulators
+    threading.Thread(target=counters.shutdown, daemon=True).start()
     try:
         spark.stop()
     except (Py4JError, OSError):

@@ -53,6 +53,7 @@ LOCAL = {
     "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
     # On a cluster it would have to be installed: what is sent there is for workers only.
     "spark.python.daemon.module": "mlproject.integrations.worker_daemon",
+    "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
 }
 
 QUIET = {
@@ -74,15 +75,18 @@ class Started:
     """Where the JVM saves its classes when it ends; None = it does not."""
 
 
-_begun: "Future[Started] | None" = None
+_begun: "list[Future[Started]]" = []  # one at most
 
 
 def begin(name: str, *, archive: bool = False) -> None:
-    """Begins to start a session in the background, for the next call of `start`."""
-    global _begun
-    if _begun is not None or SparkContext._active_spark_context is not None:
+    """Begins to start a session in the background, for the next call of `start`.
+
+    Not where Delta's jars are to be fetched first: Ivy must not outlive a command that fails.
+    """
+    if _begun or SparkContext._active_spark_context is not None or not delta_jars.known():
         return
-    begun = _begun = Future[Started]()
+    begun = Future[Started]()
+    _begun.append(begun)
 
     def run() -> None:
         try:
@@ -94,15 +98,18 @@ def begin(name: str, *, archive: bool = False) -> None:
     threading.Thread(target=run, name="start of Spark", daemon=True).start()
 
 
+def has_begun() -> bool:
+    """Whether a session has begun to start; there is an active one then, which is no other's."""
+    return bool(_begun)
+
+
 def start(name: str, *, archive: bool = False) -> Started:
     """A new session, or the one that has begun to start.
 
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or Spark does not start.
     """
-    global _begun
-    begun, _begun = _begun, None
-    return begun.result() if begun is not None else _start(name, archive)
+    return _begun.pop().result() if _begun else _start(name, archive)
 
 
 def _start(name: str, archive: bool) -> Started:
@@ -130,7 +137,8 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
     if not submitted:
         wanted |= delta_jars.settings()
         if master().startswith("local"):
-            saved = java.new_archive() if archive and SparkContext._gateway is None else None
+            is_new = archive and SparkContext._gateway is None
+            saved = java.new_archive() if is_new else None
             wanted |= _local(saved)
     conf = SparkConf(loadDefaults=submitted).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
@@ -142,8 +150,9 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
             conf.set(key, value)
     try:
         if not submitted and SparkContext._gateway is None:
+            launch: Any = launch_gateway  # untyped
             with log.open("wb") as file:
-                gateway = launch_gateway(conf, {"stdout": file, "stderr": STDOUT})
+                gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
             SparkContext._ensure_initialized(gateway=gateway)
         builder = SparkSession.Builder()
         for key, value in conf.getAll():

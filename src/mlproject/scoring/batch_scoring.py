@@ -94,6 +94,8 @@ def scored_batches(
     batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
     progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
     queue = deque(map(Attempt, batches))
+    if queue:
+        workers.prepare(scoring.spark, scoring.version)
     crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
     while queue and not stop():
         item = queue.popleft()

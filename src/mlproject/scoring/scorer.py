@@ -171,7 +171,6 @@ def _scoring(
 ) -> Iterator[Scoring]:
     """What micro-batches share, as long as the block runs."""
     snapshots.required(lake, "images")  # raises before a table of predictions is made
-    workers.prepare(spark, version)
     with tempfile.TemporaryDirectory() as folder:
 
         @cache

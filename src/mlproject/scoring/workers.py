@@ -29,9 +29,7 @@ ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a thread and a request for each worker process
-    # What each of them needs is imported once, see `worker_daemon`. Not ONNX Runtime, TensorFlow or
-    # torch, which start threads when they are imported: a process forked after that has none.
-    "MLPROJECT_IMPORTS": "mlflow.pyfunc mlproject.scoring.prediction_files",
+    "MLPROJECT_IMPORTS": "mlproject.scoring.worker_imports",  # see `worker_daemon`
 }
 
 RAISES = "org.apache.spark.api.python.PythonException"
@@ -85,14 +83,15 @@ def prepare(spark: SparkSession, version: Version) -> None:
     """Starts a worker process of a version in the background, once in a session.
 
     It imports while Spark plans the first query, which takes about as long. One task, as the query
-    needs a slot as well.
+    needs a slot as well; on a cluster it would reach one machine of many.
     """
+    context = spark.sparkContext
     with environment_of(spark, version):
-        owner = spark.sparkContext.environment["MLPROJECT_WORKERS"]
+        session = (context.applicationId, context.environment["MLPROJECT_WORKERS"])
+        if session in _prepared or not str(context.master).startswith("local"):
+            return
+        _prepared.add(session)
         started = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long")
-    if (spark.sparkContext.applicationId, owner) in _prepared:
-        return
-    _prepared.add((spark.sparkContext.applicationId, owner))
 
     def run() -> None:
         with suppress(Py4JError, PySparkException, OSError):  # scoring itself reports it
