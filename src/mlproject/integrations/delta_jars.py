@@ -24,11 +24,19 @@ PARTS_OF_SPARK = (
 )
 
 
-def settings() -> dict[str, str]:
-    """The settings with which a new session finds them, or has Ivy fetch them."""
+def settings(*, local: bool) -> dict[str, str]:
+    """The settings with which a new session finds them, or has Ivy fetch them.
+
+    A local session has them on its class path, where their classes are archived too; a cluster gets
+    them from the driver.
+    """
     jars = known()
     if jars:
-        return {"spark.jars": ",".join(jars)}
+        return (
+            {"spark.driver.extraClassPath": ":".join(jars)}
+            if local
+            else {"spark.jars": ",".join(jars)}
+        )
     return {"spark.jars.packages": package(), "spark.jars.excludes": ",".join(PARTS_OF_SPARK)}
 
 

@@ -65,41 +65,32 @@ def cache_folder() -> Path:
     return folder
 
 
-def archive_option(saved: Path | None) -> str:
-    """The option with which a JVM saves its classes to a file at its end, or uses those saved.
+def archive(class_path: str) -> Path:
+    """The archive of the classes of Spark and of these jars, for this Java; it may not exist yet.
 
     A JVM maps the classes of an archive instead of loading and checking each: a session starts in
     about half the time. One whose jars differ from those of the archive ignores it.
     Source: JEP 350, Dynamic CDS Archives.
     """
-    if saved is not None:
-        return f"-XX:ArchiveClassesAtExit={saved}"
-    return f"-XX:SharedArchiveFile={_archive()}" if _archive().is_file() else ""
-
-
-def new_archive() -> Path | None:
-    """Where a JVM may save its classes; None when they are saved already."""
-    return None if _archive().is_file() else _archive().with_suffix(f".{os.getpid()}")
+    folder = f"{os.environ['JAVA_HOME']}/bin" if "JAVA_HOME" in os.environ else None
+    java = os.path.realpath(shutil.which("java", path=folder) or "")
+    spark = metadata.distribution("pyspark")
+    parts = [java, str(spark.locate_file("")), spark.version, class_path]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    return cache_folder() / f"classes-{digest}.jsa"
 
 
 def keep_archive(saved: Path) -> None:
-    """Gives the archive of a JVM that has ended to the JVMs after it; those unused for long go."""
-    if saved.is_file():  # a Java without an archive of its own classes writes none
-        saved.replace(_archive())
+    """Gives the archive that a JVM has saved to the JVMs after it; those unused for long go.
+
+    `saved` is `archive` with another suffix, and absent where this Java cannot save one.
+    """
+    if saved.is_file():
+        saved.replace(saved.with_suffix(".jsa"))
     for file in cache_folder().glob("classes-*"):
         limit = _UNUSED_S if file.suffix == ".jsa" else _UNFINISHED_S
         if time.time() - file.stat().st_atime > limit:
             file.unlink(missing_ok=True)
-
-
-def _archive() -> Path:
-    """The file for this Java and these jars."""
-    folder = f"{os.environ['JAVA_HOME']}/bin" if "JAVA_HOME" in os.environ else None
-    java = os.path.realpath(shutil.which("java", path=folder) or "")
-    jars = [metadata.version(name) for name in ("pyspark", "delta-spark")]
-    parts = [java, str(metadata.distribution("pyspark").locate_file("")), *jars]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    return cache_folder() / f"classes-{digest}.jsa"
 
 
 def _release(java: str) -> int | None:

@@ -56,6 +56,9 @@ LOCAL = {
     "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
 }
 
+# Settings in spark-defaults to which ours are added, by what separates their parts.
+ADDED_TO = {"spark.jars": ",", "spark.jars.packages": ",", "spark.driver.extraClassPath": ":"}
+
 QUIET = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -134,18 +137,21 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         SparkContext._ensure_initialized()
         defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
+    is_local = master().startswith("local")
     if not submitted:
-        wanted |= delta_jars.settings()
-        if master().startswith("local"):
-            is_new = archive and SparkContext._gateway is None
-            saved = java.new_archive() if is_new else None
-            wanted |= _local(saved)
+        wanted |= delta_jars.settings(local=is_local)
+    if is_local and not submitted:
+        classes = java.archive(wanted.get("spark.driver.extraClassPath", ""))
+        # None of a class path with folders, and a JVM that runs already saves none.
+        if archive and not classes.is_file() and not _conf_folder() and not SparkContext._gateway:
+            saved = classes.with_suffix(f".{os.getpid()}")
+        wanted |= _local(classes, saved)
     conf = SparkConf(loadDefaults=submitted).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master())
     for key, value in wanted.items():
-        if key in ("spark.jars", "spark.jars.packages") and key in defaults:
-            conf.set(key, f"{defaults[key]},{value}")
+        if key in ADDED_TO and key in defaults:
+            conf.set(key, f"{defaults[key]}{ADDED_TO[key]}{value}")
         elif key not in defaults:
             conf.set(key, value)
     try:
@@ -168,13 +174,16 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
     return Started(spark, log, saved)
 
 
-def _local(saved: Path | None) -> dict[str, str]:
-    """The settings of a session on this machine."""
+def _local(classes: Path, saved: Path | None) -> dict[str, str]:
+    """The settings of a session on this machine, which uses an archive of classes or saves one."""
     package = str(Path(__file__).parents[2])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if package not in paths:  # the daemon imports this package
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-    options = f"{LOCAL['spark.driver.extraJavaOptions']} {java.archive_option(saved)}"
+    option = f"-XX:ArchiveClassesAtExit={saved}" if saved else f"-XX:SharedArchiveFile={classes}"
+    options = LOCAL["spark.driver.extraJavaOptions"]
+    if saved or classes.is_file():
+        options = f"{options} '{option}'"
     memory = {"spark.driver.memory": f"{_heap(master())}m"}
     return {**LOCAL, **memory, "spark.driver.extraJavaOptions": options}
 
@@ -194,14 +203,20 @@ def _heap(master: str) -> int:
 
 def _spark_defaults() -> dict[str, str]:
     """The settings in spark-defaults.conf, which those of a session would silently override."""
-    home = os.environ.get("SPARK_HOME")
-    folder = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else None)
-    file = Path(folder) / "spark-defaults.conf" if folder else None
+    folder = _conf_folder()
+    file = folder / "spark-defaults.conf" if folder else None
     if file is None or not file.is_file():
         return {}
     # Lines such as "KEY VALUE", "KEY=VALUE" or "# a comment".
     lines = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
     return dict(lines.findall(file.read_text(encoding="utf-8")))
+
+
+def _conf_folder() -> Path | None:
+    """The folder of Spark's configuration, which is on the class path; None = there is none."""
+    home = os.environ.get("SPARK_HOME")
+    named = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else "")
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def require_delta(spark: SparkSession) -> None:
