@@ -9,7 +9,7 @@ from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
-from tests.support.lakes import frame
+from tests.support.lakes import day, frame
 from tests.support.s3_servers import KEYS, EmptyBucket
 from tests.support.versions import register_colours
 
@@ -164,3 +164,41 @@ def test_thumbnails_are_made_in_the_same_pass(spark, lake, source):
     rows = snapshots.required(lake, "images").read(spark).orderBy(F.desc("path")).collect()
     assert all(row.thumbnail.startswith(b"\xff\xd8") for row in rows if row.error is None)
     assert [None] == [row.thumbnail for row in rows if row.error]
+
+
+def test_files_with_all_bytes_are_found_in_the_log_by_the_time_of_their_ingest(
+    spark, lake, tmp_path
+):
+    for number, content in enumerate(("inline", "inline", "reference")):
+        ingest(spark, lake, photos(tmp_path / str(number), 2, "red", seed=number), content=content)
+    times = sorted(frame(lake, "images")["ingested_at"].unique())
+    images = snapshots.required(lake, "images")
+
+    def files(first, last):
+        return set(image_bytes.inline_files(images, times[first], times[last]))
+
+    assert 2 == len(files(0, 0) | files(1, 1)) == len(files(0, 0)) + len(files(1, 1))
+    assert files(0, 1) == files(0, 0) | files(1, 1)
+    assert set() == files(1, 2) == files(2, 2)
+
+
+def test_a_table_with_deletion_vectors_is_read_by_delta(spark, lake, store, source):
+    version = register_colours("deleted")
+    ingest(spark, lake, source)
+    table = f"delta.`{lake}/images`"
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableDeletionVectors = true)")
+    [first, *_] = frame(lake, "images")["image_id"]
+    spark.sql(f"DELETE FROM {table} WHERE image_id = '{first}'")
+    images = snapshots.required(lake, "images")
+    assert 5 == images.read(spark).count()
+    assert [] == image_bytes.inline_files(images, day(1), day(1000))
+    assert 5 == scorer.score_pending(spark, lake, version).images
+
+
+@pytest.mark.parametrize("name", ["a b", "[1]*?{2,3}", "100% ü", "day=1"])
+def test_files_are_read_from_folders_of_any_name(spark, store, source, tmp_path, name):
+    version = register_colours("anywhere")
+    lake = str(tmp_path / name / "lake")
+    ingest(spark, lake, source)
+    result = scorer.score_pending(spark, lake, version)
+    assert (6, 0) == (result.images, result.errors)

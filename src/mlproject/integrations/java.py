@@ -65,28 +65,37 @@ def cache_folder() -> Path:
     return folder
 
 
-def archive(class_path: str) -> Path:
-    """The archive of the classes of Spark and of these jars, for this Java; it may not exist yet.
+def archive(class_path: str) -> Path | None:
+    """The archive of the classes of Spark and of these jars, for this Java; None = there is none.
 
     A JVM maps the classes of an archive instead of loading and checking each: a session starts in
     about half the time. One whose jars differ from those of the archive ignores it.
     Source: JEP 350, Dynamic CDS Archives.
     """
+    for file in cache_folder().glob(f"{new_archive(class_path).stem}-*.jsa"):
+        # A JVM crashes on an archive that was cut off, as by a loss of power.
+        if file.stem.endswith(f"-{file.stat().st_size}"):
+            return file
+    return None
+
+
+def new_archive(class_path: str) -> Path:
+    """Where a JVM of this process may save such an archive."""
     folder = f"{os.environ['JAVA_HOME']}/bin" if "JAVA_HOME" in os.environ else None
     java = os.path.realpath(shutil.which("java", path=folder) or "")
     spark = metadata.distribution("pyspark")
     parts = [java, str(spark.locate_file("")), spark.version, class_path]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    return cache_folder() / f"classes-{digest}.jsa"
+    return cache_folder() / f"classes-{digest}.{os.getpid()}"
 
 
 def keep_archive(saved: Path) -> None:
-    """Gives the archive that a JVM has saved to the JVMs after it; those unused for long go.
+    """Gives what a JVM has saved to the JVMs after it; what was not used for long is removed.
 
-    `saved` is `archive` with another suffix, and absent where this Java cannot save one.
+    `saved` is `new_archive`, which is absent where this Java cannot save one.
     """
     if saved.is_file():
-        saved.replace(saved.with_suffix(".jsa"))
+        saved.replace(saved.with_name(f"{saved.stem}-{saved.stat().st_size}.jsa"))
     for file in cache_folder().glob("classes-*"):
         limit = _UNUSED_S if file.suffix == ".jsa" else _UNFINISHED_S
         if time.time() - file.stat().st_atime > limit:

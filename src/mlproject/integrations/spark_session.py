@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from mlproject.integrations import java, spark_start
 from mlproject.integrations.spark_start import BLOBS
 from mlproject.integrations.spark_start import begin as begin  # noqa: PLC0414 - it belongs here
+from mlproject.integrations.spark_start import is_local as is_local  # noqa: PLC0414
 
 PARTITION_ROWS = 50_000  # rows without content
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores

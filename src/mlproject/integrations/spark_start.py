@@ -137,14 +137,14 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         SparkContext._ensure_initialized()
         defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
-    is_local = master().startswith("local")
     if not submitted:
-        wanted |= delta_jars.settings(local=is_local)
-    if is_local and not submitted:
-        classes = java.archive(wanted.get("spark.driver.extraClassPath", ""))
+        wanted |= delta_jars.settings(local=is_local(master()))
+    if is_local(master()) and not submitted:
+        jars = wanted.get("spark.driver.extraClassPath", "")
+        classes = java.archive(jars)
         # None of a class path with folders, and a JVM that runs already saves none.
-        if archive and not classes.is_file() and not _conf_folder() and not SparkContext._gateway:
-            saved = classes.with_suffix(f".{os.getpid()}")
+        if archive and not classes and not _conf_folder() and not SparkContext._gateway:
+            saved = java.new_archive(jars)
         wanted |= _local(classes, saved)
     conf = SparkConf(loadDefaults=submitted).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
@@ -174,16 +174,16 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
     return Started(spark, log, saved)
 
 
-def _local(classes: Path, saved: Path | None) -> dict[str, str]:
+def _local(classes: Path | None, saved: Path | None) -> dict[str, str]:
     """The settings of a session on this machine, which uses an archive of classes or saves one."""
     package = str(Path(__file__).parents[2])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if package not in paths:  # the daemon imports this package
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-    option = f"-XX:ArchiveClassesAtExit={saved}" if saved else f"-XX:SharedArchiveFile={classes}"
     options = LOCAL["spark.driver.extraJavaOptions"]
-    if saved or classes.is_file():
-        options = f"{options} '{option}'"
+    if classes or saved:
+        name = "SharedArchiveFile" if classes else "ArchiveClassesAtExit"
+        options = f"{options} '-XX:{name}={classes or saved}'"
     memory = {"spark.driver.memory": f"{_heap(master())}m"}
     return {**LOCAL, **memory, "spark.driver.extraJavaOptions": options}
 
@@ -191,6 +191,11 @@ def _local(classes: Path, saved: Path | None) -> dict[str, str]:
 def master() -> str:
     """The master of a new session."""
     return os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master") or "local[*]"
+
+
+def is_local(master: str) -> bool:
+    """Whether tasks run in the JVM of the driver, and workers on its machine."""
+    return bool(re.match(r"local(\[|$)", master))
 
 
 def _heap(master: str) -> int:
@@ -233,7 +238,7 @@ def require_delta(spark: SparkSession) -> None:
 
 def ship_package(spark: SparkSession) -> None:
     """Sends this package to the executors of a cluster, which run functions of it."""
-    if re.match(r"local(\[|$)", str(spark.sparkContext.master)):
+    if is_local(str(spark.sparkContext.master)):
         return
     if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
         return

@@ -15,6 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from mlproject.errors import MlprojectError, UserError
+from mlproject.integrations import spark_session
 from mlproject.scoring.decision import Fault, fault_of
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -88,7 +89,7 @@ def prepare(spark: SparkSession, version: Version) -> None:
     context = spark.sparkContext
     with environment_of(spark, version):
         session = (context.applicationId, context.environment["MLPROJECT_WORKERS"])
-        if session in _prepared or not str(context.master).startswith("local"):
+        if session in _prepared or not spark_session.is_local(str(context.master)):
             return
         _prepared.add(session)
         started = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long")
