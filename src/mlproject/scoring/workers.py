@@ -14,7 +14,9 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from mlproject import inference
 from mlproject.errors import MlprojectError, UserError
+from mlproject.integrations import spark_session
 from mlproject.scoring.decision import Fault, fault_of
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -28,6 +30,15 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
+    # The addresses that Spark assigns are those of nvidia-smi, in this order; CUDA has another one.
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+}
+
+# Arrow batches for tasks with a GPU, which computes hundreds of images at once. In a CPU task they
+# would take more memory and no less time.
+GPU_BATCHES = {
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # rows
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(128 * 1024 * 1024),  # bytes
 }
 
 RAISES = "org.apache.spark.api.python.PythonException"
@@ -74,6 +85,20 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
             yield
         finally:
             context.environment = before
+
+
+def batch_settings(spark: SparkSession) -> dict[str, str]:
+    """The SQL settings of jobs in which a version predicts: large batches for tasks with a GPU.
+
+    On a cluster such tasks have the resource `gpu`; Spark's local mode has no resources. Values
+    that are not ours, as of spark-defaults, stay.
+    """
+    context = spark.sparkContext
+    gpus = float(context.getConf().get("spark.task.resource.gpu.amount", "0") or 0)
+    if not gpus and not (str(context.master).startswith("local") and inference.cuda_devices()):
+        return {}
+    ours = spark_session.BLOBS
+    return {key: size for key, size in GPU_BATCHES.items() if spark.conf.get(key) == ours[key]}
 
 
 @contextmanager
