@@ -23,9 +23,9 @@ OF_THE_VERSION = (MODEL_FAILED, BAD_ANSWER, NOT_FINITE)  # errors that no fault 
 DEVICE = (
     r"^(?:\w+\.)*(?:\w*MemoryError|ResourceExhaustedError|AcceleratorError)\b",
     r"^\S.*(?:[Oo]ut of memory|allocate memory|OOM when allocating|bad_alloc)",
-    r"^\S.*(?:CUDA (?:\w+ ){0,2}(?:error|fail)|CUDA_ERROR_|cudaError|[Nn]o CUDA.{0,20}(?:device|GPU)"
-    r"|CU(?:DNN|BLAS)_STATUS_|(?i:cudnn|cublas) (?:error|failure)|DNN library"
-    r"|HIP error|[Dd]evice.{0,20}lost|GPU is lost)",
+    r"^\S.*(?:CUDA (?:\w+ ){0,2}(?:error|fail)|CUDA_ERROR_|cudaError|[Nn]o CUDA.{0,9}(?:GPU|device)"
+    r"|CU(?:DNN|BLAS)_STATUS_|(?i:cudnn|cublas) (?:error|failure)|DNN library)",
+    r"^\S.*(?:HIP error|[Dd]evice.{0,20}lost|GPU is lost)",
 )
 # File systems and networks: an error of the operating system has a number, Pillow's have none.
 # A removed file (2, 20) is no fault of the machine.
