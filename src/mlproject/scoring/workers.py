@@ -32,6 +32,9 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
     # The addresses that Spark assigns are those of nvidia-smi, in this order; CUDA has another one.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    # float32 stays float32: not all of cuDNN follows ONNX Runtime's `use_tf32`.
+    # Source: NVIDIA's variable for all its libraries; microsoft/onnxruntime, pull request 19470.
+    "NVIDIA_TF32_OVERRIDE": "0",
 }
 
 # Arrow batches for tasks with a GPU, which computes hundreds of images at once. In a CPU task they
