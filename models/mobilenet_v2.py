@@ -64,8 +64,7 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
         forward = inference.cached(key, lambda: self.load(*arguments))
         if index is None:
             return forward, {}
-        # The config may name a number; else it follows from the device's memory.
-        size = self.config.get("device_batch_size") or inference.device_batch_size(
+        size = self.config["device_batch_size"] or inference.device_batch_size(
             self.config["crop"], inference.cuda_memory_bytes(index)
         )
         forward = inference.within_memory(forward, key, size)

@@ -16,6 +16,7 @@ from tests.support.device_errors import OUT_OF_MEMORY, exception
 
 CODE = engines.model_code()
 CONFIG = {**inference.DEFAULTS, "resize": 8, "crop": 8, "batch_size": 2, "top_k": 1}
+CONFIG["device_batch_size"] = 0
 IMAGE = io.BytesIO()
 Image.new("RGB", (8, 8), "red").save(IMAGE, "PNG")
 
