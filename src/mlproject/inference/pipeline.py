@@ -1,6 +1,6 @@
 """Batches of decoded images: one after the other, or decoded while the one before is computed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ def decoded_batches(
     *,
     threads: int = 1,
     ahead: bool = False,
-) -> Iterator[Decoded]:
+) -> Generator[Decoded, None, None]:
     """The images of each batch, as `decode_all` returns them, in order.
 
     To be closed: an iterator that is left early ends once its background decoding has ended.
