@@ -180,6 +180,6 @@ def test_an_error_ends_the_background_decoding():
         raise ValueError("no")
 
     before = threading.active_count()
-    with pytest.raises(ValueError, match="no") as raised:  # whose traceback holds what is not closed
+    with pytest.raises(ValueError, match="no") as raised:  # its traceback holds what is left open
         inference.predictions([encoded(1)] * 9, forward, LABELS, CONFIG, device_batch=3)
     assert (before, "no") == (threading.active_count(), str(raised.value))
