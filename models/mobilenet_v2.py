@@ -7,7 +7,7 @@ engine native), `labels` (text, one per line) and `inference` (a folder of code)
 onnxruntime no framework is imported, else one only: that of the config.
 """
 
-import ctypes
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -51,38 +51,36 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
             model_input: Column `content`: encoded images as any type of bytes; else none.
             params: Unused.
         """
-        forward, threads = self.network()
+        forward, batches = self.network()
         contents = list(model_input["content"])
-        columns = self.inference.predictions(
-            contents, forward, self.labels, self.config, threads=threads
-        )
+        columns = self.inference.predictions(contents, forward, self.labels, self.config, **batches)
         return pd.DataFrame(columns, dtype=object).astype({"score": "float64"})
 
     def network(self):
-        """(forward, number of decoding threads) for the device of the running task."""
-        index = self.inference.task_device_index(self.devices())
-        # A CPU task has one core; with an accelerator all cores decode.
-        threads = 1 if index is None else min(8, os.cpu_count() or 1)
-        arguments = (self.file, len(self.labels), self.config, index)
-        return self.inference.cached((*self.key, index), lambda: self.load(*arguments)), threads
+        """The function on the device of the running task, and how `predictions` calls it there."""
+        inference = self.inference
+        index = inference.task_device_index(self.devices(inference))
+        key, arguments = (*self.key, index), (self.file, len(self.labels), self.config, index)
+        forward = inference.cached(key, lambda: self.load(*arguments))
+        if index is None:
+            return forward, {}
+        size = self.config["device_batch_size"] or inference.device_batch_size(
+            self.config["crop"], inference.cuda_memory_bytes(index)
+        )
+        forward = inference.within_memory(forward, key, size)
+        return forward, {"threads": inference.task_cores(), "device_batch": size}
 
 
-def onnx_devices():
+def onnx_devices(inference):
     """The number of accelerators that ONNX Runtime can use."""
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return 0
-    count = ctypes.c_int()
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:  # no driver
-        return 0
-    # Source: CUDA driver API; it counts the devices that CUDA_VISIBLE_DEVICES permits
-    return 0 if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) else count.value
+    return inference.cuda_devices()
 
 
-def keras_devices():
+def keras_devices(inference):
     """The number of accelerators that TensorFlow sees."""
     # Set before TensorFlow is imported: Keras uses TensorFlow, which allocates memory of an
     # accelerator only as needed, because several workers may share it.
@@ -93,7 +91,7 @@ def keras_devices():
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def torch_devices():
+def torch_devices(inference):
     """The number of accelerators that torch sees."""
     import torch
 
@@ -109,8 +107,14 @@ def load_onnx(network, classes, config, index):
     options.log_severity_level = 3  # errors
     providers = ["CPUExecutionProvider"]
     if index is not None:
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
-    session = onnxruntime.InferenceSession(network, options, providers=providers)
+        onnxruntime.preload_dlls()  # CUDA and cuDNN of pip packages
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index, **CUDA_OPTIONS}))
+    # Without fallback: on a fault of the device it would go on with CPUs, and only print that.
+    session = onnxruntime.InferenceSession(
+        network, options, providers=providers, enable_fallback=False
+    )
+    if len(session.get_providers()) < len(providers):  # a library of CUDA or cuDNN is missing
+        raise RuntimeError(f"CUDA error: ONNX Runtime cannot use device {index}: see its log")
     [images] = session.get_inputs()
     return lambda batch: session.run(None, {images.name: batch})[0]
 
@@ -120,6 +124,8 @@ def load_keras(weights, classes, config, index):
     import tensorflow as tf
 
     device = "/CPU:0" if index is None else f"/GPU:{index}"
+    if index is not None:
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # as `use_tf32` below
     shape = (config["crop"], config["crop"], 3)
     mean, std = np.float32(config["mean"]), np.float32(config["std"])
     with tf.device(device):
@@ -132,7 +138,8 @@ def load_keras(weights, classes, config, index):
             return network((tf.cast(images, tf.float32) / 255.0 - mean) / std, training=False)
 
     def forward(images):
-        return probabilities(tf.constant(images)).numpy()
+        with tf.device(device):  # else it is copied to the first accelerator
+            return probabilities(tf.constant(images)).numpy()
 
     forward(np.zeros((1, *shape), np.uint8))  # traces it now instead of in the first batch
     return forward
@@ -151,7 +158,10 @@ def keras_network(weights, classes, config):
 
 
 def load_torch(weights, classes, config, index):
-    """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
+    """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU.
+
+    On an accelerator convolutions and the classifier compute in float16.
+    """
     import torch
 
     device = "cpu" if index is None else f"cuda:{index}"
@@ -163,12 +173,17 @@ def load_torch(weights, classes, config, index):
         torch.tensor(config[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std")
     )
 
+    def precision():
+        if index is None:
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=torch.float16)
+
     def forward(images):
-        with torch.inference_mode():
+        with torch.inference_mode(), precision():
             # (N, H, W, 3) -> (N, 3, H, W) without a copy: these strides are channels_last.
             pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
             logits = network((pixels.float() / 255.0 - mean) / std)
-            return torch.softmax(logits, dim=1).cpu().numpy()
+            return torch.softmax(logits.float(), dim=1).cpu().numpy()
 
     return forward
 
@@ -220,6 +235,14 @@ def load_inference_code(folder):
                 raise
         return sys.modules[name]
 
+
+# Source: ONNX Runtime, CUDA Execution Provider.
+CUDA_OPTIONS = {
+    # The default tries all algorithms for each new number of images; the last batch has another.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",  # the default takes powers of two of memory
+    "use_tf32": "0",  # products of 10 bits: a version in float32 predicts the same on each device
+}
 
 # The number of accelerators, and the network on one of them, by engine or framework.
 LOADERS = {

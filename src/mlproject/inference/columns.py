@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from .decode import decode_all
 from .errors import NOT_FINITE
+from .pipeline import decoded_batches
 
 # The columns that a version returns, in this order. A row with an error has "", nan, [], [] and a
 # code of `ERRORS`; other rows have the error "". Never None: MLflow turns nulls in struct results
@@ -22,6 +23,7 @@ def predictions(
     config: Mapping[str, Any],
     *,
     threads: int = 1,
+    device_batch: int = 0,
 ) -> dict[str, list[Any]]:
     """The predictions for N encoded images: `COLUMNS` of N values each, in the order of the images.
 
@@ -29,17 +31,20 @@ def predictions(
         contents: N encoded images; None = no bytes.
         forward: uint8 images (M, crop, crop, 3) -> probabilities (M, K). Never called with M = 0.
         labels: K labels.
-        config: The config of `decode`, `batch_size` (decoded images in memory) and `top_k`.
+        config: The config of `decode`, `batch_size` (images of a batch on a CPU) and `top_k`.
         threads: Threads that decode.
+        device_batch: Images of a batch on an accelerator, which computes one while the next one is
+            decoded; 0 = CPU, which does both in turn.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    size = config["batch_size"]
-    for start in range(0, len(contents), size):
-        images, errors = decode_all(contents[start : start + size], config, threads=threads)
-        probabilities = forward(images) if len(images) else np.empty((0, len(labels)))
-        found = prediction_columns(probabilities, errors, labels, config["top_k"])
-        for name in COLUMNS:
-            columns[name] += found[name]
+    size, ahead = device_batch or config["batch_size"], device_batch > 0
+    batches = decoded_batches(contents, config, size, threads=threads, ahead=ahead)
+    with closing(batches):
+        for images, errors in batches:
+            probabilities = forward(images) if len(images) else np.empty((0, len(labels)))
+            found = prediction_columns(probabilities, errors, labels, config["top_k"])
+            for name in COLUMNS:
+                columns[name] += found[name]
     return columns
 
 

@@ -12,4 +12,5 @@ __all__ = [
     "object_storage",
     "outages",
     "spark_session",
+    "spark_start",
 ]

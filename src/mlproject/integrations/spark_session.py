@@ -17,9 +17,6 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.integrations import java, spark_start
-from mlproject.integrations.spark_start import BLOBS
-from mlproject.integrations.spark_start import begin as begin  # noqa: PLC0414 - it belongs here
-from mlproject.integrations.spark_start import is_local as is_local  # noqa: PLC0414
 
 PARTITION_ROWS = 50_000  # rows without content
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
@@ -42,7 +39,7 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
         active = SparkSession.builder.getOrCreate()
         spark_start.require_delta(active)
         spark_start.ship_package(active)
-        with settings(active, BLOBS):
+        with settings(active, spark_start.BLOBS):
             yield active
         return
     started = spark_start.start(name, archive=archive)
@@ -141,7 +138,7 @@ def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """The rows of a table without content, such as a listing, in few partitions.
 
-    Spark makes one partition of each Arrow batch, which `BLOBS` keeps small: a listing of 100,000
+    Spark makes one partition of each Arrow batch, which `spark_start.BLOBS` keeps small: a listing of 100,000
     files would be 1,563 tasks.
     """
     with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):

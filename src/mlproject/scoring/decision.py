@@ -18,11 +18,14 @@ OF_THE_VERSION = (MODEL_FAILED, BAD_ANSWER, NOT_FINITE)  # errors that no fault 
 # Which errors in a worker are faults of the machine. They reach the driver as the text of the
 # worker's traceback, and the guard, which imports nothing of ours, has the text too: one list.
 # Memory and accelerators: their faults may follow one image. Sources: the exceptions of Python,
-# numpy, pyarrow and torch; TensorFlow's errors; the texts of torch, ONNX Runtime, CUDA and C++.
+# numpy, pyarrow and torch; TensorFlow's errors; the texts of torch, ONNX Runtime, TensorFlow, CUDA
+# and C++.
 DEVICE = (
     r"^(?:\w+\.)*(?:\w*MemoryError|ResourceExhaustedError|AcceleratorError)\b",
     r"^\S.*(?:[Oo]ut of memory|allocate memory|OOM when allocating|bad_alloc)",
-    r"^\S.*(?:CUDA (?:error|failure)|CUDNN_STATUS_|CUBLAS_STATUS_|HIP error|[Dd]evice.{0,20}lost)",
+    r"^\S.*(?:CUDA (?:\w+ ){0,2}(?:error|fail)|CUDA_ERROR_|cudaError|[Nn]o CUDA.{0,9}(?:GPU|device)"
+    r"|CU(?:DNN|BLAS)_STATUS_|(?i:cudnn|cublas) (?:error|failure)|DNN library)",
+    r"^\S.*(?:HIP error|[Dd]evice.{0,20}lost|GPU is lost)",
 )
 # File systems and networks: an error of the operating system has a number, Pillow's have none.
 # A removed file (2, 20) is no fault of the machine.

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
+from mlproject.integrations import spark_session
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_files, workers
@@ -53,7 +54,8 @@ def write(rows: DataFrame, version: Version, since: Snapshot) -> list[DataFile]:
     """Writes `prediction_rows` in tasks, as data files that no commit names yet."""
     partition = {"model_name": version.name, "model_version": str(version.version)}
     write = prediction_files.writer(since.path, since.version, partition)
-    written = rows.mapInArrow(write, prediction_files.DESCRIPTION).collect()
+    with spark_session.settings(rows.sparkSession, workers.batch_settings(rows.sparkSession)):
+        written = rows.mapInArrow(write, prediction_files.DESCRIPTION).collect()
     return prediction_files.described(row.description for row in written)
 
 

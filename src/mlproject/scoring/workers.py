@@ -14,8 +14,9 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from mlproject import inference
 from mlproject.errors import MlprojectError, UserError
-from mlproject.integrations import spark_session
+from mlproject.integrations import spark_start
 from mlproject.scoring.decision import Fault, fault_of
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -31,6 +32,18 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a thread and a request for each worker process
     "MLPROJECT_IMPORTS": "mlproject.scoring.worker_imports",  # see `worker_daemon`
+    # The addresses that Spark assigns are those of nvidia-smi, in this order; CUDA has another one.
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    # float32 stays float32: not all of cuDNN follows ONNX Runtime's `use_tf32`.
+    # Source: NVIDIA's variable for all its libraries; microsoft/onnxruntime, pull request 19470.
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
+
+# Arrow batches for tasks with a GPU, which computes hundreds of images at once. In a CPU task they
+# would take more memory and no less time.
+GPU_BATCHES = {
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # rows
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(128 * 1024 * 1024),  # bytes
 }
 
 RAISES = "org.apache.spark.api.python.PythonException"
@@ -89,7 +102,7 @@ def prepare(spark: SparkSession, version: Version) -> None:
     context = spark.sparkContext
     with environment_of(spark, version):
         session = (context.applicationId, context.environment["MLPROJECT_WORKERS"])
-        if session in _prepared or not spark_session.is_local(str(context.master)):
+        if session in _prepared or not spark_start.is_local(str(context.master)):
             return
         _prepared.add(session)
         started = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long")
@@ -99,6 +112,20 @@ def prepare(spark: SparkSession, version: Version) -> None:
             started.collect()
 
     threading.Thread(target=run, name="start of workers", daemon=True).start()
+
+
+def batch_settings(spark: SparkSession) -> dict[str, str]:
+    """The SQL settings of jobs in which a version predicts: large batches for tasks with a GPU.
+
+    On a cluster such tasks have the resource `gpu`; Spark's local mode has no resources. Values
+    that are not ours, as of spark-defaults, stay.
+    """
+    context = spark.sparkContext
+    gpus = float(context.getConf().get("spark.task.resource.gpu.amount", "0") or 0)
+    if not gpus and not (spark_start.is_local(str(context.master)) and inference.cuda_devices()):
+        return {}
+    ours = spark_start.BLOBS
+    return {key: size for key, size in GPU_BATCHES.items() if spark.conf.get(key) == ours[key]}
 
 
 @contextmanager

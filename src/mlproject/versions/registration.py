@@ -78,7 +78,8 @@ def config(
     """The numbers of preprocessing and prediction, which travel inside the version.
 
     The paper's image_size is 224 pixels; the short side of an image is resized to 256/224 of it
-    before the crop. `batch_size` images are decoded and computed at a time: it bounds the memory.
+    before the crop. `batch_size` images are decoded and computed at a time on a CPU: it bounds the
+    memory. `device_batch_size` is that of an accelerator; 0 = chosen by its memory.
 
     Raises:
         UserError: No such framework or engine, or a number is too small.
@@ -102,6 +103,7 @@ def config(
         **_NORMALISATION[framework],
         "top_k": top_k,
         "batch_size": engines.BATCH_IMAGES[engine],
+        "device_batch_size": 0,
         **inference.DEFAULTS,
     }
 

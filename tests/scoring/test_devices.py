@@ -1,0 +1,88 @@
+"""GPUs as Spark assigns them, on a real cluster whose GPUs are made up."""
+
+import json
+import os
+import subprocess
+import sys
+
+import mlflow
+import pytest
+
+from mlproject import inference
+from mlproject.scoring import workers
+from mlproject.versions.registration import signature
+from tests.support import device_model
+from tests.support.spark_clusters import cluster
+
+pytestmark = pytest.mark.spark
+
+SETTINGS = {
+    "spark.executor.cores": 4,
+    "spark.executor.memory": "512m",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.executor.resource.gpu.amount": 2,
+    "spark.task.resource.gpu.amount": 1,
+    "spark.task.cpus": 2,
+    # Both executors are there before the first task starts, so four tasks have four GPUs.
+    "spark.scheduler.minRegisteredResourcesRatio": 1.0,
+    "spark.sql.codegen.wholeStage": "false",
+}
+SCORING = """
+import sys
+from pathlib import Path
+from pyspark.sql import functions as F
+from mlproject.integrations import spark_session
+from mlproject.scoring import prediction_rows, workers
+from mlproject.versions.version import Version
+with spark_session.session() as spark:
+    version = Version("devices", 1, sys.argv[1], pointer=None)
+    returned = prediction_rows.predict(spark, version, Path("."), guarded=False)
+    with spark_session.settings(spark, workers.batch_settings(spark)):
+        images = spark.range(0, 1600, numPartitions=8)
+        images = images.select(F.lit(b"image").alias("content"), "id")
+        # As in scoring, rows come from a join.
+        images = images.join(F.broadcast(spark.range(1600)), "id", "left_semi")
+        for row in images.select(returned.alias("returned")).collect():
+            print(row.returned.label)
+"""
+
+
+def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path):
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="devices",
+            python_model=device_model.__file__,
+            signature=signature(),
+            pip_requirements=["mlflow"],
+        )
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    lines = (f"{key} {value}\n" for key, value in SETTINGS.items())
+    (conf / "spark-defaults.conf").write_text("".join(lines))
+    with cluster(tmp_path, [["0", "2"], ["3", "1"]], cores=4) as url:
+        done = subprocess.run(
+            [sys.executable, "-c", SCORING, logged.model_id],
+            cwd=tmp_path,
+            env={**os.environ, "SPARK_MASTER": url, "SPARK_CONF_DIR": str(conf)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert 0 == done.returncode, done.stderr[-3000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert 1600 == len(rows)
+    assert [[str(row["device"])] for row in rows] == [row["addresses"] for row in rows]
+    assert {0, 1, 2, 3} == {row["device"] for row in rows}
+    assert {2} == {row["cores"] for row in rows}
+    assert {200} == {row["rows"] for row in rows}  # all rows of a task, where a CPU task has 64
+
+
+def test_without_gpus_batches_stay_small(spark, monkeypatch):
+    assert {} == workers.batch_settings(spark)
+    monkeypatch.setattr(inference, "cuda_devices", lambda: 1)  # a driver on this machine
+    assert workers.GPU_BATCHES == workers.batch_settings(spark)
+    rows = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    monkeypatch.setattr(workers.spark_session, "BLOBS", {**workers.spark_session.BLOBS, rows: "7"})
+    assert {*workers.GPU_BATCHES} - {rows} == {*workers.batch_settings(spark)}
