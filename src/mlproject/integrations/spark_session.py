@@ -34,9 +34,8 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
     """
-    # The context, because the active session is known to its own thread only.
-    if SparkContext._active_spark_context is not None and not spark_start.has_begun():
-        active = SparkSession.builder.getOrCreate()
+    active = spark_start.active()
+    if active is not None:
         spark_start.require_delta(active)
         spark_start.ship_package(active)
         with settings(active, spark_start.BLOBS):
@@ -138,8 +137,8 @@ def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """The rows of a table without content, such as a listing, in few partitions.
 
-    Spark makes one partition of each Arrow batch, which `spark_start.BLOBS` keeps small: a listing of 100,000
-    files would be 1,563 tasks.
+    Spark makes one partition of each Arrow batch, which `spark_start.BLOBS` keeps small: a listing
+    of 100,000 files would be 1,563 tasks.
     """
     with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):
         return spark.createDataFrame(table)

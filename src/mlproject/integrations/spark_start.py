@@ -52,7 +52,7 @@ LOCAL = {
     "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
     "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
     # On a cluster it would have to be installed: what is sent there is for workers only.
-    "spark.python.daemon.module": "mlproject.integrations.worker_daemon",
+    "spark.python.daemon.module": "mlproject.worker_daemon",
     "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
 }
 
@@ -101,9 +101,12 @@ def begin(name: str, *, archive: bool = False) -> None:
     threading.Thread(target=run, name="start of Spark", daemon=True).start()
 
 
-def has_begun() -> bool:
-    """Whether a session has begun to start; there is an active one then, which is no other's."""
-    return bool(_begun)
+def active() -> SparkSession | None:
+    """The active session of this process, which may be another's; None = there is none."""
+    # The context, because the active session is known to its own thread only.
+    if SparkContext._active_spark_context is None or _begun:  # one that starts is not used yet
+        return None
+    return SparkSession.builder.getOrCreate()
 
 
 def start(name: str, *, archive: bool = False) -> Started:

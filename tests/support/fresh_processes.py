@@ -1,0 +1,29 @@
+"""Python code in processes of their own: one JVM is all that a process gets."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(
+    code: str, cwd: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env={**{k: v for k, v in os.environ.items() if k != "SPARK_CONF_DIR"}, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def without_java(folder: Path) -> Path:
+    """A new folder for PATH with the programs that Spark's scripts call, and no Java."""
+    folder.mkdir()
+    for name in ("bash", "sh", "env", "dirname", "basename", "ps", "chmod", "uname", "ls", "rm"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
