@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
+from mlproject.images import image_files
 from mlproject.ingestion import known_files, new_images, source_listing
 from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import queries, snapshots
+from mlproject.lake.schemas import SCHEMAS
 from tests.conftest import photo, photos
 
 pytestmark = pytest.mark.spark
@@ -260,6 +262,12 @@ def test_content_lies_uncompressed_in_row_groups_of_a_bounded_size(spark, lake, 
         column = metadata.schema.names.index("content")
         assert {"UNCOMPRESSED"} == {group.column(column).compression for group in groups}
         assert max(group.total_byte_size for group in groups) < 20 * 1024**2
+
+
+def test_row_groups_of_small_images_are_enough_for_all_tasks():
+    rows = [{"path": str(number), "content": b"small"} for number in range(1100)]
+    batches = image_files.in_batches(rows, SCHEMAS["images"])
+    assert [512, 512, 76] == [batch.num_rows for batch in batches]
 
 
 @pytest.mark.parametrize("content", ["inline", "reference"])

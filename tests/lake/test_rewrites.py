@@ -162,6 +162,17 @@ def test_row_groups_of_a_successor_are_small(lake):
     assert max(sizes) < 2 * data_files.ROW_GROUP_BYTES
 
 
+def test_row_groups_of_small_images_are_enough_for_all_tasks(lake):
+    for start in (0, 1000):
+        add(lake, list(range(start, start + 1000)), content=b"small")
+    rewrites.compact(f"{lake}/images", 2**30, 2**30, no_spark)
+    [name] = active(lake)
+    groups = pq.ParquetFile(f"{lake}/images/{name}").metadata
+    rows = [groups.row_group(place).num_rows for place in range(groups.num_row_groups)]
+    assert 2000 == sum(rows)
+    assert max(rows) < 2 * data_files.ROW_GROUP_IMAGES
+
+
 def _append(lake, name, seconds, done):
     until, count = time.monotonic() + seconds, 0
     while time.monotonic() < until:

@@ -8,15 +8,24 @@ from mlproject.replays import replaying
 from mlproject.scoring import scorer, scoring_runs
 from mlproject.versions import version_files
 from tests.conftest import photos
+from tests.support.networks import COLOURS, register_network
 from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
 
 
-def test_a_row_of_spark_is_replayed_without_spark(spark, store, lake, tmp_path):
+@pytest.fixture(params=["python", "onnxruntime"])
+def made(store, request):
+    """A version, of code alone or with a network in ONNX."""
+    if request.param == "python":
+        return register_colours("photos")
+    return register_network(store / "network", "networks", list(COLOURS))
+
+
+def test_a_row_of_spark_is_replayed_without_spark(spark, made, lake, tmp_path):
     source = photos(tmp_path / "source", 3, "red")
     new_images.ingest_pending(spark, lake, source_listing.listing(str(source)))
-    client, made = mlflow.MlflowClient(), register_colours("photos")
+    client = mlflow.MlflowClient()
     run_id = client.create_run("0").info.run_id
     scored = scorer.score_pending(spark, lake, made, settings=scorer.Settings(run_id=run_id))
     files = version_files.read(made)

@@ -18,6 +18,7 @@ from mlproject.images.thumbnails import jpeg
 from mlproject.inference import Header, header
 from mlproject.inference.errors import TOO_MANY_BYTES
 from mlproject.integrations import object_storage
+from mlproject.lake.data_files import ROW_GROUP_IMAGES
 
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; equals `max_bytes` of versions
 BATCH_BYTES = 16 * 1024**2  # bytes of a batch from Python to Spark, and of a row group
@@ -57,13 +58,13 @@ def counts(spark: SparkSession) -> Any:
 
 
 def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows in batches of bounded bytes."""
+    """The rows in batches of bounded bytes and rows."""
     together: list[dict[str, Any]] = []
     held = 0
     for row in rows:
         together.append(row)
         held += ROW_BYTES + len(row["content"] or b"") + len(row.get("thumbnail") or b"")
-        if held >= BATCH_BYTES:
+        if held >= BATCH_BYTES or len(together) >= ROW_GROUP_IMAGES:
             yield pa.RecordBatch.from_pylist(together, schema=schema)
             together, held = [], 0
     yield pa.RecordBatch.from_pylist(together, schema=schema)

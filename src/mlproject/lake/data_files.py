@@ -25,6 +25,8 @@ from mlproject.integrations.object_storage import open_path
 from mlproject.lake import snapshots
 
 ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
+# Rows of it, for images of few bytes: a row group is the least that a task reads.
+ROW_GROUP_IMAGES = 512
 # Bounds of columns whose values must not stand in the log, such as paths and hashes, which the log
 # keeps longer than the rows: wide ones. With bounds for some columns only, deltalake's pyarrow
 # reader reads those of the others as null and skips the file under any filter on them.
@@ -132,15 +134,16 @@ def begun_at(name: str) -> int | None:
 
 
 def row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches put together into tables of about `ROW_GROUP_BYTES`."""
+    """Batches put together into tables of about `ROW_GROUP_BYTES` or `ROW_GROUP_IMAGES`."""
     together: list[pa.RecordBatch] = []
-    held = 0
+    held = rows = 0
     for batch in batches:
         together.append(batch)
         held += batch.nbytes
-        if held >= ROW_GROUP_BYTES:
+        rows += batch.num_rows if "content" in batch.schema.names else 0
+        if held >= ROW_GROUP_BYTES or rows >= ROW_GROUP_IMAGES:
             yield pa.Table.from_batches(together)
-            together, held = [], 0
+            together, held, rows = [], 0, 0
     if together:
         yield pa.Table.from_batches(together)
 
