@@ -43,6 +43,7 @@ test-plain: setup ## Tests that need no Java
 	$(LANE) "not spark and not keras and not torch" $(TWO)
 
 test-spark: setup ## Tests with Spark, and of whole verbs
+	python -m tests.support.class_archive
 	$(LANE) "spark and not keras and not torch" $(TWO)
 
 test-keras: setup ## Tests with TensorFlow

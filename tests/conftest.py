@@ -26,7 +26,15 @@ SHARED = PROJECT.parent / "shared" / "data"
 # Spark's workers and the commands that tests start import the package from here, as MLproject does.
 os.environ["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["SPARK_CONF_DIR"] = str(PROJECT / "tests" / "spark")
+# Settings of the tests' Spark sessions, but of those of tests/support/fresh_processes.py, which
+# have a user's. A test's queries are of a few rows and each is new to the JVM: most of its time
+# would go into compiling them. Two sessions share two cores: one slot each, of one worker. Not in a
+# folder of configuration, with which a JVM cannot use archived classes.
+os.environ["SPARK_MASTER"] = "local[1]"
+os.environ["PYSPARK_SUBMIT_ARGS"] = (
+    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN "
+    "pyspark-shell"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

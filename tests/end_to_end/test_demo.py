@@ -33,7 +33,9 @@ def copy(tmp_path_factory) -> Path:
 
 def run(copy: Path, *arguments: str, **environment: str) -> str:
     kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHONPATH", "SPARK_"))
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("MLFLOW_", "PYTHONPATH", "SPARK_", "PYSPARK_"))
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -1,7 +1,6 @@
 """GPUs as Spark assigns them, on a real cluster whose GPUs are made up."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from mlproject import inference
 from mlproject.scoring import workers
 from mlproject.versions.registration import signature
 from tests.support import device_model
+from tests.support.fresh_processes import users_environment
 from tests.support.spark_clusters import cluster
 
 pytestmark = pytest.mark.spark
@@ -64,7 +64,7 @@ def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path
         done = subprocess.run(
             [sys.executable, "-c", SCORING, logged.model_id],
             cwd=tmp_path,
-            env={**os.environ, "SPARK_MASTER": url, "SPARK_CONF_DIR": str(conf)},
+            env={**users_environment(), "SPARK_MASTER": url, "SPARK_CONF_DIR": str(conf)},
             capture_output=True,
             text=True,
             timeout=300,

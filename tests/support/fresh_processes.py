@@ -7,13 +7,19 @@ import sys
 from pathlib import Path
 
 
+def users_environment() -> dict[str, str]:
+    """The environment of this process, without the settings of the tests' Spark sessions."""
+    ours = ("SPARK_MASTER", "PYSPARK_SUBMIT_ARGS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def run(
     code: str, cwd: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
-        env={**{k: v for k, v in os.environ.items() if k != "SPARK_CONF_DIR"}, **environment},
+        env={**users_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyspark
 
 from mlproject.integrations import java
+from tests.support.fresh_processes import users_environment
 
 STARTED_S = 60  # in which the master and its workers must have started
 CLASSES = "org.apache.spark.deploy"
@@ -60,7 +60,7 @@ def _start(folder: Path, name: str, kind: str, *words: str) -> subprocess.Popen[
     jars = Path(pyspark.__file__).parent / "jars"
     command = [program, "-cp", f"{jars}/*", *QUICK, f"{CLASSES}.{kind}"]
     given = ["--host", "127.0.0.1", "--webui-port", "0", *words]
-    environment = {k: v for k, v in os.environ.items() if k != "SPARK_CONF_DIR"}
+    environment = users_environment()
     # Workers launch executors by a script's rules, which look for the build folders of Spark.
     environment |= {"SPARK_SCALA_VERSION": "2.13", "SPARK_HOME": str(jars.parent)}
     environment |= {"JAVA_HOME": str(home)} if home else {}

@@ -145,8 +145,8 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
     if is_local(master()) and not submitted:
         jars = wanted.get("spark.driver.extraClassPath", "")
         classes = java.archive(jars)
-        # None of a class path with folders, and a JVM that runs already saves none.
-        if archive and not classes and not _conf_folder() and not SparkContext._gateway:
+        # None of a class path with folders or of jars to fetch, and a running JVM saves none.
+        if archive and jars and not (classes or _conf_folder() or SparkContext._gateway):
             saved = java.new_archive(jars)
         wanted |= _local(classes, saved)
     conf = SparkConf(loadDefaults=submitted).setAppName(name)

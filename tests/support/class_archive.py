@@ -1,0 +1,30 @@
+"""Saves the classes of Spark for the JVMs of the tests, once, as the first `score` of a user does."""
+
+import tempfile
+from pathlib import Path
+
+from mlproject.images import image_bytes, image_files
+from mlproject.ingestion import new_images, source_listing
+from mlproject.integrations.spark_session import end_jvm, session
+from mlproject.lake import location, snapshots
+from tests.conftest import photos
+
+
+def main() -> None:
+    """Runs what most tests run, in a session whose classes are saved at its end."""
+    with session():  # fetches Delta's jars, where they are not there
+        pass
+    end_jvm()
+    with tempfile.TemporaryDirectory() as folder, session(archive=True) as spark:
+        source, lake = (
+            photos(Path(folder) / "source", 3),
+            location.locate_to_write(f"{folder}/lake"),
+        )
+        listing = source_listing.listing(str(source), settle=0)
+        new_images.ingest_pending(spark, lake, listing)
+        images = snapshots.required(lake, "images").read(spark)
+        image_bytes.image_contents(images, images, image_files.counts(spark)).collect()
+
+
+if __name__ == "__main__":
+    main()
