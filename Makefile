@@ -6,7 +6,7 @@ BIN := .venv/bin
 # `mlflow run --env-manager local` runs the first python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(shell grep '^uv==' requirements.txt)
-LANE := python -m pytest -m
+LANE := python -m pytest --durations=25 -m
 # A Spark session's commits are one thread of its JVM: two sessions use two cores. A file's tests
 # stay together, as they share what is costly to make, in the order of tests/conftest.py.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
@@ -43,7 +43,7 @@ test-plain: setup ## Tests that need no Java
 	$(LANE) "not spark and not keras and not torch" $(TWO)
 
 test-spark: setup ## Tests with Spark, and of whole verbs
-	python -m tests.support.class_archive
+	PYTHONPATH=src python -m tests.support.class_archive
 	$(LANE) "spark and not keras and not torch" $(TWO)
 
 test-keras: setup ## Tests with TensorFlow

@@ -1,4 +1,4 @@
-"""Saves the classes of Spark for the JVMs of the tests, once, as the first `score` of a user does."""
+"""Saves the classes of Spark for the JVMs of the tests, once, as a user's first `score` does."""
 
 import tempfile
 from pathlib import Path
