@@ -51,7 +51,12 @@ LOCAL = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
     "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
     "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
-    # On a cluster it would have to be installed: what is sent there is for workers only.
+}
+
+# Workers are forked from a process that has imported what they need. On a cluster this package would
+# have to be installed: what is sent there is for workers only. On macOS a process that has imported
+# much cannot be forked safely.
+FORKED = {
     "spark.python.daemon.module": "mlproject.worker_daemon",
     "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
 }
@@ -188,7 +193,8 @@ def _local(classes: Path | None, saved: Path | None) -> dict[str, str]:
         name = "SharedArchiveFile" if classes else "ArchiveClassesAtExit"
         options = f"{options} '-XX:{name}={classes or saved}'"
     memory = {"spark.driver.memory": f"{_heap(master())}m"}
-    return {**LOCAL, **memory, "spark.driver.extraJavaOptions": options}
+    forked = FORKED if sys.platform == "linux" else {}
+    return {**LOCAL, **forked, **memory, "spark.driver.extraJavaOptions": options}
 
 
 def master() -> str:
