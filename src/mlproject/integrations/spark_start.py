@@ -53,9 +53,9 @@ LOCAL = {
     "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
 }
 
-# Workers are forked from a process that has imported what they need. On a cluster this package would
-# have to be installed: what is sent there is for workers only. On macOS a process that has imported
-# much cannot be forked safely.
+# Workers are forked from a process that has imported what they need. On a cluster this package
+# would have to be installed: what is sent there is for workers only. On macOS a process that has
+# imported much cannot be forked safely.
 FORKED = {
     "spark.python.daemon.module": "mlproject.worker_daemon",
     "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
