@@ -58,15 +58,16 @@ def counts(spark: SparkSession) -> Any:
 
 
 def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows in batches of bounded bytes and rows."""
+    """The rows in batches of bounded bytes and images."""
     together: list[dict[str, Any]] = []
-    held = 0
+    held = images = 0
     for row in rows:
         together.append(row)
+        images += row["content"] is not None
         held += ROW_BYTES + len(row["content"] or b"") + len(row.get("thumbnail") or b"")
-        if held >= BATCH_BYTES or len(together) >= ROW_GROUP_IMAGES:
+        if held >= BATCH_BYTES or images >= ROW_GROUP_IMAGES:
             yield pa.RecordBatch.from_pylist(together, schema=schema)
-            together, held = [], 0
+            together, held, images = [], 0, 0
     yield pa.RecordBatch.from_pylist(together, schema=schema)
 
 

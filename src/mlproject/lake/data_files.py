@@ -25,7 +25,7 @@ from mlproject.integrations.object_storage import open_path
 from mlproject.lake import snapshots
 
 ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
-# Rows of it, for images of few bytes: a row group is the least that a task reads.
+# Images in it, for those of few bytes: a row group is the least that a task reads.
 ROW_GROUP_IMAGES = 512
 # Bounds of columns whose values must not stand in the log, such as paths and hashes, which the log
 # keeps longer than the rows: wide ones. With bounds for some columns only, deltalake's pyarrow
@@ -136,14 +136,15 @@ def begun_at(name: str) -> int | None:
 def row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Batches put together into tables of about `ROW_GROUP_BYTES` or `ROW_GROUP_IMAGES`."""
     together: list[pa.RecordBatch] = []
-    held = rows = 0
+    held = images = 0
     for batch in batches:
         together.append(batch)
         held += batch.nbytes
-        rows += batch.num_rows if "content" in batch.schema.names else 0
-        if held >= ROW_GROUP_BYTES or rows >= ROW_GROUP_IMAGES:
+        if "content" in batch.schema.names:
+            images += batch.num_rows - batch["content"].null_count
+        if held >= ROW_GROUP_BYTES or images >= ROW_GROUP_IMAGES:
             yield pa.Table.from_batches(together)
-            together, held, rows = [], 0, 0
+            together, held, images = [], 0, 0
     if together:
         yield pa.Table.from_batches(together)
 
