@@ -33,9 +33,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import score
+import scratch
 
-CORES = score.CORES
+CORES = scratch.CORES
 CURVE = (1_000, 10_000, 100_000, 1_000_000)  # files of ingests with nothing new
 REAL = 100_000  # above it files are made up
 
@@ -51,22 +51,22 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        count = score.repeat(arguments.photos, folder / "photos", arguments.images)
+        count = scratch.repeat(arguments.photos, folder / "photos", arguments.images)
         for number, file in enumerate(sorted((folder / "photos").iterdir())):
             target = folder / "photos" / f"{number // 1000:04}"
             target.mkdir(exist_ok=True)
             file.rename(target / file.name)
-        os.environ["PYTHONPATH"] = f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}"
+        os.environ["PYTHONPATH"] = scratch.PYTHONPATH
         size, _ = walked(folder / "photos")
         first = bare(folder)
-        spark = json.loads(score.last_line(folder, "--spark", file=__file__))
+        spark = json.loads(scratch.last_line(folder, "--spark", file=__file__))
         spark["curve"] = []
         for files in map(str, CURVE):
-            score.last_line(folder, "--make-up", files, file=__file__)
-            line = score.last_line(folder, "--nothing-new", files, file=__file__)
+            scratch.last_line(folder, "--make-up", files, file=__file__)
+            line = scratch.last_line(folder, "--nothing-new", files, file=__file__)
             spark["curve"].append(json.loads(line))
         if importlib.util.find_spec("daft"):
-            spark["daft"] = json.loads(score.last_line(folder, "--daft", file=__file__))
+            spark["daft"] = json.loads(scratch.last_line(folder, "--daft", file=__file__))
         last = bare(folder)
         table = table_text(count, size, [first, last], spark)
     print(table)
@@ -244,7 +244,7 @@ def table_text(count: int, size: int, loops: list[float], spark: dict[str, Any])
     lines = [
         f"# ingest: {count} photos of {size / count / 1000:.0f} kB",
         "",
-        score.facts(("pyspark", "delta-spark", "pyarrow"), loops, spark["session"]),
+        scratch.facts(("pyspark", "delta-spark", "pyarrow"), loops, spark["session"]),
         "",
         "| | seconds | images/s | MB/s | of the bare loop |",
         "|---|---|---|---|---|",
