@@ -51,9 +51,10 @@ def _legend(results: Results) -> str:
 
 def _limit(results: Results, scale: float, height: int) -> list[str]:
     """A line at the limit."""
-    if not results.seconds.get("limit"):
+    limit = results.seconds.get("limit_again")
+    if not limit:
         return []
-    x = LABELS + scale * results.photos / statistics.median(results.seconds["limit"])
+    x = LABELS + scale * results.photos / statistics.median(limit)
     return [f'<path class="l" d="M{x:.1f} {TOP - GAP}V{height - GAP}"/>']
 
 
@@ -63,7 +64,7 @@ def _bar(row: Row, number: int, photos: int, scale: float) -> str:
     slowest, fastest = photos / max(row.warm), photos / min(row.warm)
     ends = [LABELS + scale * one for one in (slowest, fastest)]
     middle = y + BAR / 2
-    name = row.title if row.second or row.kind == "loop" else f"{row.title}, cold"
+    name = row.title if row.second else f"{row.title}, cold"
     return (
         f'<text x="{LABELS - GAP}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
         f'<rect x="{LABELS}" y="{y}" width="{scale * rate:.1f}" height="{BAR}" '

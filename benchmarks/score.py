@@ -36,8 +36,7 @@ def main() -> None:
         _write(results, given.render.parent)
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            command = shlex.join(["python", *sys.argv])
-            results = measure(given, Path(scratch), command)
+            results = measure(given, Path(scratch), _command())
         if given.out:
             given.out.mkdir(parents=True, exist_ok=True)
             _write(results, given.out)
@@ -68,6 +67,12 @@ def _arguments() -> argparse.Namespace:
     if not given.render and not (given.photos and given.framework):
         parser.error("--photos and --framework are required")
     return given
+
+
+def _command() -> str:
+    """The command line, with the names alone of folders and files outside the project."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", "benchmarks/score.py", *words])
 
 
 def _write(results: Results, folder: Path) -> None:

@@ -37,22 +37,22 @@ def network(folder: str) -> Predict:
     inference, forward = inference_code(folder), load(folder)
 
     def predict(contents: Sequence[bytes]) -> tuple[list[str], list[float]]:
-        found: tuple[list[str], list[float]] = ([], [])
+        batches = []
         for start in range(0, len(contents), config["batch_size"]):
             batch = contents[start : start + config["batch_size"]]
             images, errors = inference.decode_all(batch, config)
             assert not any(errors), errors
-            for values, those in zip(found, top_1(forward(images), labels), strict=True):
-                values.extend(those)
-        return found
+            batches.append(forward(images))
+        return top_1(batches, labels)
 
     return predict
 
 
-def top_1(probabilities: np.ndarray, labels: Sequence[str]) -> tuple[list[str], list[float]]:
-    """The most likely label of each image, and its score."""
-    best = probabilities.argmax(axis=1)
-    return [labels[index] for index in best], probabilities.max(axis=1).astype(float).tolist()
+def top_1(batches: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[list[str], list[float]]:
+    """The most likely label of each image, and its score, from probabilities (N, K) by batch."""
+    best = [index for batch in batches for index in batch.argmax(axis=1)]
+    scores = [float(score) for batch in batches for score in batch.max(axis=1)]
+    return [labels[index] for index in best], scores
 
 
 def inference_code(folder: str) -> Any:
@@ -63,8 +63,9 @@ def inference_code(folder: str) -> Any:
     return importlib.import_module("inference")
 
 
+@cache
 def load(folder: str) -> Forward:
-    """uint8 images (N, H, W, 3) -> probabilities (N, K), with one thread."""
+    """uint8 images (N, H, W, 3) -> probabilities (N, K), with one thread; loaded once."""
     config = version_config(folder)
     if config["engine"] == "onnxruntime":
         return onnx_forward(str(Path(folder, "artifacts", "network.onnx")))

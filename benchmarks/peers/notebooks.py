@@ -4,7 +4,7 @@ Source: Databricks, Deep learning model inference workflow (notebooks for PyTorc
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from peers import networks
 from peers.networks import Predict
 
 BATCH_IMAGES = 32
+Probabilities = Callable[[Sequence[bytes]], np.ndarray]
 
 
 @cache
@@ -25,17 +26,14 @@ def network(folder: str) -> Predict:
     probabilities = make(folder, config)
 
     def predict(contents: Sequence[bytes]) -> tuple[list[str], list[float]]:
-        found: tuple[list[str], list[float]] = ([], [])
-        for start in range(0, len(contents), BATCH_IMAGES):
-            batch = probabilities(contents[start : start + BATCH_IMAGES])
-            for values, those in zip(found, networks.top_1(batch, labels), strict=True):
-                values.extend(those)
-        return found
+        starts = range(0, len(contents), BATCH_IMAGES)
+        batches = [probabilities(contents[start : start + BATCH_IMAGES]) for start in starts]
+        return networks.top_1(batches, labels)
 
     return predict
 
 
-def _torch(folder: str, config: dict[str, Any]) -> Any:
+def _torch(folder: str, config: dict[str, Any]) -> Probabilities:
     import torch
     from torchvision import transforms
 
@@ -58,7 +56,7 @@ def _torch(folder: str, config: dict[str, Any]) -> Any:
     return probabilities
 
 
-def _keras(folder: str, config: dict[str, Any]) -> Any:
+def _keras(folder: str, config: dict[str, Any]) -> Probabilities:
     model = networks.keras_model(folder)
     mean, std = np.float32(config["mean"]), np.float32(config["std"])
 

@@ -78,11 +78,11 @@ def predict_batch_udf(spark: SparkSession, version: str) -> Column:
     from pyspark.ml.functions import predict_batch_udf as batch_udf
     from pyspark.sql.types import DoubleType, StringType, StructType
 
-    def make_predict() -> Callable[[np.ndarray], pd.DataFrame]:
+    def make_predict() -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         network = networks.network(version)
 
         def predict(contents: np.ndarray) -> dict[str, np.ndarray]:
-            labels, scores = network(contents)
+            labels, scores = network(list(contents))
             return {"label": np.array(labels), "score": np.array(scores)}
 
         return predict
