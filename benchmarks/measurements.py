@@ -90,8 +90,8 @@ def _prepare(given: argparse.Namespace, folder: Path) -> None:
         name: str(Path(value).resolve()) if Path(value).is_file() else value
         for name, value in (("weights", given.weights), ("labels", given.labels))
     }
-    options = ("--weights", files["weights"], "--labels", files["labels"])
-    options = ("--framework", given.framework, *options)
+    trained = ("--weights", files["weights"], "--labels", files["labels"])
+    options = ("--framework", given.framework, *trained)
     for _ in range(2):
         scratch.run_command(folder, "register", *options, "--engine", "onnxruntime")
     versions = {"onnxruntime": "models:/photos/1"}

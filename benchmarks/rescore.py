@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
     lines = ["# rescore", "", *machine(arguments.framework), "", *nothing_missing(), ""]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         count = scratch.repeat(arguments.photos, folder / "all", arguments.images)
         prepare(arguments, folder)
         lines += [*parts_missing(folder, count), "", *watch_rows(folder, count), ""]
@@ -68,9 +68,9 @@ def nothing_missing() -> list[str]:
     """Rows of the table of rollbacks."""
     rows = []
     for size in SIZES:
-        with tempfile.TemporaryDirectory() as scratch:
-            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
-            line = scratch.last_line(Path(scratch), "--back", str(size), file=__file__)
+        with tempfile.TemporaryDirectory() as temporary:
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{temporary}/mlflow.db"
+            line = scratch.last_line(Path(temporary), "--back", str(size), file=__file__)
             seconds = json.loads(line)
         rows.append(
             f"| {size:,} | {seconds['ids']:.2f} | {seconds['plan']:.2f} | {seconds['back']:.2f} "

@@ -35,8 +35,8 @@ def main() -> None:
         results = records.read(given.render)
         _write(results, given.render.parent)
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            results = measure(given, Path(scratch), _command())
+        with tempfile.TemporaryDirectory() as temporary:
+            results = measure(given, Path(temporary), _command())
         if given.out:
             given.out.mkdir(parents=True, exist_ok=True)
             _write(results, given.out)

@@ -61,7 +61,8 @@ def pandas_udf(spark: SparkSession, version: str) -> Column:
         for batch in batches:
             yield _frame(*network(list(batch)))
 
-    return F.pandas_udf(predict, RETURNED).asNondeterministic()("content")
+    returned: Column = F.pandas_udf(predict, RETURNED).asNondeterministic()("content")  # type: ignore[attr-defined] # absent in pyspark's types
+    return returned
 
 
 def spark_udf(spark: SparkSession, version: str) -> Column:
