@@ -8,6 +8,7 @@ the code of the version, which is faster than the usual transforms.
 import importlib
 import json
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -30,9 +31,17 @@ def version_labels(folder: str) -> list[str]:
     return Path(folder, "artifacts", "labels.txt").read_text(encoding="utf-8").splitlines()
 
 
-@cache
+_loading = threading.Lock()  # threads of one process share a network
+
+
 def network(folder: str) -> Predict:
     """Encoded images -> labels and scores, by a downloaded version; loaded once in a process."""
+    with _loading:
+        return _network(folder)
+
+
+@cache
+def _network(folder: str) -> Predict:
     config, labels = version_config(folder), version_labels(folder)
     inference, forward = inference_code(folder), load(folder)
 
@@ -85,7 +94,8 @@ def load(folder: str) -> Forward:
 
         return forward
     model = keras_model(folder)
-    return lambda images: model.predict((images / np.float32(255) - mean) / std, verbose=0)
+    # `predict` is for many batches, and costs more for one. Source: Keras, Model.predict.
+    return lambda images: model.predict_on_batch((images / np.float32(255) - mean) / std)
 
 
 def onnx_forward(network: str) -> Forward:
