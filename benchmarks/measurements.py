@@ -17,9 +17,9 @@ from results import ENGINES, Results
 
 MEASURES = ("limit", "int8_limit", "framework", "cold", "warm", "int8")
 MODULES = {"ray": ("peers.ray_data",), "daft": ("peers.daft_frames",)}  # else peers.spark_udfs
-# Seen in 7 of 7 trials, with `predict` and with `predict_on_batch`; with `use_process=True` it did not
-# end in 120 s either. Source: TensorFlow 2.21 in threads of Daft 0.7.26.
-UNUSABLE = {("daft/native", "keras"): "not measured: Keras crashes or hangs in Daft's threads"}
+# Of 8 trials on two cores, 3 ended with a segmentation fault and 5 were stopped after 60 to 120 s.
+# Source: TensorFlow 2.21 and Keras 3.15 in the threads of Daft 0.7.26.
+UNUSABLE = {("daft/native", "keras"): "not measured: Keras crashes in Daft's threads"}
 TIMEOUT_S = 3600  # of a peer's process: a run that hangs must not end the benchmark
 # What must be set before a framework is imported: one thread a process, which is fastest for all.
 THREADS = {

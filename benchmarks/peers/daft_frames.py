@@ -1,8 +1,8 @@
 """Daft: a class with a batch method over the Delta table, in the threads of one process.
 
-Of the settings in Daft's documentation (Stateful Class UDFs) the fastest on two cores: processes
-(`use_process=True` with `max_concurrency`) took longer in each trial, and one trial with them
-stopped for 100 s. Decoding and networks release the interpreter lock.
+Of the settings in Daft's documentation (Stateful Class UDFs) the fastest in trials on two cores:
+processes (`use_process=True` with `max_concurrency`) took longer, with ONNX Runtime and with torch.
+Decoding and networks release the interpreter lock.
 """
 
 import time
