@@ -2,9 +2,9 @@
 
     python benchmarks/ingest.py --photos FOLDER --images 20000
 
-Everything is measured in one run on one machine, the bare loop before and after: ratios count.
-The photos are repeated until there are enough, each copy different by appended bytes,
-1,000 files a folder.
+Everything is measured in one run on one machine: ratios count. The bare loop and the cold ingest
+are measured in turn, several times, the rest once. The photos are repeated until there are enough,
+each copy different by appended bytes, 1,000 files a folder.
 
 - bare loop: a process a core; each reads its files, hashes them, probes their headers with Pillow,
   and writes one uncompressed Parquet file.
@@ -25,19 +25,20 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
+import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import score
+import listings
+import scratch
 
-CORES = score.CORES
+CORES = scratch.CORES
 CURVE = (1_000, 10_000, 100_000, 1_000_000)  # files of ingests with nothing new
-REAL = 100_000  # above it files are made up
 
 
 def main() -> None:
@@ -47,44 +48,46 @@ def main() -> None:
     )
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--images", type=int, default=20_000, help="at least so many")
+    parser.add_argument("--repetitions", type=int, default=3, help="of bare loop and ingest")
+    parser.add_argument(
+        "--only-cold", action="store_true", help="leave out the stream, Daft and nothing new"
+    )
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        count = score.repeat(arguments.photos, folder / "photos", arguments.images)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        count = scratch.repeat(arguments.photos, folder / "photos", arguments.images)
         for number, file in enumerate(sorted((folder / "photos").iterdir())):
             target = folder / "photos" / f"{number // 1000:04}"
             target.mkdir(exist_ok=True)
             file.rename(target / file.name)
-        os.environ["PYTHONPATH"] = f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}"
-        size, _ = walked(folder / "photos")
-        first = bare(folder)
-        spark = json.loads(score.last_line(folder, "--spark", file=__file__))
-        spark["curve"] = []
-        for files in map(str, CURVE):
-            score.last_line(folder, "--make-up", files, file=__file__)
-            line = score.last_line(folder, "--nothing-new", files, file=__file__)
-            spark["curve"].append(json.loads(line))
-        if importlib.util.find_spec("daft"):
-            spark["daft"] = json.loads(score.last_line(folder, "--daft", file=__file__))
-        last = bare(folder)
-        table = table_text(count, size, [first, last], spark)
+        os.environ["PYTHONPATH"] = scratch.PYTHONPATH
+        size, _ = listings.walked(folder / "photos")
+        seconds = defaultdict[str, list[float]](list)
+        for _ in range(arguments.repetitions):
+            seconds["bare"].append(bare(folder))
+            shutil.rmtree(folder / "lake", ignore_errors=True)
+            line = scratch.last_line(folder, "--ingest", file=__file__)
+            for name, value in json.loads(line).items():
+                seconds[name].append(value)
+        once = {} if arguments.only_cold else measure_once(folder)
+        table = table_text(count, size, seconds, once)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
 
 
-def walked(photos: Path) -> tuple[int, float]:
-    """Bytes of all files, and seconds of listing them with their facts."""
-    began = time.monotonic()
-    size, folders = 0, [str(photos)]
-    while folders:
-        for entry in os.scandir(folders.pop()):
-            if entry.is_dir():
-                folders.append(entry.path)
-            else:
-                size += entry.stat().st_size
-    return size, time.monotonic() - began
+def measure_once(folder: Path) -> dict[str, Any]:
+    """What is measured once: the stream, Daft where it is installed, and nothing new."""
+    measured: dict[str, Any] = json.loads(scratch.last_line(folder, "--stream", file=__file__))
+    measured["curve"] = []
+    for files in map(str, CURVE):
+        scratch.last_line(folder, "make-up", files, file=listings.__file__)
+        line = scratch.last_line(folder, "nothing-new", files, file=listings.__file__)
+        measured["curve"].append(json.loads(line))
+    if importlib.util.find_spec("daft"):
+        measured["daft"] = json.loads(scratch.last_line(folder, "--daft", file=__file__))
+    return measured
 
 
 def bare(folder: Path) -> float:
@@ -120,8 +123,8 @@ def bare_loop(files: list[Path], out: Path) -> None:
         writer.close()
 
 
-def measure_spark() -> None:
-    """Prints seconds of a cold ingest, of Spark's own stream, and of nothing new, as JSON."""
+def measure_ingest() -> None:
+    """Prints seconds of a cold ingest, of it without the session, and of nothing new, as JSON."""
     began = time.monotonic()
     from mlproject.ingestion import new_images, source_listing
     from mlproject.integrations.spark_session import session
@@ -134,10 +137,17 @@ def measure_spark() -> None:
         ended = time.monotonic()
         new_images.ingest_pending(spark, lake, source_listing.listing("photos"))
         again = time.monotonic() - ended
-        streamed = stream(spark)
-        streamed_again = stream(spark)
-    facts = {"cold": ended - began, "session": started - began, "again": again}
-    print(json.dumps({**facts, "stream": streamed, "stream_again": streamed_again}))
+    facts = {"cold": ended - began, "session": started - began, "alone": ended - started}
+    print(json.dumps({**facts, "again": again}))
+
+
+def measure_stream() -> None:
+    """Prints seconds of Spark's own stream in a used session, and of it once more, as JSON."""
+    from mlproject.integrations.spark_session import session
+
+    with session("benchmark") as spark:
+        spark.read.format("delta").load("lake/images").select("image_id").collect()
+        print(json.dumps({"stream": stream(spark), "stream_again": stream(spark)}))
 
 
 def stream(spark: Any) -> float:
@@ -163,107 +173,54 @@ def measure_daft() -> None:
     print(json.dumps(time.monotonic() - began))
 
 
-def nothing_new(count: int) -> dict[str, float]:
-    """What finding nothing new among so many files takes: seconds, and memory of the process."""
-    from mlproject.ingestion import known_files, source_listing
-    from mlproject.lake import location
-
-    folder = Path(f"files-{count}")
-    walk = walked(folder)[1] if count <= REAL else math.nan
-    began = time.monotonic()
-    listed = source_listing.listing(str(folder)) if count <= REAL else synthetic(folder, count)
-    listing = time.monotonic() - began
-    found = known_files.plan(location.locate(f"lake-{count}"), listed)
-    seconds = time.monotonic() - began
-    assert (found.new, found.changed, found.listed) == (0, 0, count)
-    return {"files": count, "walk": walk, "listing": listing, "all": seconds, "peak": peak_mb()}
-
-
-def make_up(count: int) -> None:
-    """Makes so many files, or none when they are too many, and a table that has their listing.
-
-    The rows are written without reading a file: `ingest` compares listings.
-    """
-    import pyarrow as pa
-
-    from mlproject.ingestion import source_listing
-    from mlproject.lake import commits, location, schemas, snapshots
-
-    folder = Path(f"files-{count}")
-    folder.mkdir()
-    for number in range(count if count <= REAL else 0):
-        file = folder / f"{number // 1000:04}" / f"{number % 1000:03}.jpg"
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(b"x")
-    listed = source_listing.listing(str(folder)) if count <= REAL else synthetic(folder, count)
-    hashes = (hashlib.sha256(path.encode()) for path in listed.files["path"].to_pylist())
-    rows = {name: listed.files[name] for name in listed.files.column_names}
-    rows["image_id"] = pa.array([found.hexdigest() for found in hashes])
-    rows["ingested_at"] = pa.array([datetime.now(UTC)] * count)
-    columns = schemas.SCHEMAS["images"]
-    whole = [rows.get(field.name, pa.nulls(count, field.type)) for field in columns]
-    since = snapshots.to_append(location.locate_to_write(f"lake-{count}"), "images", "benchmark")
-    commits.append_rows(pa.table(whole, names=columns.names).cast(columns), since)
-    print(count)
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held, MB. Source: proc(5), VmHWM."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM"))
-
-
-def synthetic(folder: Path, count: int) -> Any:
-    """A listing of files that are nowhere."""
-    import pyarrow as pa
-
-    from mlproject.ingestion import source_listing
-
-    folder = folder.resolve()
-    names = [f"{folder}/{number // 1000:04}/{number % 1000:03}.jpg" for number in range(count)]
-    columns = {"path": names, "size_bytes": [1] * count, "modified_at": range(count)}
-    files = pa.table({**columns, "label": ["red"] * count}, schema=source_listing.LISTED).sort_by(
-        "path"
-    )
-    return replace(source_listing.listing(str(folder)), files=files)
-
-
-def table_text(count: int, size: int, loops: list[float], spark: dict[str, Any]) -> str:
+def table_text(count: int, size: int, seconds: dict[str, list[float]], once: dict[str, Any]) -> str:
     """The measurements as a Markdown table, with the machine's facts."""
-    bare_s = min(loops)
-    alone = spark["cold"] - spark["session"]
     rows = [
-        ("bare loop", bare_s),
-        ("ingest alone", alone),
-        ("ingest, cold (new session)", spark["cold"]),
-        ("ingest again, nothing new", spark["again"]),
-        ("Spark's stream of binaryFile into Delta, in the same session", spark["stream"]),
+        ("bare loop", seconds["bare"]),
+        ("ingest alone", seconds["alone"]),
+        ("ingest, cold (new session)", seconds["cold"]),
+        ("ingest again, nothing new", seconds["again"]),
     ]
-    if "daft" in spark:
-        rows.append(("Daft, reading and writing alone, imports and all", spark["daft"]))
+    if once:
+        title = "Spark's stream of binaryFile into Delta, in a session that has read Delta"
+        rows.append((title, [once["stream"]]))
+    if "daft" in once:
+        rows.append(("Daft, reading and writing alone, imports and all", [once["daft"]]))
+    packages, session = ("pyspark", "delta-spark", "pyarrow"), statistics.median(seconds["session"])
     lines = [
         f"# ingest: {count} photos of {size / count / 1000:.0f} kB",
         "",
-        score.facts(("pyspark", "delta-spark", "pyarrow"), loops, spark["session"]),
+        scratch.facts(packages, seconds["bare"], session),
+        f"Median, least and most seconds; repetitions of ingest: {len(seconds['bare'])}.",
         "",
-        "| | seconds | images/s | MB/s | of the bare loop |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {name} | {s:.1f} | {count / s:.0f} | {size / s / 1e6:.0f} | {bare_s / s:.2f} |"
-            for name, s in rows
-        ),
+        "| | seconds | least | most | images/s | MB/s | of the bare loop |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(name, found, count, size, seconds["bare"]) for name, found in rows),
         "",
-        f"The stream once more, with nothing new: {spark['stream_again']:.1f} s.",
+    ]
+    return "\n".join(lines + (_once(once) if once else []))
+
+
+def _row(name: str, seconds: list[float], count: int, size: int, loop: list[float]) -> str:
+    middle = statistics.median(seconds)
+    spread = f"{middle:.1f} | {min(seconds):.1f} | {max(seconds):.1f}"
+    rates = f"{count / middle:.0f} | {size / middle / 1e6:.0f}"
+    return f"| {name} | {spread} | {rates} | {statistics.median(loop) / middle:.2f} |"
+
+
+def _once(once: dict[str, Any]) -> list[str]:
+    """The lines on a second stream and on nothing new."""
+    return [
+        f"The stream once more, with nothing new: {once['stream_again']:.1f} s.",
         "",
         "Nothing new (of the last row the listing is made up):",
         "",
         "| files | scandir and stat, s | listing, s | listing and comparing, s | "
         "beyond 1,000 files, of scandir and stat | memory, MB |",
         "|---|---|---|---|---|---|",
-        *(_curve_row(at, spark["curve"][0]["all"]) for at in spark["curve"]),
+        *(_curve_row(at, once["curve"][0]["all"]) for at in once["curve"]),
         "",
     ]
-    return "\n".join(lines)
 
 
 def _curve_row(at: dict[str, Any], fixed: float) -> str:
@@ -274,13 +231,11 @@ def _curve_row(at: dict[str, Any], fixed: float) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--spark"]:
-        measure_spark()
+    if sys.argv[1:] == ["--ingest"]:
+        measure_ingest()
+    elif sys.argv[1:] == ["--stream"]:
+        measure_stream()
     elif sys.argv[1:] == ["--daft"]:
         measure_daft()
-    elif sys.argv[1:2] == ["--make-up"]:
-        make_up(int(sys.argv[2]))
-    elif sys.argv[1:2] == ["--nothing-new"]:
-        print(json.dumps(nothing_new(int(sys.argv[2]))))
     else:
         main()

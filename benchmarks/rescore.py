@@ -25,7 +25,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import score
+import scratch
 
 SIZES = (1_000, 100_000, 1_000_000)
 POINTER = "models:/photos@champion"
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
     lines = ["# rescore", "", *machine(arguments.framework), "", *nothing_missing(), ""]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        count = score.repeat(arguments.photos, folder / "all", arguments.images)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        count = scratch.repeat(arguments.photos, folder / "all", arguments.images)
         prepare(arguments, folder)
         lines += [*parts_missing(folder, count), "", *watch_rows(folder, count), ""]
     table = "\n".join(lines)
@@ -61,16 +61,16 @@ def machine(framework: str) -> list[str]:
 
     named = ("tensorflow" if framework == "keras" else "torch", "pyspark", "mlflow", "deltalake")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in named)
-    return [f"{score.CORES} cores, {versions}."]
+    return [f"{scratch.CORES} cores, {versions}."]
 
 
 def nothing_missing() -> list[str]:
     """Rows of the table of rollbacks."""
     rows = []
     for size in SIZES:
-        with tempfile.TemporaryDirectory() as scratch:
-            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
-            line = score.last_line(Path(scratch), "--back", str(size), file=__file__)
+        with tempfile.TemporaryDirectory() as temporary:
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{temporary}/mlflow.db"
+            line = scratch.last_line(Path(temporary), "--back", str(size), file=__file__)
             seconds = json.loads(line)
         rows.append(
             f"| {size:,} | {seconds['ids']:.2f} | {seconds['plan']:.2f} | {seconds['back']:.2f} "
@@ -175,22 +175,22 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
             setattr(arguments, name, str(given.resolve()))
     os.environ |= {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}",
+        "PYTHONPATH": scratch.PYTHONPATH,
     }
     files = sorted((folder / "all").iterdir())
     (folder / "photos").mkdir()
     for part in (files[: -len(files) // 100], files[-len(files) // 100 :]):
         for file in part:
             file.rename(folder / "photos" / file.name)
-        score.run_command(folder, "ingest", "--source", "photos", "--settle", "0")
+        scratch.run_command(folder, "ingest", "--source", "photos", "--settle", "0")
     for _ in range(2):
         given = ("--weights", arguments.weights, "--labels", arguments.labels)
-        score.run_command(folder, "register", "--framework", arguments.framework, *given)
+        scratch.run_command(folder, "register", "--framework", arguments.framework, *given)
 
 
 def parts_missing(folder: Path, count: int) -> list[str]:
     """Rows of the table of bytes."""
-    measured = json.loads(score.last_line(folder, "--parts", file=__file__))
+    measured = json.loads(scratch.last_line(folder, "--parts", file=__file__))
     nothing, size = measured["nothing"], measured["table"]
     rows = []
     for name, images in (("part", measured["images"]), ("all", count)):

@@ -226,14 +226,22 @@ def test_conda_yaml_and_requirements_pin_the_same():
 
 def test_every_import_is_a_pinned_requirement_or_of_the_standard_library():
     names = {"PIL": "pillow", "delta": "delta-spark", "mlproject": None, "pipelines": None}
-    names["score"] = None  # benchmarks share it
-    names["daft"] = None  # measured where it is there
-    text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
+    # What benchmarks import of their own, and of a downloaded version.
+    own = {path.stem for path in (PROJECT / "benchmarks").iterdir()} | {"inference"}
     for folder in ("src", "pipelines", "models", "benchmarks"):
+        pins = {pin.split("==")[0] for pin in pins_of("requirements.txt")}
+        if folder == "benchmarks":
+            pins |= {re.split(r"\[|==", pin)[0] for pin in pins_of("benchmarks/requirements.txt")}
+        others = own if folder == "benchmarks" else set()
         for file in (PROJECT / folder).rglob("*.py"):
-            for module in imported(file) - sys.stdlib_module_names:
+            for module in imported(file) - sys.stdlib_module_names - others:
                 package = names.get(module, module)
-                assert package is None or f"\n{package}==" in text, (file, module)
+                assert package is None or package in pins, (file, module)
+
+
+def test_the_peers_of_the_benchmark_are_pinned():
+    pins = pins_of("benchmarks/requirements.txt")
+    assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\w.]+", pin) for pin in pins)
 
 
 def test_nothing_in_the_root_but_mlproject_has_its_name():

@@ -23,6 +23,7 @@ from mlproject.lake.schemas import COLUMNS, PARTITIONS
 
 PROJECT = Path(__file__).parents[2]
 DECISIONS = PROJECT / "docs" / "decisions"
+MEASUREMENTS = PROJECT / "benchmarks" / "measurements"
 STOPPED = 130
 
 
@@ -161,6 +162,18 @@ def drawing() -> str:
     return import_graph.svg(import_graph.import_graph())
 
 
+def measurements() -> str:
+    """The tables and charts that `benchmarks/score.py` has written; a line where there are none."""
+    files = sorted(MEASUREMENTS.glob("score-*.md"))
+    if not files:
+        return "Nothing has been measured yet."
+    return "\n".join(
+        f'{file.read_text(encoding="utf-8")}\n<div class="chart">'
+        f"{file.with_suffix('.svg').read_text(encoding='utf-8').strip()}</div>\n"
+        for file in files
+    )
+
+
 PARTS = {
     "commands": commands,
     "command_list": command_list,
@@ -171,6 +184,7 @@ PARTS = {
     "decisions": decisions,
     "layers": layers,
     "import_graph": drawing,
+    "measurements": measurements,
 }
 
 
