@@ -141,16 +141,10 @@ def markdown(results: Results) -> str:
     spread = (
         f" Slowest and fastest limit: {max(loops) / min(loops):.2f} times apart." if loops else ""
     )
-    session = results.seconds.get("session", [])
-    start = (
-        f" Of a cold run {statistics.median(session):.1f} s are imports and the session."
-        if session
-        else ""
-    )
     lines = [
         f"## {results.framework}, {results.photos:,} photos of {results.photo_bytes / 1000:.0f} kB",
         "",
-        f"{results.facts}{spread}{start} Seconds are medians (repetitions: {results.repetitions}), "
+        f"{results.facts}{spread} Seconds are medians (repetitions: {results.repetitions}), "
         "with the least and the most.",
         "",
         "```",

@@ -10,8 +10,8 @@ are repeated until there are enough, each copy different by appended bytes.
   8 images at a time, without MLflow, pandas and Spark. int8_limit: the same, with the int8 network.
 - framework: a process a core; each loads a version with `engine=native` and lets it predict 32
   images at a time.
-- cold: a new Spark session and `score` of a version. Warm: `score` of a second version in that
-  session. int8: the same, of an int8 version.
+- cold: the whole command `score`. Warm: `score` of a second version in a session that has scored
+  one. int8: the same, of an int8 version.
 - peers: see the modules in `benchmarks/peers`. Each runs with the ONNX network that `score` runs,
   and with the framework; twice in one process, so that the second run is warm too.
 """

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -27,10 +28,12 @@ def repeat(photos: Path, target: Path, least: int) -> int:
     return rounds * len(files)
 
 
-def run_command(folder: Path, name: str, *arguments: str) -> None:
-    """Runs a command of the project in `folder`."""
+def run_command(folder: Path, name: str, *arguments: str) -> float:
+    """Runs a command of the project in `folder`; gives back the seconds of its process."""
     command = [sys.executable, "-m", f"pipelines.{name}", *arguments]
+    began = time.monotonic()
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
 
 
 def last_line(folder: Path, *arguments: str, file: str | Path) -> str:
@@ -46,13 +49,10 @@ def machine(packages: tuple[str, ...]) -> str:
     return f"{CORES} cores ({_processor()}), Python {platform.python_version()}, {versions}."
 
 
-def facts(packages: tuple[str, ...], loops: list[float], session: float) -> str:
-    """The machine, its packages, how far apart the bare loops were, and what a session costs."""
-    return (
-        f"{machine(packages)} "
-        f"Slowest and fastest bare loop: {max(loops) / min(loops):.2f} times apart. "
-        f"Of the cold run {session:.1f} s are imports and the session."
-    )
+def facts(packages: tuple[str, ...], loops: list[float]) -> str:
+    """The machine, its packages, and how far apart the bare loops were."""
+    apart = max(loops) / min(loops)
+    return f"{machine(packages)} Slowest and fastest bare loop: {apart:.2f} times apart."
 
 
 def _processor() -> str:
