@@ -84,5 +84,5 @@ def test_without_gpus_batches_stay_small(spark, monkeypatch):
     monkeypatch.setattr(inference, "cuda_devices", lambda: 1)  # a driver on this machine
     assert workers.GPU_BATCHES == workers.batch_settings(spark)
     rows = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    monkeypatch.setattr(workers.spark_session, "BLOBS", {**workers.spark_start.BLOBS, rows: "7"})
+    monkeypatch.setattr(workers.spark_start, "BLOBS", {**workers.spark_start.BLOBS, rows: "7"})
     assert {*workers.GPU_BATCHES} - {rows} == {*workers.batch_settings(spark)}
