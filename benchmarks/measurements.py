@@ -1,6 +1,7 @@
 """Measures the loops, `score` and its peers in turn, each in processes of its own."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -167,14 +168,16 @@ def _peer(folder: Path, key: str) -> dict[str, float]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,  # its workers end with it
+            start_new_session=True,  # a process group, which ends with it
         )
         try:
             output, _ = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             raise PeerError(f"no end in {TIMEOUT_S} s") from None
+        finally:  # a timeout, an interrupt, and workers that outlive the process
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     lines = [line for line in output.splitlines() if line.startswith('{"first"')]
     if process.returncode or not lines:
         print(log.read_text(encoding="utf-8", errors="replace")[-4000:], file=sys.stderr)
