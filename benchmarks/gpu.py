@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import score
+import scratch
 
 SAMPLE_MS = 100
 NETWORK_S = 3.0  # of the network alone, after as many seconds of a first try
@@ -49,18 +49,18 @@ def main() -> None:
         given = Path(getattr(arguments, name))
         if given.is_file():
             setattr(arguments, name, str(given.resolve()))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        count = score.repeat(arguments.photos, folder / "photos", arguments.images)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        count = scratch.repeat(arguments.photos, folder / "photos", arguments.images)
         os.environ |= {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts
             "CUDA_VISIBLE_DEVICES": arguments.gpu,
             "NVIDIA_TF32_OVERRIDE": "0",  # as in Spark's workers
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "PYTHONPATH": f"{score.PROJECT / 'src'}{os.pathsep}{score.PROJECT}",
+            "PYTHONPATH": scratch.PYTHONPATH,
         }
-        precisions = registered(arguments, folder)
-        found = measured(arguments, folder, precisions)
+        register(arguments, folder)
+        found = measured(arguments, folder)
     table = table_text(arguments, gpu or "no GPU: these numbers mean nothing", count, found)
     print(table)
     if arguments.out:
@@ -97,29 +97,23 @@ def gpu_name(gpu: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def registered(arguments: argparse.Namespace, folder: Path) -> list[str]:
-    """Fills the lake, registers a version of each precision that there is, and names them."""
-    score.run_command(folder, "ingest", "--source", "photos")
+def register(arguments: argparse.Namespace, folder: Path) -> None:
+    """Fills the lake, and registers a version of each precision."""
+    scratch.run_command(folder, "ingest", "--source", "photos")
     given = ("--weights", arguments.weights, "--labels", arguments.labels)
     for engine in ("onnxruntime", "native"):
         words = ("--framework", arguments.framework, "--engine", engine, *given)
-        score.run_command(folder, "register", *words)
-    if not (score.PROJECT / "pipelines" / "quantize.py").is_file():
-        print("There is no command quantize here: float16 is left out.", file=sys.stderr)
-        return list(PRECISIONS[:2])
+        scratch.run_command(folder, "register", *words)
     words = ("--model", "models:/photos/1", "--precision", "float16", "--min_agreement", "0")
-    score.run_command(folder, "quantize", *words)
-    return list(PRECISIONS)
+    scratch.run_command(folder, "quantize", *words)
 
 
-def measured(
-    arguments: argparse.Namespace, folder: Path, precisions: list[str]
-) -> dict[str, dict[str, list[float]]]:
+def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, list[float]]]:
     """What was measured: name of the line -> name of the value -> one for each repetition."""
     found = defaultdict[str, dict[str, list[float]]](lambda: defaultdict(list))
     for _ in range(arguments.repetitions):
-        for precision in precisions:
-            uri = f"models:/photos/{PRECISIONS.index(precision) + 1}"
+        for number, precision in enumerate(PRECISIONS, start=1):
+            uri = f"models:/photos/{number}"
             lines = {
                 f"{precision}, batch {size}": ("--loop", uri, str(size), arguments.gpu)
                 for size in arguments.batches
@@ -128,7 +122,7 @@ def measured(
                 for tasks in arguments.tasks
             }
             for name, words in lines.items():
-                values = json.loads(score.last_line(folder, *words, file=__file__))
+                values = json.loads(scratch.last_line(folder, *words, file=__file__))
                 for key, value in values.items():
                     found[name][key].append(value)
     return found
@@ -164,7 +158,7 @@ def measure_loop(uri: str, size: str, gpu: str) -> None:
     forward, _ = model.network()
     inference, files = model.inference, sorted(Path("photos").iterdir())
     contents = [file.read_bytes() for file in files[:batch]]
-    images, _ = inference.decode_all(contents, model.config, threads=score.CORES)
+    images, _ = inference.decode_all(contents, model.config, threads=scratch.CORES)
     network_seconds(forward, images)  # the first one chooses algorithms and allocates memory
     alone = network_seconds(forward, images)
     with sampled(gpu) as samples:
@@ -172,7 +166,7 @@ def measure_loop(uri: str, size: str, gpu: str) -> None:
         for start in range(0, len(files), 8 * batch):
             contents = [file.read_bytes() for file in files[start : start + 8 * batch]]
             batches = inference.decoded_batches(
-                contents, model.config, batch, threads=score.CORES, ahead=True
+                contents, model.config, batch, threads=scratch.CORES, ahead=True
             )
             for decoded, _ in batches:
                 forward(decoded)
@@ -194,7 +188,7 @@ def measure_score(uri: str, tasks: str, gpu: str) -> None:
     """Prints what `score` reaches in a session that has scored before, as JSON."""
     conf = Path(f"conf-{tasks}")
     conf.mkdir(exist_ok=True)
-    cores = max(1, score.CORES // int(tasks))
+    cores = max(1, scratch.CORES // int(tasks))
     settings = f"spark.master local[{cores * int(tasks)}]\nspark.task.cpus {cores}\n"
     (conf / "spark-defaults.conf").write_text(settings, encoding="utf-8")
     os.environ["SPARK_CONF_DIR"] = str(conf.resolve())
@@ -223,7 +217,10 @@ def table_text(
         for name, line in found.items()
     }
     lines = [f"# gpu: {arguments.framework}, {count} photos", ""]
-    lines += [f"{gpu}, {score.CORES} cores. Of {arguments.repetitions} repetitions the median.", ""]
+    lines += [
+        f"{gpu}, {scratch.CORES} cores. Of {arguments.repetitions} repetitions the median.",
+        "",
+    ]
     lines += [
         "| bare loop | images/s | of the network alone | images that fit | GPU busy, % | MiB |",
         "|---|---|---|---|---|---|",

@@ -22,14 +22,6 @@ MODULES = {"ray": ("peers.ray_data",), "daft": ("peers.daft_frames",)}  # else p
 # Source: TensorFlow 2.21 and Keras 3.15 in the threads of Daft 0.7.26.
 UNUSABLE = {("daft/native", "keras"): "not measured: Keras crashes in Daft's threads"}
 TIMEOUT_S = 3600  # of a peer's process: a run that hangs must not end the benchmark
-# What must be set before a framework is imported: one thread a process, which is fastest for all.
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "KERAS_BACKEND": "tensorflow",
-}
 
 
 class PeerError(Exception):
@@ -133,7 +125,10 @@ def _loops_and_score(measures: list[str], folder: Path) -> dict[str, float]:
     for name, version in loops.items():
         if name in measures:
             version_folder = str(folder / "versions" / version)
-            line = scratch.last_line(folder, version_folder, file=here / "loops.py")
+            threads = scratch.one_thread()
+            line = scratch.last_line(
+                folder, version_folder, file=here / "loops.py", environment=threads
+            )
             runs = json.loads(line)
             seconds |= {name: runs["first"], f"{name}_again": runs["second"]}
     predictions = folder / "lake" / "predictions"
@@ -164,7 +159,7 @@ def _peer(folder: Path, key: str) -> dict[str, float]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=os.environ | THREADS,
+            env=scratch.one_thread(),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--labels", default="", help="as in register")
     parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
-    lines = ["# rescore", "", *machine(arguments.framework), "", *nothing_missing(), ""]
+    framework = "tensorflow" if arguments.framework == "keras" else "torch"
+    facts = scratch.machine((framework, "pyspark", "mlflow", "deltalake"))
+    lines = ["# rescore", "", facts, "", *nothing_missing(), ""]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         count = scratch.repeat(arguments.photos, folder / "all", arguments.images)
@@ -53,15 +55,6 @@ def main() -> None:
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
-
-
-def machine(framework: str) -> list[str]:
-    """A line about the machine and its packages."""
-    from importlib import metadata
-
-    named = ("tensorflow" if framework == "keras" else "torch", "pyspark", "mlflow", "deltalake")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in named)
-    return [f"{scratch.CORES} cores, {versions}."]
 
 
 def nothing_missing() -> list[str]:

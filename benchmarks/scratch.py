@@ -5,12 +5,14 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 FOLDERS = (PROJECT / "src", PROJECT, PROJECT / "benchmarks")
 PYTHONPATH = os.pathsep.join(map(str, FOLDERS))
+sys.path[:0] = map(str, FOLDERS)
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -36,10 +38,21 @@ def run_command(folder: Path, name: str, *arguments: str) -> float:
     return time.monotonic() - began
 
 
-def last_line(folder: Path, *arguments: str, file: str | Path) -> str:
+def one_thread() -> dict[str, str]:
+    """The environment of a process that computes with one thread, as the workers of `score`."""
+    from mlproject.scoring.workers import ENVIRONMENT
+
+    return {**os.environ, **ENVIRONMENT}
+
+
+def last_line(
+    folder: Path, *arguments: str, file: str | Path, environment: Mapping[str, str] | None = None
+) -> str:
     """The last line that a benchmark prints, run in `folder` as a new process."""
     command = [sys.executable, str(Path(file).resolve()), *arguments]
-    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout.strip().splitlines()[-1]
 
 
