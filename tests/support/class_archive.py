@@ -16,10 +16,8 @@ def main() -> None:
         pass
     end_jvm()
     with tempfile.TemporaryDirectory() as folder, session(archive=True) as spark:
-        source, lake = (
-            photos(Path(folder) / "source", 3),
-            location.locate_to_write(f"{folder}/lake"),
-        )
+        source = photos(Path(folder) / "source", 3)
+        lake = location.locate_to_write(f"{folder}/lake")
         listing = source_listing.listing(str(source), settle=0)
         new_images.ingest_pending(spark, lake, listing)
         images = snapshots.required(lake, "images").read(spark)

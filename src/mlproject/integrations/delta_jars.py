@@ -31,12 +31,10 @@ def settings(*, local: bool) -> dict[str, str]:
     them from the driver.
     """
     jars = known()
+    if jars and local:
+        return {"spark.driver.extraClassPath": ":".join(jars)}
     if jars:
-        return (
-            {"spark.driver.extraClassPath": ":".join(jars)}
-            if local
-            else {"spark.jars": ",".join(jars)}
-        )
+        return {"spark.jars": ",".join(jars)}
     return {"spark.jars.packages": package(), "spark.jars.excludes": ",".join(PARTS_OF_SPARK)}
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -73,9 +74,10 @@ def archive(class_path: str) -> Path | None:
     Source: JEP 350, Dynamic CDS Archives.
     """
     for file in cache_folder().glob(f"{new_archive(class_path).stem}-*.jsa"):
-        # A JVM crashes on an archive that was cut off, as by a loss of power.
-        if file.stem.endswith(f"-{file.stat().st_size}"):
-            return file
+        with suppress(FileNotFoundError):  # another process has removed it
+            # A JVM crashes on an archive that was cut off, as by a loss of power.
+            if file.stem.endswith(f"-{file.stat().st_size}"):
+                return file
     return None
 
 
@@ -98,8 +100,9 @@ def keep_archive(saved: Path) -> None:
         saved.replace(saved.with_name(f"{saved.stem}-{saved.stat().st_size}.jsa"))
     for file in cache_folder().glob("classes-*"):
         limit = _UNUSED_S if file.suffix == ".jsa" else _UNFINISHED_S
-        if time.time() - file.stat().st_atime > limit:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has renamed or removed it
+            if time.time() - file.stat().st_atime > limit:
+                file.unlink()
 
 
 def _release(java: str) -> int | None:

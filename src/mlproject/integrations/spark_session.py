@@ -28,8 +28,8 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
 
     A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
     else it runs on all cores of this machine. Settings in spark-defaults override ours. It is the
-    one that `begin` has begun to start, if any. With `archive` its classes are saved at its end for
-    the sessions after it, once on a machine; see `java.new_archive`.
+    one that `spark_start.begin` has begun to start, if any. With `archive` its classes are saved at
+    its end for the sessions after it, once on a machine; see `java.new_archive`.
 
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
@@ -148,8 +148,9 @@ def _stop(spark: SparkSession) -> None:
     """Ends a session, and its JVM if that has died, so that the next session starts a new one."""
     context: Any = spark.sparkContext
     counters, context._accumulatorServer = context._accumulatorServer, None
-    # It waits up to a second for a thread of its own. Source: pyspark.accumulators
-    threading.Thread(target=counters.shutdown, daemon=True).start()
+    if counters is not None:  # else the block has stopped the session
+        # It waits up to a second for a thread of its own. Source: pyspark.accumulators
+        threading.Thread(target=counters.shutdown, daemon=True).start()
     try:
         spark.stop()
     except (Py4JError, OSError):

@@ -83,7 +83,7 @@ class Started:
     """Where the JVM saves its classes when it ends; None = it does not."""
 
 
-_begun: "list[Future[Started]]" = []  # one at most
+_begun: list[Future[Started]] = []  # one at most
 
 
 def begin(name: str, *, archive: bool = False) -> None:
@@ -154,7 +154,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         if archive and jars and not (classes or _conf_folder() or SparkContext._gateway):
             saved = java.new_archive(jars)
         wanted |= _local(classes, saved)
-    conf = SparkConf(loadDefaults=submitted).setAppName(name)
+    conf = SparkConf(loadDefaults=False).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master())
     for key, value in wanted.items():
@@ -168,10 +168,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
             with log.open("wb") as file:
                 gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
             SparkContext._ensure_initialized(gateway=gateway)
-        builder = SparkSession.Builder()
-        for key, value in conf.getAll():
-            builder = builder.config(key, value)
-        spark = builder.getOrCreate()
+        spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_start_error(error, log)) from error
     require_delta(spark)
