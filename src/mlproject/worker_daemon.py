@@ -6,6 +6,7 @@ starts threads at its import belongs there, such as ONNX Runtime, TensorFlow and
 process has none of them. Source: Spark, PythonWorkerFactory.startDaemon.
 """
 
+import gc
 import importlib
 import os
 import runpy
@@ -13,6 +14,7 @@ import sys
 from contextlib import suppress
 
 if __name__ == "__main__":
+    gc.disable()  # an import makes nothing to collect, and looking for it takes a tenth of the time
     for name in os.environ.get("MLPROJECT_IMPORTS", "").split():
         with suppress(Exception):
             importlib.import_module(name)
@@ -22,4 +24,7 @@ if __name__ == "__main__":
     with suppress(Exception):
         if requirements is not None:
             requirements.warn_dependency_requirement_mismatches(["mlflow"])
+    # Spark has a worker collect after each task: what was imported is left out, and stays shared.
+    gc.freeze()
+    gc.enable()
     runpy.run_module("pyspark.daemon", run_name="__main__", alter_sys=True)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import STDOUT
@@ -59,6 +60,8 @@ LOCAL = {
 FORKED = {
     "spark.python.daemon.module": "mlproject.worker_daemon",
     "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
+    # As Spark SQL sets it: workers are pooled by environment, and `begin_workers` uses none of SQL.
+    "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
 }
 
 # Settings in spark-defaults to which ours are added, by what separates their parts.
@@ -168,6 +171,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
             with log.open("wb") as file:
                 gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
             SparkContext._ensure_initialized(gateway=gateway)
+        begin_workers(SparkContext.getOrCreate(conf))
         spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_start_error(error, log)) from error
@@ -192,6 +196,24 @@ def _local(classes: Path | None, saved: Path | None) -> dict[str, str]:
     memory = {"spark.driver.memory": f"{_heap(master())}m"}
     forked = FORKED if sys.platform == "linux" else {}
     return {**LOCAL, **forked, **memory, "spark.driver.extraJavaOptions": options}
+
+
+def begin_workers(context: SparkContext) -> None:
+    """Begins to start a worker with the environment that the context has now, in the background.
+
+    So the process that workers are forked from imports while Spark plans the first query, which
+    takes about as long. For local sessions; on a cluster it would reach one machine of many.
+    """
+    if not is_local(str(context.master)):
+        return
+    # RDDs have no public action that would not take the environment of a later moment.
+    task: Any = context.parallelize([0], 1).mapPartitions(list)._jrdd
+
+    def run() -> None:
+        with suppress(Exception):  # the first query reports it, unless the session has ended
+            task.count()
+
+    threading.Thread(target=run, name="start of workers", daemon=True).start()
 
 
 def master() -> str:

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from mlflow.models import Model
@@ -94,24 +94,13 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
 
 
 def prepare(spark: SparkSession, version: Version) -> None:
-    """Starts a worker process of a version in the background, once in a session.
-
-    It imports while Spark plans the first query, which takes about as long. One task, as the query
-    needs a slot as well; on a cluster it would reach one machine of many.
-    """
-    context = spark.sparkContext
+    """Begins to start a worker process of a version, once in a session."""
     with environment_of(spark, version):
+        context = spark.sparkContext
         session = (context.applicationId, context.environment["MLPROJECT_WORKERS"])
-        if session in _prepared or not spark_start.is_local(str(context.master)):
-            return
-        _prepared.add(session)
-        started = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long")
-
-    def run() -> None:
-        with suppress(Exception):  # scoring itself reports it, unless it has ended meanwhile
-            started.collect()
-
-    threading.Thread(target=run, name="start of workers", daemon=True).start()
+        if session not in _prepared:
+            _prepared.add(session)
+            spark_start.begin_workers(context)
 
 
 def batch_settings(spark: SparkSession) -> dict[str, str]:
