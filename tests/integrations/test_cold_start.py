@@ -123,3 +123,22 @@ with session() as spark:
     print(seen.first())
 """
     assert f"{expected}\n" == run(code, tmp_path, named).stdout
+
+
+def test_queries_use_the_workers_that_were_begun_with_the_session(tmp_path):
+    code = """
+import threading
+from pathlib import Path
+from pyspark import SparkContext
+from mlproject.integrations.spark_session import session
+with session() as spark:
+    spark.range(1).mapInArrow(lambda batches: batches, "id long").collect()
+    for thread in threading.enumerate():
+        if thread.name == "start of workers":
+            thread.join()
+    children = Path(f"/proc/{SparkContext._gateway.proc.pid}/task").glob("*/children")
+    processes = [pid for file in children for pid in file.read_text().split()]
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes]
+    print(sum("worker_daemon" in command for command in commands))
+"""
+    assert "1\n" == run(code, tmp_path).stdout

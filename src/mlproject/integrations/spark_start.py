@@ -171,7 +171,8 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
             with log.open("wb") as file:
                 gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
             SparkContext._ensure_initialized(gateway=gateway)
-        begin_workers(SparkContext.getOrCreate(conf))
+        # With the JVM's own settings, as the builder would: spark-submit has set a master there.
+        begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
         spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_start_error(error, log)) from error
