@@ -38,7 +38,10 @@ class Command(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The options, and `--help`."""
         if not self.params:
+            thresholds = gc.get_threshold()
+            gc.set_threshold(100_000)  # imports leave no garbage; to look for it takes 0.2 s
             self.params += self.options()
+            gc.set_threshold(*thresholds)
         return super().get_params(ctx)
 
     def options(self) -> list[click.Option]:
@@ -53,7 +56,8 @@ class Command(click.Command):
         Before that a command that needs Spark begins to start it: to make the options imports
         MLflow, which takes as long.
         """
-        if hasattr(self.module, "prepare") and "--help" not in args:
+        # Not to complete a command line in a shell.
+        if hasattr(self.module, "prepare") and "--help" not in args and not ctx.resilient_parsing:
             self.module.prepare()
         for old, new in getattr(self.module, "RENAMED", {}).items():
             pattern = re.compile(rf"--{old}(?==|$)")
@@ -89,8 +93,7 @@ def main() -> None:
 
     Each command is an entry point of the MLflow project too: mlflow run . -e COMMAND
     """
-    # Imports leave nothing to collect. To look for it, then and at the end, takes half a second.
-    gc.set_threshold(100_000)
+    # At its end Python would look for garbage in all that was imported, for 0.3 s.
     atexit.register(gc.freeze)
 
 

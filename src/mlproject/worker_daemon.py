@@ -3,7 +3,8 @@
 Spark runs this module, one process for each environment of workers. MLPROJECT_IMPORTS names the
 modules to import; what is missing is left to the workers, whose errors are reported. Nothing that
 starts threads at its import belongs there, such as ONNX Runtime, TensorFlow and torch: a forked
-process has none of them. Source: Spark, PythonWorkerFactory.startDaemon.
+process has none of them. The thread of pyarrow's allocator is started anew after a fork.
+Source: Spark, PythonWorkerFactory.startDaemon; jemalloc, background_thread_postfork_child.
 """
 
 import gc
@@ -14,7 +15,7 @@ import sys
 from contextlib import suppress
 
 if __name__ == "__main__":
-    gc.disable()  # an import makes nothing to collect, and looking for it takes a tenth of the time
+    gc.disable()  # imports leave no garbage, and to look for it takes a tenth of the time
     for name in os.environ.get("MLPROJECT_IMPORTS", "").split():
         with suppress(Exception):
             importlib.import_module(name)

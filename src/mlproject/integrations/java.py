@@ -81,28 +81,38 @@ def archive(class_path: str) -> Path | None:
     return None
 
 
+def can_archive() -> bool:
+    """Whether a JVM can save an archive: it needs one of Java's own classes, which not all have."""
+    return any(_java().parents[1].glob("lib/server/classes*.jsa"))
+
+
 def new_archive(class_path: str) -> Path:
     """Where a JVM of this process may save such an archive."""
-    folder = f"{os.environ['JAVA_HOME']}/bin" if "JAVA_HOME" in os.environ else None
-    java = os.path.realpath(shutil.which("java", path=folder) or "")
     spark = metadata.distribution("pyspark")
-    parts = [java, str(spark.locate_file("")), spark.version, class_path]
+    parts = [str(_java()), str(spark.locate_file("")), spark.version, class_path]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     return cache_folder() / f"classes-{digest}.{os.getpid()}"
 
 
 def keep_archive(saved: Path) -> None:
-    """Gives what a JVM has saved to the JVMs after it; what was not used for long is removed.
-
-    `saved` is `new_archive`, which is absent where this Java cannot save one.
-    """
+    """Gives what a JVM has saved as `new_archive`, unless it could not, to the JVMs after it."""
     if saved.is_file():
         saved.replace(saved.with_name(f"{saved.stem}-{saved.stat().st_size}.jsa"))
+
+
+def remove_unused_archives() -> None:
+    """Removes archives that no JVM has used for long, and those that a process left unfinished."""
     for file in cache_folder().glob("classes-*"):
         limit = _UNUSED_S if file.suffix == ".jsa" else _UNFINISHED_S
         with suppress(FileNotFoundError):  # another process has renamed or removed it
             if time.time() - file.stat().st_atime > limit:
                 file.unlink()
+
+
+def _java() -> Path:
+    """The `java` that Spark starts, without symbolic links."""
+    folder = f"{os.environ['JAVA_HOME']}/bin" if "JAVA_HOME" in os.environ else None
+    return Path(shutil.which("java", path=folder) or "").resolve()
 
 
 def _release(java: str) -> int | None:

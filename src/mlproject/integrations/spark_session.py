@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -66,10 +65,7 @@ class LazySession:
         """The session; a new one after `close` or `end`."""
         self.used_at = time.monotonic()
         if self._spark is None:
-            on_interrupt = signal.getsignal(signal.SIGINT)
             self._spark = self._stack.enter_context(session(self._name, archive=self._archive))
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
         return self._spark
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -45,10 +46,9 @@ BLOBS = {
 }
 
 LOCAL = {
-    # Python does the work, and the JVM mostly starts: in a run of the tests its second compiler
-    # (C2) took 40 % of the JVM's time on two cores. Without C2 the code cache has 48 MB, which a
-    # long session fills: a quarter of its time then went to sweeping. The parallel collector takes
-    # the least time on few cores and handles whole photos best.
+    # Python does the work: in a run of the tests the JVM's second compiler (C2) took 40 % of its
+    # time. Without C2 the code cache has 48 MB, which a long session fills: sweeping it took a
+    # quarter of the time. The parallel collector takes the least time for whole photos.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
     "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
     "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
@@ -59,7 +59,8 @@ LOCAL = {
 # imported much cannot be forked safely.
 FORKED = {
     "spark.python.daemon.module": "mlproject.worker_daemon",
-    "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files mlproject.lake.data_files",
+    "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files "
+    "mlproject.scoring.prediction_files",
     # As Spark SQL sets it: workers are pooled by environment, and `begin_workers` uses none of SQL.
     "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
 }
@@ -118,18 +119,21 @@ def active() -> SparkSession | None:
 
 
 def start(name: str, *, archive: bool = False) -> Started:
-    """A new session, or the one that has begun to start.
-
-    Raises:
-        UserError: No Java, Delta's jars cannot be fetched, or Spark does not start.
-    """
-    return _begun.pop().result() if _begun else _start(name, archive)
+    """A new session, or the one that has begun to start; UserError if Spark cannot start."""
+    if not _begun:
+        return _start(name, archive)
+    try:
+        return _begun[0].result()
+    finally:
+        _begun.clear()
 
 
 def _start(name: str, archive: bool) -> Started:
     home = java.home()
-    if home is not None:
+    os.environ.pop("JAVA_HOME", None)  # it would precede `java` on PATH
+    if home:
         os.environ["JAVA_HOME"] = str(home)
+    java.remove_unused_archives()
     log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
     if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
         return _start_with_jars(name, log, archive)
@@ -140,8 +144,10 @@ def _start(name: str, archive: bool) -> Started:
 
 
 def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
-    os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
+    if is_local(master()) or "PYSPARK_PYTHON" not in os.environ:
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     defaults, saved = _spark_defaults(), None
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:  # spark-submit started the JVM: its --conf options apply
@@ -155,7 +161,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         classes = java.archive(jars)
         # None of a class path with folders or of jars to fetch, and a running JVM saves none.
         if archive and jars and not (classes or _conf_folder() or SparkContext._gateway):
-            saved = java.new_archive(jars)
+            saved = java.new_archive(jars) if java.can_archive() else None
         wanted |= _local(classes, saved)
     conf = SparkConf(loadDefaults=False).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
@@ -176,6 +182,8 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_start_error(error, log)) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
     require_delta(spark)
     delta_jars.remember(spark)
     ship_package(spark)
@@ -203,9 +211,9 @@ def begin_workers(context: SparkContext) -> None:
     """Begins to start a worker with the environment that the context has now, in the background.
 
     So the process that workers are forked from imports while Spark plans the first query, which
-    takes about as long. For local sessions; on a cluster it would reach one machine of many.
+    takes about as long. Other daemons import nothing, and their workers would not be those of SQL.
     """
-    if not is_local(str(context.master)):
+    if context.getConf().get("spark.python.daemon.module") != "mlproject.worker_daemon":
         return
     # RDDs have no public action that would not take the environment of a later moment.
     task: Any = context.parallelize([0], 1).mapPartitions(list)._jrdd

@@ -31,7 +31,7 @@ ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # a version holds no pickle: refuse any
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a thread and a request for each worker process
-    "MLPROJECT_IMPORTS": "mlflow.pyfunc mlproject.scoring.prediction_files",
+    "MLPROJECT_IMPORTS": "mlflow.pyfunc",
     # The addresses that Spark assigns are those of nvidia-smi, in this order; CUDA has another one.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     # float32 stays float32: not all of cuDNN follows ONNX Runtime's `use_tf32`.
