@@ -71,5 +71,5 @@ def test_the_chart_has_a_bar_for_each_way_that_was_measured(results):
     from chart import svg
 
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg(results))
-    assert {"score", "Ray Data, ONNX", "mlflow.pyfunc.spark_udf, torch"} < {*texts}
+    assert {"score", "score, cold", "Ray Data, ONNX", "mlflow.pyfunc.spark_udf, torch"} < {*texts}
     assert "Daft, ONNX" not in texts

@@ -19,7 +19,7 @@ from mlproject.commands.console import (
     stdout_to_stderr,
     stopped_by_signals,
 )
-from mlproject.errors import RefusedError, UserError
+from mlproject.errors import MachineError, RefusedError, UserError
 from mlproject.integrations.outages import error_message
 
 AGAIN = "What was committed stays. Fix this, then run the command again"
@@ -93,6 +93,7 @@ class NotFoundError(MlflowException):
     [
         (UserError("No lake."), 2, ["mlproject x: No lake."]),
         (RefusedError("Refused."), 3, ["mlproject x: Refused."]),
+        (MachineError("No memory."), 1, ["mlproject x: No memory."]),
         (KeyboardInterrupt(), 130, ["mlproject x: stopped; what was committed stays"]),
         (NotFoundError("No server\nat all"), 1, ["mlproject x: MLflow: No server", AGAIN]),
         (Py4JError("No method\nTrace: x"), 1, ["mlproject x: Spark stopped: No method", AGAIN]),

@@ -1,6 +1,6 @@
 import pytest
 
-from mlproject.errors import RefusedError
+from mlproject.errors import MachineError, RefusedError
 from mlproject.gates import approvals, checks, gate_page, summary, verdicts
 from mlproject.gates.verdicts import Limits
 from mlproject.versions import version_files
@@ -13,6 +13,10 @@ POINTER = "models:/gated@champion"
 @pytest.fixture(scope="module")
 def versions(store):
     return register_colours("gated"), register_colours("gated", reverse=True)
+
+
+def raising(error):
+    return lambda version, image_ids: (_ for _ in ()).throw(error)
 
 
 @pytest.fixture
@@ -165,11 +169,14 @@ def test_only_missing_predictions_are_scored(lake, versions, check):
 def test_a_version_that_cannot_be_scored_is_refused_with_the_reason(lake, versions, check):
     add_predictions(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
 
-    def score(version, image_ids):
-        raise RefusedError("its workers die")
-
-    results = check(score=score)
+    results = check(score=raising(RefusedError("its workers die")))
     assert (["sample"], "its workers die") == (refused(results), found(results, "sample"))
+
+
+def test_a_fault_of_the_machine_is_no_verdict_on_a_version(lake, versions, check):
+    add_predictions(lake, versions[0], add_images(lake, range(3), label="red"), label="red")
+    with pytest.raises(MachineError, match="no memory"):
+        check(score=raising(MachineError("no memory")))
 
 
 def test_images_whose_files_cannot_be_read_now_are_noted_and_the_others_compared(

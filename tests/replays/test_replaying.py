@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from mlproject.errors import UserError
+from mlproject.errors import MachineError, UserError
 from mlproject.replays import replaying
 from mlproject.replays.differences import differences
 from mlproject.rollout.history import Prediction
@@ -123,13 +123,18 @@ def test_a_run_that_was_deleted_or_has_no_tags_is_reported(client, lake, version
 
 
 def test_preprocessing_is_the_config_and_the_packaged_code(version, store, tmp_path):
-    one, other = (
-        version_files.read(made)
-        for made in (register_colours("replayed"), register_colours("replayed", reverse=True))
-    )
+    one = version_files.read(register_colours("replayed"))
+    other = version_files.read(register_colours("replayed", reverse=True))
     assert version_files.read(version).preprocessing == one.preprocessing
     assert one.digest != version_files.read(version).digest  # an MLmodel has its id and times
     assert one.preprocessing != other.preprocessing
+
+
+def test_a_fault_of_the_machine_is_no_prediction(client, lake, store, tmp_path):
+    version = register_colours("replayed", fault="memory", mended=tmp_path / "mended")
+    add_predictions(lake, version, [add_image(lake, "/a.jpg", BLUE, day(1))], day(2), label="red")
+    with pytest.raises(MachineError, match="MemoryError"):
+        replay(client, lake, version.uri)
 
 
 def test_a_version_that_raises_gives_model_failed_and_its_exception(client, lake, store):

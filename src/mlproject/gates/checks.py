@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
-from mlproject.errors import MlprojectError
+from mlproject.errors import MachineError, MlprojectError
 from mlproject.gates import approvals, comparison
 from mlproject.gates.approvals import Approval
 from mlproject.gates.comparison import Image, Predictions
@@ -140,6 +140,8 @@ def _score_missing(
     if missing:
         try:
             score(version, missing)
+        except MachineError:
+            raise  # it says nothing of the version
         except MlprojectError as error:
             failure = str(error)
         predictions = comparison.read_predictions(lake, version, images)

@@ -3,4 +3,4 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["batch_scoring", "coverage", "scorer", "scoring_runs", "workers"]
+__all__ = ["batch_scoring", "coverage", "decision", "scorer", "scoring_runs", "workers"]
