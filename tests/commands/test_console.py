@@ -15,6 +15,7 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from mlproject.commands.console import (
     exit_codes,
+    print_engine,
     print_json,
     stdout_to_stderr,
     stopped_by_signals,
@@ -151,3 +152,10 @@ def test_help_imports_no_framework():
     code = START.format(words=["--help"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.splitlines()[-1]
+
+
+def test_a_version_that_onnx_runtime_does_not_run_is_one_line_with_the_reason(capsys):
+    print_engine("torch", "it cannot be exported")
+    print_engine("torch", "")
+    expected = "It is run by torch (engine=native): it cannot be exported\n"
+    assert expected == capsys.readouterr().out

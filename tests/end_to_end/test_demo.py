@@ -73,6 +73,13 @@ def test_both_frameworks_predict_nine_in_ten_held_out_images_correctly(output):
     assert all(float(accuracy) >= 90 for _, accuracy in accuracies)
 
 
+def test_onnxruntime_runs_both_networks_once_they_were_compared(output, client):
+    for version in ("1", "2"):
+        tags = client.get_model_version("photos", version).tags
+        found = [tags[name] for name in ("engine", "parity_top1_agreement")]
+        assert ["onnxruntime", 1.0] == [found[0], float(found[1])]
+
+
 def test_each_version_predicts_every_image_once(output, copy):
     ids = table(copy, "images").image_id.nunique()
     answers = table(copy, "predictions")

@@ -197,14 +197,18 @@ class VersionTests(EngineTests):
             parts = [forward(images[start : start + size]) for start in range(0, 40, size)]
             np.testing.assert_array_equal(np.concatenate(parts), one)
 
-    def test_without_parity_the_version_is_native_and_says_why(
-        self, small_weights, monkeypatch, tmp_path
+    def test_without_parity_a_native_version_is_registered_and_says_why(
+        self, small_weights, monkeypatch
     ):
         monkeypatch.setattr(engines, "MAX_DIFFERENCE", -1)
-        found = self.chosen(small_weights, tmp_path)
-        assert (NATIVE, None) == (found.name, found.network)
-        assert found.parity.top1_agreement == 1
-        assert "differs from" in found.reason
+        made = self.registered(small_weights, ["a", "b", "c", "d"], image_size=96, width=0.35)
+        tags = mlflow.MlflowClient().get_model_version(made.name, str(made.version)).tags
+        assert (NATIVE, "1") == (tags["engine"], tags["parity_top1_agreement"])
+        assert f"differs from {self.framework}" in tags["engine_reason"]
+        model = mlflow.models.Model.load(made.loaded_from)
+        config = model.flavors["python_function"]["config"]
+        assert (NATIVE, 32) == (config["engine"], config["batch_size"])
+        assert not list(Path(made.loaded_from).rglob("network.onnx"))
 
     def test_what_cannot_be_exported_is_native_and_says_why(self, small_weights, tmp_path):
         (tmp_path / "network.onnx").mkdir()  # nothing can be written there

@@ -22,7 +22,8 @@ from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
 # What must be set before a worker process imports a framework. One compute thread a task slot:
-# two take twice as long for the whole.
+# two take twice as long for the whole. Where a task has more cores, Spark sets OMP_NUM_THREADS to
+# spark.task.cpus. Source: SPARK-28843.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
