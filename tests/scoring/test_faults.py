@@ -1,8 +1,10 @@
 """What versions do wrong while they score, in real workers: each fault has its own end."""
 
+import shutil
 from pathlib import Path
 
 import deltalake
+import pyarrow.parquet as pq
 import pytest
 
 from mlproject.errors import MachineError, RefusedError
@@ -132,6 +134,23 @@ def test_an_image_that_kills_workers_is_quarantined_where_the_version_is_known_t
     scored = score(spark, filled, version, quarantine=True)
     assert (7, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
+
+
+def test_a_data_file_that_spark_cannot_read_is_a_fault_of_the_machine(
+    spark, filled, store, tmp_path
+):
+    lake = str(shutil.copytree(filled, tmp_path / "lake"))
+    [file] = (Path(lake) / "images").glob("*.parquet")
+    content, row_group = file.read_bytes(), pq.ParquetFile(file).metadata.row_group(0)
+    columns = [row_group.column(number) for number in range(row_group.num_columns)]
+    [photos_column] = [column for column in columns if column.path_in_schema == "content"]
+    start = photos_column.data_page_offset
+    file.write_bytes(content[:start] + bytes(64) + content[start + 64 :])
+    version = register_colours("unread")
+    with pytest.raises(MachineError, match=r"the machine failed: 2 times \[FAILED_READ_FILE"):
+        score(spark, lake, version)
+    file.write_bytes(content)
+    assert 7 == score(spark, lake, version).images
 
 
 @pytest.mark.parametrize("fault", ["memory_once", "cuda_once", "disk_once"])

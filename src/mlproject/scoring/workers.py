@@ -1,6 +1,7 @@
 """The Python worker processes of Spark: those of a version, and faults in them."""
 
 import math
+import re
 import threading
 import time
 import uuid
@@ -52,6 +53,14 @@ RAISES = "org.apache.spark.api.python.PythonException"
 CRASHES = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 # Source: Spark, error conditions FAILED_READ_FILE, READ_FILE and PATH_NOT_FOUND; the JDK's class
 MISSING = ("FileNotFoundException", "FILE_NOT_EXIST", "PATH_NOT_FOUND")
+# Reading and memory, outside the workers. Source: Spark, error condition FAILED_READ_FILE; the
+# JDK's classes, as in `Caused by: java.io.IOException: ...`, not as in a line of a stack.
+JVM_FAULT = re.compile(
+    r"\[FAILED_READ_FILE[^\n]*"
+    r"|(?:^|: )java\.(?:io\.\w*IOException|io\.EOFException|net\.\w+Exception)(?::[^\n]*|$)"
+    r"|java\.lang\.OutOfMemoryError[^\n]*",
+    re.MULTILINE,
+)
 NOT_WRITTEN = "NotWrittenError: "  # as of `prediction_files`, in a worker's traceback
 POLL_S = 1.0  # between two requests for the progress of jobs that may hang
 
@@ -164,7 +173,8 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
             "Data files that a table of the lake names are gone. Restore them, or run ingest "
             "into a new lake"
         )
-    return None
+    of_jvm = JVM_FAULT.search(message)
+    return WorkerError("machine", of_jvm[0].strip(" :")) if of_jvm else None
 
 
 def _watch(
