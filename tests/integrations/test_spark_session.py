@@ -72,7 +72,7 @@ def test_a_session_is_quiet(tmp_path):
 
 
 @pytest.mark.spark
-def test_an_old_java_in_java_home_is_passed_over(tmp_path, monkeypatch):
+def test_an_old_java_in_java_home_is_passed_over(tmp_path):
     home = fake_java(tmp_path, "11.0.20").parent
     done = run(SPARK_JOB, tmp_path, JAVA_HOME=str(home))
     assert (0, "") == (done.returncode, done.stderr)

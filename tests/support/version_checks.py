@@ -180,6 +180,8 @@ class VersionTests(EngineTests):
         tags = client.get_model_version(version.name, str(version.version)).tags
         logged = client.get_logged_model(version.model_id)
         measured = {metric.key: metric.value for metric in logged.metrics}
+        # Small weights may give the same bits in both engines, as on some processors.
+        assert 0 < measured["parity_max_difference"] or not SHARED.is_dir()
         assert 0 <= measured["parity_max_difference"] < 1e-5
         assert float(tags["parity_max_difference"]) == pytest.approx(
             measured["parity_max_difference"], rel=0.01
