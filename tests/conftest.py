@@ -131,7 +131,7 @@ def photos(folder: Path, count: int, label: str = "red", seed: int = 0) -> Path:
 
 
 def start_command(
-    name: str, *arguments: str, cwd: Path, **environment: str
+    name: str, *arguments: str, cwd: Path, stderr: int = subprocess.STDOUT, **environment: str
 ) -> subprocess.Popen[str]:
     """Starts a command as MLproject does, in a process group of its own."""
     return subprocess.Popen(
@@ -139,7 +139,7 @@ def start_command(
         cwd=cwd,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )

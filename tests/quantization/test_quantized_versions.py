@@ -13,7 +13,7 @@ import mlproject
 from mlproject.errors import RefusedError, UserError
 from mlproject.versions import version_files
 from tests.conftest import photo
-from tests.support.commands import run_command
+from tests.support.commands import errors_of_process, run_command
 from tests.support.lakes import add_image, day
 from tests.support.networks import COLOURS, many_colours, register_network
 from tests.support.version_checks import registry
@@ -147,6 +147,18 @@ def test_a_version_that_agrees_on_too_few_images_is_refused_and_nothing_is_regis
     assert len(rows) == pytest.approx(different)
     assert rows
     assert all(row["before"] != row["after"] and row["path"].endswith(".jpg") for row in rows)
+
+
+def test_the_command_that_is_refused_prints_one_line_and_ends_with_3(guessing, colourful, tmp_path):
+    before, runs = registry(), last_run().info.run_id
+    words = ("--model", guessing.uri, "--lake", colourful, "--min_agreement", "1")
+    [line] = errors_of_process("quantize", *words, cwd=tmp_path, code=3)
+    assert line.startswith(
+        f"mlproject quantize: The int8 network predicts the label of {guessing.uri}"
+    )
+    assert "below min_agreement=1. Nothing was registered. Try -P precision=float16" in line
+    assert before == registry()
+    assert (True, "FAILED") == (runs != last_run().info.run_id, last_run().info.status)
 
 
 def test_the_command_prints_both_networks_and_the_changed_images(guessing, colourful):
