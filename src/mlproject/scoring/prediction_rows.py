@@ -1,6 +1,7 @@
 """Rows of `predictions`: what a version returns for images, checked, with nulls where it must."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import mlflow
@@ -68,14 +69,16 @@ def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: boo
     uri = version.loaded_from
     if guarded:
         uri = str(folder / "guarded")
-        mlflow.pyfunc.save_model(
-            uri,
-            python_model=str(Path(__file__).with_name("guarded_model.py")),
-            artifacts={"version": version.loaded_from},
-            model_config={"failed": MODEL_FAILED, "machine_faults": MACHINE_FAULTS},
-            signature=mlflow.models.get_model_info(version.loaded_from).signature,
-            pip_requirements=["mlflow"],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice to authors of versions
+            mlflow.pyfunc.save_model(
+                uri,
+                python_model=str(Path(__file__).with_name("guarded_model.py")),
+                artifacts={"version": version.loaded_from},
+                model_config={"failed": MODEL_FAILED, "machine_faults": MACHINE_FAULTS},
+                signature=mlflow.models.get_model_info(version.loaded_from).signature,
+                pip_requirements=["mlflow"],
+            )
     with workers.environment_of(spark, version):
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=RETURNED, env_manager="local")
         # Not deterministic, so that the optimizer never runs it twice for two of its fields.
