@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 
+import mlflow
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ import mlproject
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import framework_process
 from mlproject.scoring import scorer, workers
+from mlproject.versions import registry
 from tests.conftest import PROJECT, photos
 from tests.support import fresh_processes
 from tests.support.lakes import frame
@@ -88,27 +90,61 @@ with spark_session.session() as spark:
     assert "70 [2]\n" == done.stdout, done.stderr[-3000:]
 
 
-def test_scoring_needs_no_more_than_requirements_scoring(filled, version, tmp_path):
-    python = tmp_path / "venv" / "bin" / "python"
+@pytest.fixture(scope="module")
+def scoring_python(tmp_path_factory):
+    """The Python of an environment with the packages of requirements-scoring.txt alone."""
+    folder = tmp_path_factory.mktemp("scoring") / "venv"
+    python = folder / "bin" / "python"
     packages = str(PROJECT / "requirements-scoring.txt")
     for words in (
-        ("venv", "--python", sys.executable, str(tmp_path / "venv")),
+        ("venv", "--python", sys.executable, str(folder)),
         ("pip", "install", "--python", str(python), "-r", packages),
     ):
         subprocess.run(["uv", *words], check=True, capture_output=True, timeout=600)
-    installed = {path.name for path in tmp_path.glob("venv/lib/python*/site-packages/*")}
+    installed = {path.name for path in folder.glob("lib/python*/site-packages/*")}
     assert not FRAMEWORKS & installed
-    command = [str(python), "-m", "pipelines.score", "--model", version.uri, "--lake", filled]
-    environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert 0 == done.returncode, done.stdout + done.stderr
+    return python
+
+
+@pytest.fixture
+def output_of(scoring_python, filled, tmp_path):
+    """Runs a command on the lake in that environment; gives back its stdout."""
+
+    def run(name, *words):
+        environment = {"PATH": f"{scoring_python.parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            [str(scoring_python), "-m", f"pipelines.{name}", *words, "--lake", filled],
+            env={**os.environ, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_scoring_needs_no_more_than_requirements_scoring(filled, version, output_of):
+    output_of("score", "--model", version.uri)
     rows = frame(filled, "predictions")
     assert (70, 70) == (len(rows), rows["error"].isna().sum())
+
+
+def test_planning_rolling_out_and_replaying_need_no_more_either(filled, version, output_of):
+    registry.move(mlflow.MlflowClient(), version, alias="champion")
+    pointers = ("--pointers", f"models:/{version.name}@champion")
+    [planned] = json.loads(output_of("plan", *pointers, "--json"))
+    assert ("score", 70) == (planned["action"], planned["version"]["missing"])
+    output_of("rescore", *pointers)
+    [served] = json.loads(output_of("plan", *pointers, "--json"))
+    assert ("nothing", version.uri, 0) == (
+        served["action"],
+        served["readers"]["uri"],
+        served["readers"]["missing"],
+    )
+    image = frame(filled, "images").path[0]
+    replayed = json.loads(output_of("replay", "--model", version.uri, "--image", image, "--json"))
+    assert (True, "") == (replayed["same"], replayed["now"]["error"] or "")
