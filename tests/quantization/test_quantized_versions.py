@@ -6,8 +6,10 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
+from onnx import numpy_helper
 
 import mlproject
 from mlproject.errors import RefusedError, UserError
@@ -89,6 +91,33 @@ def test_a_version_of_lower_precision_is_the_same_but_for_its_network(
     assert list(COLOURS) == list(found["label"])
     expected = mlflow.pyfunc.load_model(version.uri).predict(photos)
     assert np.allclose(expected["score"], found["score"], atol=0.2)
+
+
+def test_int8_has_a_scale_for_each_output_channel_of_weights_and_one_for_activations(
+    version, lake, tmp_path
+):
+    made = mlproject.quantize(version.uri, lake=lake)
+    graph = onnx.load_from_string(
+        contents(made.version, tmp_path / "0")["artifacts/network.onnx"]
+    ).graph
+    values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    maker = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 52  # those of MobileNetV2
+    for node in convolutions:
+        activations, weights = (maker[name] for name in node.input[:2])
+        assert ["DequantizeLinear"] * 2 == [activations.op_type, weights.op_type]
+        quantized, scales, zeros = (values[name] for name in weights.input)
+        assert (np.int8, len(quantized)) == (quantized.dtype, scales.size)
+        assert (True, 0) == (scales.size > 1, axis(weights))
+        assert not zeros.any()
+        _, scale, zero = activations.input
+        assert (1, np.uint8) == (values[scale].size, values[zero].dtype)
+        assert "QuantizeLinear" == maker[activations.input[0]].op_type
+
+
+def axis(node):
+    return next(one.i for one in node.attribute if one.name == "axis")
 
 
 def test_tags_and_metrics_say_what_a_version_was_made_from_and_how_close_it_is(version, lake):
