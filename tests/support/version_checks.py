@@ -7,11 +7,14 @@ import mlflow
 import numpy as np
 import pytest
 
+import mlproject
 from mlproject.errors import RefusedError, UserError
 from mlproject.versions import engines, reference_images, registration, weights
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME
-from tests.conftest import SHARED
+from tests.conftest import SHARED, photo
 from tests.support import predicting
+from tests.support.lakes import add_image, day, frame
+from tests.support.old_versions import register_oldest
 
 
 def copy_with_other_code(uri, folder):
@@ -110,6 +113,32 @@ class EngineTests:
         assert len({id(model.inference) for model in models}) == 1
         [device] = {key[2] for key in models[0].inference.loads() if key[:2] == models[0].key}
         assert models[0].inference.loads().count((*models[0].key, device)) == 1
+
+
+class NativeTests(EngineTests):
+    """The tests of the versions that a framework itself runs."""
+
+    engine = NATIVE
+
+    @pytest.mark.spark
+    def test_a_version_of_the_oldest_layout_is_scored_as_it_is_by_its_framework(
+        self, version, spark, lake, tmp_path
+    ):
+        old = register_oldest(version, tmp_path / "version")
+        config = mlflow.models.get_model_info(old.uri).flavors["python_function"]["config"]
+        assert not {"engine", "device_batch_size"} & set(config)
+        assert not list(Path(mlflow.artifacts.download_artifacts(old.uri)).rglob("*.onnx"))
+        contents = [photo((90 * n % 256, 40 * n % 256, 9), n) for n in range(5)]
+        for number, content in enumerate(contents):
+            add_image(lake, f"/{number}.jpg", content, day(1))
+        result = mlproject.score(old.uri, lake=lake).result
+        assert (5, 0) == (result.images, result.errors)
+        paths = frame(lake, "images")[["image_id", "path"]]
+        rows = frame(lake, "predictions").merge(paths, on="image_id")
+        rows = rows.sort_values("path").fillna({"error": ""})
+        expected = mlflow.pyfunc.load_model(version.uri).predict(predicting.frame(contents))
+        assert predicting.unlike(rows, expected) == []
+        assert {old.model_id} == set(rows.model_id)
 
 
 class VersionTests(EngineTests):

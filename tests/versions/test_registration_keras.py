@@ -47,9 +47,8 @@ class TestKerasVersions(checks.VersionTests):
         assert (len(same), sum(same)) == (125, 125)
 
 
-class TestNativeKerasVersions(checks.EngineTests):
+class TestNativeKerasVersions(checks.NativeTests):
     framework = "keras"
-    engine = "native"
     requirements = ("tensorflow", "keras", "h5py")
     real_weights = TestKerasVersions.real_weights
     small = staticmethod(small)

@@ -64,9 +64,8 @@ class TestTorchVersions(checks.VersionTests):
         np.testing.assert_allclose(found["score"], expected.values.numpy(), atol=0.02)
 
 
-class TestNativeTorchVersions(checks.EngineTests):
+class TestNativeTorchVersions(checks.NativeTests):
     framework = "torch"
-    engine = "native"
     requirements = ("torch", "torchvision", "safetensors")
     real_weights = TestTorchVersions.real_weights
     small = staticmethod(small)
