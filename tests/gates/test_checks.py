@@ -1,69 +1,20 @@
+"""Gates on predictions: accuracy, drops of labels, changes, and what becomes of the scoring."""
+
 import pytest
 
 from mlproject.errors import MachineError, RefusedError
-from mlproject.gates import approvals, checks, gate_page, summary, verdicts
-from mlproject.gates.verdicts import Limits
-from mlproject.versions import version_files
+from mlproject.gates import verdicts
+from tests.support.gates import add_labelled, found, refused, states
 from tests.support.lakes import add_images, add_predictions
-from tests.support.versions import register_colours
-
-POINTER = "models:/gated@champion"
-
-
-@pytest.fixture(scope="module")
-def versions(store):
-    return register_colours("gated"), register_colours("gated", reverse=True)
 
 
 def raising(error):
-    return lambda version, image_ids: (_ for _ in ()).throw(error)
+    """A scorer that fails with this error."""
 
+    def score(version, image_ids):
+        raise error
 
-@pytest.fixture
-def check(client, lake, versions):
-    """Checks the second version, in comparison with the first where there is a serving version."""
-
-    def checked(*, serving=True, **options):
-        return run_gates(client, lake, versions[1], versions[0] if serving else None, **options)
-
-    return checked
-
-
-def run_gates(client, lake, version, serving=None, **options):
-    fault, score = options.pop("fault", ""), options.pop("score", lambda version, ids: None)
-    mode, approved = options.pop("mode", "block"), options.pop("approved", False)
-    return checks.check_version(
-        client,
-        lake,
-        version,
-        serving,
-        reference_fault=lambda version: fault,
-        score=score,
-        limits=Limits(**options),
-        mode=mode,
-        approved=approved,
-    )
-
-
-def add_labelled(lake, versions, right: int, before: int, of: int = 100, label: str = "red"):
-    """Images of a label with so many correct predictions of each version."""
-    ids = add_images(lake, range(of), label=label)
-    for version, count in zip(versions, (before, right), strict=True):
-        add_predictions(lake, version, ids[:count], label=label)
-        add_predictions(lake, version, ids[count:], label="green" if label == "red" else "red")
-    return ids
-
-
-def states(results):
-    return {verdict.gate: verdict.state for verdict in results.verdicts}
-
-
-def refused(results):
-    return [verdict.gate for verdict in results.refused]
-
-
-def found(results, gate):
-    return next(verdict.found for verdict in results.verdicts if verdict.gate == gate)
+    return score
 
 
 def test_a_version_as_good_as_the_one_before_passes_each_gate(lake, versions, check):
@@ -218,82 +169,9 @@ def test_a_share_of_changes_that_cannot_be_measured_is_refused_where_there_is_a_
     assert [] == refused(check())
 
 
-def test_other_packages_are_noted_and_refuse_nothing(store, client, lake):
-    version = register_colours("pinned", pins=("mlflow==3.17.2", "pillow==1.0", "nothing==2"))
-    results = run_gates(client, lake, version)
-    assert [] == refused(results)
-    assert "noted" == states(results)["requirements"]
-    assert "pillow 1.0 (here 13.0.0), nothing 2 (here absent)" in found(results, "requirements")
-
-
-def test_files_that_changed_since_the_promotion_are_refused_in_every_mode(store, client, lake):
-    version = register_colours("changed")
-    files = version_files.read(version)
-    version_files.require_unchanged(client, version, files)
-    (code,) = store.rglob(f"{version.model_id}/**/colour_model.py")
-    code.write_text(code.read_text() + "# another\n")
-    for mode in ("block", "warn", "off"):
-        results = run_gates(client, lake, version, mode=mode)
-        assert (["files"], "refused") == (refused(results), results.outcome(mode))
-    assert "files changed since promotion" in found(results, "files")
-
-
-def test_files_that_are_lost_are_refused_with_the_reason(store, client, lake):
-    version = register_colours("lost")
-    (code,) = store.rglob(f"{version.model_id}/**/colour_model.py")
-    for path in code.parent.iterdir():
-        path.unlink()
-    code.parent.rmdir()
-    results = run_gates(client, lake, version)
-    assert (["files"], True) == (refused(results), "no file MLmodel" in found(results, "files"))
-
-
-def test_an_approval_is_required_in_every_mode_and_names_the_files(store, client, check):
-    assert (["approval"], "refused") == (
-        refused(check(require_approval=True, mode="off")),
-        check(require_approval=True, mode="warn").outcome("warn"),
-    )
-    assert [] == refused(check(require_approval=True, approved=True))
-    version = register_colours("approved")
-    assert not approvals.read_approval(client, version, "digest").approved
-    approvals.approve(client, version, "digest", "Ada")
-    approved, reason = approvals.read_approval(client, version, "digest")
-    assert (True, True) == (approved, reason.startswith("by Ada, 20"))
-    approved, reason = approvals.read_approval(client, version, "other")
-    assert (False, True) == (approved, "with other files" in reason)
-
-
 def test_the_mode_decides_the_outcome_of_a_refusal(lake, versions, check):
     add_labelled(lake, versions, right=0, before=100)
     results = check()
     assert ["refused", "warned"] == [results.outcome(mode) for mode in ("block", "warn")]
     off = check(mode="off", fault="wrong")
     assert ("off", ["files"]) == (off.outcome("off"), list(states(off)))
-
-
-def test_tables_and_the_page_show_the_gates_the_labels_and_the_changes(lake, versions, check):
-    ids = add_labelled(lake, versions, right=60, before=100)
-    results = check(max_changed=0.1)
-    tables = dict(summary.tables(results))
-    assert [("red", 100, "100.0 %", "60.0 %", "40.0 %")] == list(
-        tables[("label", "images ", "accuracy before ", "accuracy ", "drop ")]
-    )
-    assert [("red", "green", 40)] == list(tables[("label before", "label after", "images ")])
-    paths = dict.fromkeys(ids, ("/photos/red/<000>.jpg", 0))
-    changed = summary.changed_images(results.comparison.difference, paths)
-    assert (40, {"/photos/red/<000>.jpg"}) == (len(changed), set(changed.path))
-    page = gate_page.render(POINTER, versions[1], versions[0], results, "refused", paths, {})
-    assert "&lt;000&gt;.jpg" in page
-    assert "refused: the serving version stays" in page
-    assert 24 == page.count("<figure>")
-    assert "changed.json" in page
-    metrics = summary.metrics(results)
-    assert (0.4, 0.6, 0.4) == tuple(
-        metrics[name] for name in ("changed_share", "accuracy", "accuracy_drop")
-    )
-
-
-def test_the_page_of_a_first_version_states_that_nothing_was_compared(lake, versions, check):
-    page = gate_page.render(POINTER, versions[1], None, check(serving=False), "passed", {}, {})
-    assert "There is no serving version yet" in page
-    assert "Nothing was compared" in page
