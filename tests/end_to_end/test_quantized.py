@@ -1,15 +1,15 @@
 """A quantized version in gates, plan, rescore, history, rollback and report, like any other."""
 
-import re
-
 import mlflow
 import pytest
 
 import mlproject
 from mlproject.ingestion import new_images, source_listing
+from mlproject.reporting import report_queries
 from mlproject.rollout import runs
 from tests.support.lakes import frame
 from tests.support.networks import many_colours, register_network
+from tests.support.pages import changed_images
 
 pytestmark = pytest.mark.spark
 
@@ -28,6 +28,12 @@ def changes(lake, before, after) -> set[tuple[str, str]]:
     labels = rows.pivot(index="image_id", columns="model_id", values="label")
     changed = labels[labels[before.model_id] != labels[after.model_id]]
     return set(changed[after.model_id].items())
+
+
+def shows(pictures, image_id, label) -> bool:
+    """Whether an image is shown with its thumbnail and this label."""
+    words = (f"image_id {image_id}", "data:image/jpeg;base64,", f">{label}<", "guesses 2")
+    return any(all(word in picture for word in words) for picture in pictures)
 
 
 def test_a_quantized_version_is_promoted_rolled_out_compared_and_rolled_back(
@@ -60,11 +66,12 @@ def test_a_quantized_version_is_promoted_rolled_out_compared_and_rolled_back(
     page = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{runs.GATES}")
     report = mlproject.report(lake, out=str(tmp_path / "report.html")).file.read_text()
     for html in (page, report):
-        pictures = re.findall(r"<figure>(.+?)</figure>", html, re.DOTALL)
-        for image_id, label in sorted(changed)[:1]:
-            [picture] = [one for one in pictures if image_id in one and "guesses 2" in one]
-            assert "data:image/jpeg;base64," in picture
-            assert label in picture
+        pictures = changed_images(html)
+        assert min(len(changed), report_queries.DIFFERENT) <= len(pictures)
+        found = {
+            (image_id, label) for image_id, label in changed if shows(pictures, image_id, label)
+        }
+        assert len(pictures) == len(found)
 
     mlproject.promote(float32.uri, lake=lake)
     [plan] = mlproject.plan([POINTER], lake).aliases

@@ -1,7 +1,11 @@
 """What the tables, the metrics and the page of the gates show."""
 
+import base64
+
 from mlproject.gates import gate_page, summary
 from tests.support.gates import add_labelled
+from tests.support.lakes import add_images, add_predictions
+from tests.support.pages import changed_images
 
 POINTER = "models:/gated@champion"
 
@@ -26,6 +30,30 @@ def test_tables_and_the_page_show_the_gates_the_labels_and_the_changes(lake, ver
     assert (0.4, 0.6, 0.4) == tuple(
         metrics[name] for name in ("changed_share", "accuracy", "accuracy_drop")
     )
+
+
+def test_each_image_of_changed_label_is_shown_with_both_labels_and_its_thumbnail(
+    lake, versions, check
+):
+    labels = [("red", "green"), ("red", "green"), ("red", "blue"), ("green", "blue")]
+    labels += [("blue", "blue")]
+    ids = add_images(lake, range(5))
+    for number, both in enumerate(labels):
+        for version, label in zip(versions, both, strict=True):
+            one = ids[number : number + 1]
+            add_predictions(lake, version, one, label=label, score=0.9 - number / 10)
+    results = check()
+    counts = [("red", "green", 2), ("green", "blue", 1), ("red", "blue", 1)]
+    tables = dict(summary.tables(results))
+    assert counts == list(tables[("label before", "label after", "images ")])
+    thumbnails = {image_id: image_id.encode() for image_id in ids}
+    page = gate_page.render(POINTER, *versions[::-1], results, "passed", {}, thumbnails)
+    pictures = changed_images(page)
+    assert 4 == len(pictures)  # not the one that keeps its label
+    for picture, image_id, (before, after) in zip(pictures, ids, labels, strict=False):
+        assert f"image_id {image_id}" in picture
+        assert base64.b64encode(thumbnails[image_id]).decode() in picture
+        assert picture.index(f">{before}<") < picture.index(f">{after}<")
 
 
 def test_the_page_of_a_first_version_states_that_nothing_was_compared(lake, versions, check):

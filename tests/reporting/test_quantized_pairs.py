@@ -3,7 +3,16 @@
 import pytest
 
 from mlproject.reporting import lake_report
-from tests.support.lakes import add_images, add_predictions, add_rollout, day, version
+from tests.conftest import photo
+from tests.support.lakes import (
+    add_image,
+    add_images,
+    add_predictions,
+    add_rollout,
+    day,
+    version,
+)
+from tests.support.pages import changed_images
 
 pytestmark = pytest.mark.spark
 
@@ -29,3 +38,29 @@ def test_a_quantized_version_is_compared_with_its_source_whatever_their_models(s
     by_number = {NEW: OLD.uri}
     data = lake_report.collect(spark, lake, lambda one: by_number.get(one, ""))
     assert [(NEW, OLD)] == [(found.version, found.other) for found in data.differences]
+
+
+def test_each_image_of_changed_label_is_shown_with_both_labels_and_its_thumbnail(spark, lake):
+    labels = [("rose", "daisy"), ("rose", "daisy"), ("tulip", "daisy"), ("aster", "iris")]
+    labels += [("fern", "fern")]
+    ids = []
+    for number, (before, after) in enumerate(labels):
+        content = photo((50 * number, 90, 90), number)
+        ids.append(add_image(lake, f"/{number}.jpg", content, day(1)))
+        score = 0.9 - number / 10
+        add_predictions(lake, OLD, ids[-1:], day(2), label=before, score=score)
+        add_predictions(lake, SMALL, ids[-1:], day(3), label=after, score=score)
+    add_rollout(lake, "models:/photos@champion", OLD, "serving", day(5))
+    sources = {"small": OLD.uri}
+    data = lake_report.collect(spark, lake, lambda one: sources.get(one.name, ""))
+    [found] = data.differences
+    assert (5, 4) == (found.both, found.different)
+    counts = (("rose", "daisy", 2), ("aster", "iris", 1), ("tulip", "daisy", 1))
+    assert counts == found.transitions
+    pictures = changed_images(lake_report.render(data))
+    assert 4 == len(pictures)  # not the one that keeps its label
+    for picture, image_id, (before, after) in zip(pictures, ids, labels, strict=False):
+        assert f"image_id {image_id}" in picture
+        assert "data:image/jpeg;base64," in picture
+        assert f">{before}<" in picture
+        assert f">{after}<" in picture
