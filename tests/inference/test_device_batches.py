@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlproject import inference
 from mlproject.inference import pipeline
-from mlproject.scoring.decision import fault_of
+from mlproject.integrations.outages import fault_of
 from tests.support.device_errors import DEVICE_FAULTS, OUT_OF_MEMORY, exception
 
 CONFIG = {**inference.DEFAULTS, "resize": 8, "crop": 8, "batch_size": 2, "top_k": 1}

@@ -40,8 +40,8 @@ def record(version, state, reason):
 # Version 2 serves instead of version 1.
 MOVED_FROM, MOVED_TO = "moved from models:/photos/1", "moved to models:/photos/2"
 SWITCH = Record(((V1, "superseded", MOVED_TO), (V2, "serving", MOVED_FROM)))
-SCORE_NEXT = Score(V2, MOVED_FROM, quarantine=False)
-SCORE_SERVING = Score(V1, "new images", quarantine=True)
+SCORE_NEXT = Score(V2, MOVED_FROM)
+SCORE_SERVING = Score(V1, "new images")
 LIMITED = record(V2, "scoring", "a limit of the run was reached")
 
 FIRST = Observed(VersionStatus(V1, EMPTY))
@@ -78,7 +78,7 @@ BEFORE += "Move the alias to another version, or run again with -P retry=true"
 @pytest.mark.parametrize(
     ("rule", "seen", "step"),
     [
-        ("a first version is scored", FIRST, Score(V1, "the first version", quarantine=False)),
+        ("a first version is scored", FIRST, Score(V1, "the first version")),
         (
             "and serves when complete",
             target(FIRST, coverage=FULL),

@@ -37,7 +37,7 @@ V1, V2 = version(1), version(2)
 SERVED = VersionStatus(V1, Coverage(10, 10, 3, 5), None, has_served=True)
 SERVES = Observed(SERVED, SERVED, stored=STORED)
 MOVED = replace(SERVES, target=VersionStatus(V2, Coverage(10, 4, 3, 5)))
-AGAIN = Score(V1, REASON, quarantine=True, retry=CODES)
+AGAIN = Score(V1, REASON, retry=CODES)
 
 
 @pytest.mark.parametrize(

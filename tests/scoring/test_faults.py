@@ -87,12 +87,11 @@ def test_an_image_on_which_a_version_raises_is_blamed_once_the_version_has_predi
     spark, filled, store
 ):
     version = register_colours("first", fault="raises")
-    images = frame(filled, "images")
-    is_blue = images.path.str.endswith("blue.jpg")
+    blue, others = blue_and_others(filled)
     with pytest.raises(RefusedError, match=r"\(1 model_failed\): ValueError: no blue, please"):
-        scorer.score_pending(spark, filled, version, only=list(images[is_blue].image_id))
-    scorer.score_pending(spark, filled, version, only=list(images[~is_blue].image_id)[:1])
-    scored = scorer.score_pending(spark, filled, version, only=list(images[is_blue].image_id))
+        scorer.score_pending(spark, filled, version, only=blue)
+    scorer.score_pending(spark, filled, version, only=others[:1])
+    scored = scorer.score_pending(spark, filled, version, only=blue)
     assert (1, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), FINE[0]] == labels_and_errors(spark, filled, version)
 
@@ -108,13 +107,12 @@ def test_images_with_faults_of_their_own_are_no_fault_of_the_version(spark, lake
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ("crashes", "2 times a worker process died"),
+        ("all_killed", "2 times a worker process died"),
         ("hangs", r"2 times no task ended in 20 s"),
-        ("killed", "2 times a worker process died"),  # as the kernel does who has no memory left
         ("unloadable", "cannot score: .*no such thing"),
     ],
 )
-def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fault, expected):
+def test_a_version_whose_workers_all_die_or_hang_is_refused(spark, filled, store, fault, expected):
     version = register_colours(f"ill_{fault}", fault=fault)
     with pytest.raises(RefusedError, match=expected):
         score(spark, filled, version, task_timeout=20)
@@ -122,18 +120,51 @@ def test_a_version_whose_workers_die_or_hang_is_refused(spark, filled, store, fa
     assert version.model_id not in set(answered.model_id)
 
 
-def test_an_image_that_kills_workers_is_quarantined_where_the_version_is_known_to_work(
-    spark, filled, store
-):
-    version = register_colours("isolated", fault="crashes")
-    images = frame(filled, "images")
-    blue = list(images[images.path.str.endswith("blue.jpg")].image_id)
+@pytest.mark.parametrize("fault", ["crashes", "killed"])  # as the kernel does without memory
+def test_an_image_that_kills_workers_gets_an_error_while_others_do_not(spark, filled, store, fault):
+    version = register_colours("isolated", fault=fault)
+    blue, _ = blue_and_others(filled)
     with pytest.raises(RefusedError, match="2 times a worker process died"):
-        scorer.score_pending(spark, filled, version, settings=Settings(quarantine=True), only=blue)
+        scorer.score_pending(spark, filled, version, only=blue)
     assert [] == labels_and_errors(spark, filled, version)
-    scored = score(spark, filled, version, quarantine=True)
+    scored = score(spark, filled, version)
     assert (7, 1) == (scored.images, scored.errors)
     assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
+
+
+def test_an_image_that_comes_alone_and_kills_workers_is_blamed_as_others_are_still_predicted(
+    spark, filled, store
+):
+    version = register_colours("alone", fault="killed")
+    blue, others = blue_and_others(filled)
+    scorer.score_pending(spark, filled, version, only=others)
+    before = data_files(filled)
+    scored = scorer.score_pending(spark, filled, version, only=blue)
+    assert (1, 1) == (scored.images, scored.errors)
+    assert [("", "model_failed"), *FINE] == labels_and_errors(spark, filled, version)
+    assert 1 == len(data_files(filled) - before)  # nothing is left of what was scored again
+
+
+def test_workers_that_die_with_images_that_were_predicted_before_are_the_machines_fault(
+    spark, filled, store, tmp_path
+):
+    version = register_colours("starved", fault="all_killed", mended=tmp_path / "mended")
+    (tmp_path / "mended").touch()
+    blue, others = blue_and_others(filled)
+    scorer.score_pending(spark, filled, version, only=others)
+    (tmp_path / "mended").unlink()
+    with pytest.raises(MachineError, match=r"died, then with images that were predicted before"):
+        scorer.score_pending(spark, filled, version, only=blue)
+    assert FINE == labels_and_errors(spark, filled, version)
+    (tmp_path / "mended").touch()
+    score(spark, filled, version)
+    assert [("blue", ""), *FINE] == labels_and_errors(spark, filled, version)
+
+
+def blue_and_others(lake):
+    images = frame(lake, "images")
+    is_blue = images.path.str.endswith("blue.jpg")
+    return list(images[is_blue].image_id), list(images[~is_blue].image_id)
 
 
 def test_a_data_file_that_spark_cannot_read_is_a_fault_of_the_machine(

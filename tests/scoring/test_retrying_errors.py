@@ -10,11 +10,11 @@ import mlflow
 import pytest
 
 from mlproject.erasure import removal, selection
-from mlproject.errors import MachineError, RefusedError, UserError
+from mlproject.errors import MachineError, RefusedError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.ingestion.new_images import IngestSettings
 from mlproject.lake import queries, snapshots
-from mlproject.scoring import coverage, scorer, scoring_runs
+from mlproject.scoring import coverage, decision, scorer
 from mlproject.scoring.batch_scoring import Settings
 from tests.conftest import photo, photos
 from tests.support.commands import run_command
@@ -155,6 +155,25 @@ def test_a_retry_that_fails_replaces_nothing_and_leaves_no_file(
     assert files == set(Path(filled).rglob("*.parquet"))
 
 
+def test_images_that_kill_workers_again_hold_up_no_others(
+    spark, filled, store, source, monkeypatch, caplog
+):
+    photos(source, 2, "blue", seed=9)
+    ingest(spark, filled, source)
+    version = register_colours("killed", fault="killed")
+    ids = list(frame(filled, "images").image_id)
+    add_predictions(filled, version, ids, error="model_failed")
+    failed = [("", "model_failed")] * (BLUES + 2)
+    monkeypatch.setattr(decision, "SUSPECTS_WITH_ERROR", 1)
+    retry(spark, filled, version, settings=Settings(batch_images=2))
+    left = labels(filled, version)
+    assert (len(ids), failed) == (len(left), left[: len(failed)])
+    assert "2 times a worker process died; the images that are left keep" in caplog.text
+    monkeypatch.undo()
+    retry(spark, filled, version, settings=Settings(batch_images=2))
+    assert [*failed, *RED] == labels(filled, version)
+
+
 def test_a_stop_keeps_what_was_scored(spark, filled, version):
     calls = iter([False, True, True])
     done = retry(
@@ -233,28 +252,6 @@ def test_the_command_scores_errors_again_then_what_is_pending(
     assert "errors" == run.data.params["retry"]
     again = run_command(*words, "--retry", "model_failed,gone").stdout
     assert "nothing to score" in again
-
-
-@pytest.mark.parametrize(
-    ("given", "versions", "codes"),
-    [
-        (False, False, ()),
-        (True, True, ()),
-        ("true", True, ()),
-        ("errors", True, coverage.RETRYABLE),
-        (["gone", "model_failed"], True, ("gone", "model_failed")),
-        ("gone", True, ("gone",)),
-    ],
-)
-def test_what_the_option_names(given, versions, codes):
-    assert scoring_runs.Retry(versions, codes) == scoring_runs.parse_retry(given)
-
-
-@pytest.mark.parametrize("given", ["undecodable", "errors,gone", "", [], "yes"])
-def test_an_option_that_names_something_else_is_the_users_error(given):
-    allowed = "Write false, true, errors, or codes of errors that can change: model_failed,gone,"
-    with pytest.raises(UserError, match=allowed):
-        scoring_runs.parse_retry(given)
 
 
 def test_score_has_no_failed_versions_to_try_again(store):

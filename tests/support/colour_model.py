@@ -1,8 +1,9 @@
 """A tiny real version for tests of scoring: it predicts the strongest of red, green and blue.
 
 Models-from-code like those in models/, without a framework. In its config, `reverse` reverses the
-labels, and `fault` is its fault where blue is strongest. Once the file `mended` exists it has none.
-The faults of `MACHINE` are of every image; one that ends with `_once` makes that file.
+labels, and `fault` is its fault where blue is strongest, with the prefix `all_` on every image.
+Once the file `mended` exists it has none. The faults of `MACHINE` are of every image; one that ends
+with `_once` makes that file.
 """
 
 import ctypes
@@ -70,19 +71,20 @@ class ColourModel(mlflow.pyfunc.PythonModel):
         }
 
     def _wrong(self, scores):
-        if self.fault == "raises":
+        fault = self.fault.removeprefix("all_")
+        if fault == "raises":
             raise ValueError("no blue, please")
-        if self.fault == "greedy":
+        if fault == "greedy":
             _exhaust_memory()
-        if self.fault == "crashes":
+        if fault == "crashes":
             ctypes.string_at(0)
-        if self.fault == "killed":
+        if fault == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "hangs":
+        if fault == "hangs":
             time.sleep(3600)
-        if self.fault.endswith("nan"):
+        if fault == "nan":
             return [float("nan")] * len(scores)
-        return [2 * score for score in scores] if self.fault.endswith("sum") else scores
+        return [2 * score for score in scores] if fault == "sum" else scores
 
 
 def _exhaust_memory():

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from mlproject import inference
-from mlproject.scoring.decision import fault_of
+from mlproject.integrations.outages import fault_of
 from mlproject.versions import engines
 from tests.support.device_errors import OUT_OF_MEMORY, exception
 

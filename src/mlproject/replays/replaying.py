@@ -5,7 +5,6 @@ A difference is reported with its possible causes: the version's files, preproce
 
 import os
 import tempfile
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,18 +15,18 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlproject.errors import MachineError, UserError, require_at_least
+from mlproject.errors import UserError, require_at_least
 from mlproject.images.image_bytes import read_image
 from mlproject.inference import COLUMNS
 from mlproject.inference.errors import MODEL_FAILED
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.local_files import output_to
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.lake import location
 from mlproject.replays.differences import Difference, changed_environment, differences
 from mlproject.rollout import history, ledger
 from mlproject.rollout.history import Prediction
 from mlproject.scoring import workers
-from mlproject.scoring.decision import fault_of
 from mlproject.versions import version_files
 from mlproject.versions.reference_results import prediction_fault
 from mlproject.versions.registry import resolve
@@ -193,6 +192,7 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
     try:
         model = mlflow.pyfunc.load_model(version.loaded_from)
     except Exception as error:  # whatever its framework raises
+        raise_fault_of_machine(error, f"{version.uri} was not loaded")
         unmet = ", ".join(files.unmet) or "none"
         raise UserError(
             f"{version.uri} cannot be loaded here ({_in_a_line(error)}). "
@@ -202,9 +202,8 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
         predicted = model.predict(pd.DataFrame({"content": [content]}))[list(COLUMNS)]
         if len(predicted) != 1:
             raise ValueError(f"{len(predicted)} predictions for one image")
-    except Exception as error:  # whatever a version raises is `model_failed`
-        if fault_of("".join(traceback.format_exception(error))) != "raised":
-            raise MachineError(f"The machine failed ({_in_a_line(error)}). Run it again") from error
+    except Exception as error:  # noqa: BLE001 - whatever a version raises is `model_failed`
+        raise_fault_of_machine(error, "The image was not predicted")
         return _failed(version, MODEL_FAILED), f"The version raised {_in_a_line(error)}"
     row = predicted.to_dict("records")[0]
     invalid = prediction_fault(row)

@@ -107,8 +107,6 @@ class Score:
 
     version: Version
     reason: str
-    quarantine: bool
-    """Whether an image that kills the workers gets an error: a serving version is known to work."""
     retry: tuple[str, ...] = ()
     """Error codes of the images that are scored again instead."""
 
@@ -202,7 +200,7 @@ def _step_for_serving(seen: Observed, policy: Policy) -> Step | None:
     is_sooner = not failed and target.coverage.missing <= serving.coverage.missing
     if is_sooner or not serving.coverage.missing or not seen.may_score:
         return None
-    return Score(serving.version, "new images", quarantine=True)
+    return Score(serving.version, "new images")
 
 
 def _step_for_errors(seen: Observed, policy: Policy) -> Step | None:
@@ -210,7 +208,7 @@ def _step_for_errors(seen: Observed, policy: Policy) -> Step | None:
     if not policy.retry_errors or not seen.stored.images or seen.retried or not seen.may_score:
         return None
     reason = f"retries errors ({seen.stored.summary()})"
-    return Score(seen.target.version, reason, quarantine=True, retry=policy.retry_errors)
+    return Score(seen.target.version, reason, retry=policy.retry_errors)
 
 
 def _step_for_target(seen: Observed, policy: Policy) -> Step | None:
@@ -228,7 +226,7 @@ def _step_for_target(seen: Observed, policy: Policy) -> Step | None:
             Raise(UserError, f"{message}. {trouble}") if trouble else Raise(RefusedError, message)
         )
     if target.coverage.missing and seen.may_score and not seen.was_scored:
-        return Score(target.version, _moved_from(seen), quarantine=seen.serves)
+        return Score(target.version, _moved_from(seen))
     return None
 
 

@@ -73,7 +73,6 @@ class VersionScorer:
         options: Any = {
             "settings": Settings(
                 run_id=run_id,
-                quarantine=step.quarantine,
                 max_images=0 if most == math.inf else int(most),
                 max_bytes=0 if size_bytes == math.inf else int(size_bytes),
                 task_timeout=self.task_timeout,

@@ -1,5 +1,6 @@
 """Scores micro-batches one after the other: what fails is retried or split, or ends the scoring."""
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +11,14 @@ import pyarrow as pa
 from pyspark.sql import Column, SparkSession
 
 from mlproject.errors import MachineError, RefusedError
+from mlproject.images import image_files
 from mlproject.images.image_bytes import image_contents, inline_files
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import coverage, prediction_rows, workers
-from mlproject.scoring.decision import Step, is_wrong_everywhere, next_step
-from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide
+from mlproject.scoring.decision import Probe, Step, is_wrong_everywhere, next_step
+from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, predicted_images
 from mlproject.versions.version import Version
 
 BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU core's work
@@ -24,6 +26,9 @@ BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU
 # ingest's `max_bytes` stay whole.
 BATCH_BYTES_A_SLOT = 1024**3
 RETRY_WAIT_S = 5  # after a fault of a file system or network
+PROBE_IMAGES = 64  # that are scored again before an image or a version is blamed for a crash
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,6 @@ class Settings:
     """Bytes to read at most, and one image at least; 0 = no limit."""
     task_timeout: float = 600
     """Seconds in which some task of a micro-batch must end, or its workers hang."""
-    quarantine: bool = False
-    """Whether an image that crashes the workers gets the error `model_failed`, once the version
-    has predicted others: for the version that serves. Any other version is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Scoring:
     settings: Settings
     unreadable: Any  # Spark's accumulator of the images that are left out
     predict: Callable[[bool], Column]  # what the version returns, given whether it is guarded
+    retries: bool  # whether the version has an error for all images to score
     # What is done with a micro-batch's files; None = its rows are to be computed anew.
     commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None]
 
@@ -111,9 +114,9 @@ def scored_batches(
         crashed = [part for part in crashed if not part.contains(item.batch)]
         failure = item.failure(
             guarded=progress.guarded,
-            may_quarantine=scoring.settings.quarantine,
             suspects=len(crashed) + progress.quarantined,
-            predicted_others=progress.count > progress.errors,
+            has_predicted=_has_predicted(scoring, progress),
+            have_errors=scoring.retries,
             others_left=any(not other.is_suspect for other in queue),
             stopped=stop(),
         )
@@ -129,26 +132,51 @@ def scored_batches(
             case Step.POSTPONE:
                 crashed.append(item.batch)
                 queue.append(item)
+            case Step.PROBE:
+                queue.appendleft(replace(item, probe=_probe(scoring, progress, item)))
             case Step.QUARANTINE:
                 failed = prediction_rows.model_failed()
                 progress = _scored(scoring, progress, item, failed)
                 progress = replace(progress, quarantined=progress.quarantined + 1)
                 yield progress
-            case Step.REFUSE | Step.FAIL as step:
-                raise _error(scoring.version, item, step) from item.error
-            case Step.STOP:
+            case step:
+                _end(scoring.version, item, step)
                 return
 
 
-def _error(version: Version, item: Attempt, step: Step) -> RefusedError | MachineError:
-    """The error that ends a scoring."""
+def _end(version: Version, item: Attempt, step: Step) -> None:
+    """Ends a scoring with an error, unless nobody is at fault."""
     times = f"{item.crashes} times " if item.is_suspect else ""
+    also = ", then with images that were predicted before" if item.probe == "failed" else ""
+    fault = f"{times}{item.error}{also}"
     if step is Step.REFUSE:
-        return RefusedError(f"{version.uri} cannot score: {times}{item.error}")
-    return MachineError(
-        f"{version.uri} was not scored, as the machine failed: {times}{item.error}. "
-        "What was committed stays. Run the command again"
-    )
+        raise RefusedError(f"{version.uri} cannot score: {fault}") from item.error
+    if step is Step.FAIL:
+        raise MachineError(
+            f"{version.uri} was not scored, as the machine failed: {fault}. "
+            "What was committed stays. Run the command again"
+        ) from item.error
+    if step is Step.LEAVE:
+        _log.warning("%s: %s; the images that are left keep their errors", version.uri, fault)
+
+
+def _probe(scoring: Scoring, progress: Progress, item: Attempt) -> Probe:
+    """Scores as many images again as have failed, of those that the version has predicted.
+
+    Nothing of it is kept. Where the machine fails, and not the version or an image, they fail too.
+    """
+    wanted = min(item.batch.images, PROBE_IMAGES)
+    predicted = predicted_images(scoring.version, progress.images, progress.predictions, wanted)
+    if not predicted.images:  # what was predicted is not committed yet
+        return "answered"
+    counts = image_files.counts(scoring.spark)
+    returned = scoring.predict(progress.guarded)
+    try:
+        files = _written(replace(scoring, unreadable=counts), progress, predicted, returned)
+    except workers.WorkerError:
+        return "failed"
+    data_files.delete(progress.predictions.path, [file.name for file in files])
+    return "answered" if any(file.rows > sum(file.errors.values()) for file in files) else "failed"
 
 
 def _scored(scoring: Scoring, progress: Progress, item: Attempt, returned: Column) -> Progress:

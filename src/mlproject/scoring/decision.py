@@ -1,6 +1,5 @@
 """What scoring does with a micro-batch that failed, and whose fault it is: pure functions."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -9,34 +8,14 @@ from typing import Literal
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
 
 Fault = Literal["raised", "crashed", "hung", "device", "machine"]
+Probe = Literal["none", "answered", "failed"]
 
 TRIES = 2  # of a micro-batch, unless the version's code raised: once may be the machine's fault
-SUSPECTS = 3  # images of one scoring that may crash workers before it is the version's fault
+# Parts of one scoring that may crash workers, no two with an image in common, before it ends: a
+# version is refused for the next one. Images with an error have crashed workers before, perhaps.
+SUSPECTS, SUSPECTS_WITH_ERROR = 3, 30
 OF_THE_MACHINE = ("machine", "device")  # of several faults of a micro-batch the first here counts
 OF_THE_VERSION = (MODEL_FAILED, BAD_ANSWER, NOT_FINITE)  # errors that no fault of an image explains
-
-# Which errors in a worker are faults of the machine. They reach the driver as the text of the
-# worker's traceback, and the guard, which imports nothing of ours, has the text too: one list.
-# Memory and accelerators: their faults may follow one image. Sources: the exceptions of Python,
-# numpy, pyarrow and torch; TensorFlow's errors; the texts of torch, ONNX Runtime, TensorFlow, CUDA
-# and C++.
-DEVICE = (
-    r"^(?:\w+\.)*(?:\w*MemoryError|ResourceExhaustedError|AcceleratorError)\b",
-    r"^\S.*(?:[Oo]ut of memory|allocate memory|OOM when allocating|bad_alloc)",
-    r"^\S.*(?:CUDA (?:\w+ ){0,2}(?:error|fail)|CUDA_ERROR_|cudaError|[Nn]o CUDA.{0,9}(?:GPU|device)"
-    r"|CU(?:DNN|BLAS)_STATUS_|(?i:cudnn|cublas) (?:error|failure)|DNN library)",
-    r"^\S.*(?:HIP error|[Dd]evice.{0,20}lost|GPU is lost)",
-)
-# File systems and networks: an error of the operating system has a number, Pillow's have none.
-# A removed file (2, 20) is no fault of the machine.
-MACHINE = (
-    r"^(?:\w+\.)*\w*(?:Connection|Connect|Timeout)(?:Error|Exception)?(?::|$)",
-    r"^(?:\w+\.)*(?:ConnectionResetError|ConnectionRefusedError|ConnectionAbortedError"
-    r"|BrokenPipeError|RemoteDisconnected)\b",
-    r"^\S.*\[Errno (?!(?:2|20)\])-?\d+\]",
-    r"^\S.*(?:AWS Error|Max retries exceeded)",
-)
-MACHINE_FAULTS = "|".join((*DEVICE, *MACHINE))
 
 
 class Step(Enum):
@@ -46,9 +25,11 @@ class Step(Enum):
     GUARD = "score it through the guarded model, which keeps an exception to its image"
     SPLIT = "score its halves, after the other micro-batches"
     POSTPONE = "score the other micro-batches first"
+    PROBE = "score images again that the version has predicted: do they fail now too?"
     QUARANTINE = "give its image the error `model_failed`"
     REFUSE = "end the scoring: the version is at fault"
     FAIL = "end the scoring: the machine is at fault, and its images stay pending"
+    LEAVE = "end the scoring: its images keep the errors that they have"
     STOP = "end the scoring: its images stay pending"
 
 
@@ -66,21 +47,23 @@ class Failure:
     """Images in it."""
     guarded: bool
     """Whether it was scored through the guarded model."""
-    may_quarantine: bool
-    """Whether single images may be blamed for crashes: so for a version that serves."""
     suspects: int
     """Other parts of this scoring that have crashed, no two with an image in common: at least so
     many other images crash workers."""
-    predicted_others: bool
-    """Whether the version has predicted images without an error in this scoring."""
+    has_predicted: bool
+    """Whether the version has predicted an image without an error, in this scoring or before."""
+    probe: Probe
+    """Whether images that the version had predicted were scored again since it failed, and how."""
     others_left: bool
-    """Whether micro-batches are left that may show that the version predicts others."""
+    """Whether micro-batches are left that have not failed so."""
+    have_errors: bool
+    """Whether the version has an error for its images already, and predicts them again."""
     stopped: bool
     """Whether the scoring is to end."""
 
 
 def next_step(failure: Failure) -> Step:
-    """What happens next; see decision 12, "Exceptions", and decision 18."""
+    """What happens next; see decision 12, "Exceptions" and "Crashes", and decision 18."""
     if failure.stopped:  # what stops the command may have stopped its workers too
         return Step.STOP
     if failure.fault == "raised":  # through the guard no image can raise: the version does
@@ -92,25 +75,30 @@ def next_step(failure: Failure) -> Step:
 
 
 def _after_all_tries(failure: Failure) -> Step:
-    """Looks for an image that the fault follows, where that may be; else ends the scoring."""
-    fault = failure.fault
-    end = Step.FAIL if fault in OF_THE_MACHINE else Step.REFUSE
+    """Looks for an image that the fault follows; nothing is blamed unless other images pass."""
+    # A probe fails where the machine does. Files and networks follow no image.
+    if failure.probe == "failed" or failure.fault == "machine":
+        return Step.FAIL
     # A hang is not split: each try takes the task timeout.
-    may_follow_image = fault == "device" or (fault == "crashed" and failure.may_quarantine)
-    if not may_follow_image or failure.suspects >= SUSPECTS:
-        return end
+    limit = SUSPECTS_WITH_ERROR if failure.have_errors else SUSPECTS
+    if failure.fault == "hung" or failure.suspects >= limit:
+        return _end(failure)
     if failure.images > 1:
         return Step.SPLIT
-    if failure.predicted_others:
-        return Step.QUARANTINE
-    return Step.POSTPONE if failure.others_left else end
+    if failure.others_left:
+        return Step.POSTPONE
+    if not failure.has_predicted:
+        return _end(failure)
+    return Step.QUARANTINE if failure.probe == "answered" else Step.PROBE
 
 
-def fault_of(traceback: str) -> Fault:
-    """Whose fault an exception in a worker is, from the text of its traceback, causes included."""
-    if re.search("|".join(DEVICE), traceback, re.MULTILINE):
-        return "device"
-    return "machine" if re.search("|".join(MACHINE), traceback, re.MULTILINE) else "raised"
+def _end(failure: Failure) -> Step:
+    """Whose fault it is when it is not that of one image."""
+    if failure.fault == "device":
+        return Step.FAIL
+    if failure.has_predicted and failure.probe == "none":
+        return Step.PROBE
+    return Step.LEAVE if failure.have_errors else Step.REFUSE
 
 
 def is_wrong_everywhere(images: int, errors: Mapping[str, int]) -> bool:

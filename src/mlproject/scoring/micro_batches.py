@@ -17,7 +17,7 @@ from mlproject.lake import queries
 from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring.coverage import made_by
-from mlproject.scoring.decision import OF_THE_MACHINE, TRIES, Failure
+from mlproject.scoring.decision import OF_THE_MACHINE, TRIES, Failure, Probe
 from mlproject.scoring.workers import WorkerError
 from mlproject.versions.version import Version
 
@@ -87,10 +87,12 @@ class Attempt:
     """How often it has failed, other than as the version's code raised."""
     error: WorkerError | None = None
     """Why it failed: the last time, or once by the machine; None = it has not failed yet."""
+    probe: Probe = "none"
+    """Whether images that the version had predicted were scored again since, and how that went."""
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it is a single image that crashes workers, and is not scored again."""
+        """Whether it crashes workers, and is not scored again as a whole."""
         return self.crashes == TRIES
 
     def failed(self, error: WorkerError) -> "Attempt":
@@ -104,7 +106,7 @@ class Attempt:
     def failure(self, **scoring: Any) -> Failure:
         """What was observed of it, with the facts about its scoring; it has failed before."""
         fault = self.error.fault if self.error else "raised"
-        return Failure(fault, self.crashes, self.batch.images, **scoring)
+        return Failure(fault, self.crashes, self.batch.images, probe=self.probe, **scoring)
 
 
 def pending_images(
@@ -127,6 +129,14 @@ def failed_images(
     """The images for which a version has one of these errors, as `pending_images` gives others."""
     listed = ", ".join(map(quoted, codes))
     return _joined("SEMI", f"{made_by(version)} AND error IN ({listed})", images, predictions)
+
+
+def predicted_images(
+    version: Version, images: Snapshot, predictions: Snapshot, count: int
+) -> MicroBatch:
+    """The newest images that a version has predicted without an error, at most `count`."""
+    found = _joined("SEMI", f"{made_by(version)} AND error IS NULL", images, predictions)
+    return MicroBatch(found, max(0, found.num_rows - count), found.num_rows)
 
 
 def _joined(kind: str, where: str, images: Snapshot, predictions: Snapshot) -> pa.Table:

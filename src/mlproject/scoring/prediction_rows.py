@@ -9,11 +9,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
-from mlproject.integrations import spark_session
+from mlproject.integrations import outages, spark_session
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_files, workers
-from mlproject.scoring.decision import MACHINE_FAULTS
 from mlproject.versions.reference_results import SUM_TOLERANCE
 from mlproject.versions.version import Version
 
@@ -75,7 +74,7 @@ def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: boo
                 uri,
                 python_model=str(Path(__file__).with_name("guarded_model.py")),
                 artifacts={"version": version.loaded_from},
-                model_config={"failed": MODEL_FAILED, "machine_faults": MACHINE_FAULTS},
+                model_config={"failed": MODEL_FAILED, "machine_faults": outages.MACHINE_FAULTS},
                 signature=mlflow.models.get_model_info(version.loaded_from).signature,
                 pip_requirements=["mlflow"],
             )

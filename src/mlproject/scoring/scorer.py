@@ -87,13 +87,14 @@ def score_pending(
     faster, its rows stand, and pending images are found anew. An image on which the version
     raises gets the error `model_failed`. `only` holds the image_ids to score; None = all. `stop` is
     called before each micro-batch, and true ends the scoring; `on_progress` is called after each
-    commit with the images done and the images to do.
+    commit with the images done and the images to do. At most three images that crash workers alone,
+    while others do not, get `model_failed` as well.
 
     Raises:
         RefusedError: The version cannot be loaded, fails on every image of its first micro-batch,
-            or its workers crash or hang repeatedly; with `quarantine`: they crash on more than
-            three images, or on all that there are.
-        MachineError: The machine fails repeatedly: its memory, a device, files or the network.
+            or its workers hang, or crash on more than three images or on all that there are.
+        MachineError: The machine fails repeatedly: its memory, a device, files or the network. So
+            does one on which workers die with images that the version has predicted before.
     """
     began = time.monotonic()
     with _scoring(spark, lake, version, settings, commits.append_files) as scoring:
@@ -134,9 +135,7 @@ def retry_errors(
         kept.extend(files)
         return since
 
-    # The images have an error: one that crashes workers again must not hold up the others.
-    settings = replace(settings, quarantine=True)
-    with _scoring(spark, lake, version, settings, keep) as scoring:
+    with _scoring(spark, lake, version, settings, keep, retries=True) as scoring:
         while True:
             progress = Progress(*_newest(scoring))
             since, path = progress.predictions, progress.predictions.path
@@ -168,6 +167,8 @@ def _scoring(
     version: Version,
     settings: Settings,
     commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None],
+    *,
+    retries: bool = False,
 ) -> Iterator[Scoring]:
     """What micro-batches share, as long as the block runs."""
     snapshots.required(lake, "images")  # raises before a table of predictions is made
@@ -178,7 +179,7 @@ def _scoring(
             return prediction_rows.predict(spark, version, Path(folder), guarded=guarded)
 
         counts = image_files.counts(spark)
-        yield Scoring(spark, lake, version, settings, counts, predict, commit)
+        yield Scoring(spark, lake, version, settings, counts, predict, retries, commit)
 
 
 def _pinned(scoring: Scoring, progress: Progress) -> tuple[Version, Snapshot, Snapshot]:

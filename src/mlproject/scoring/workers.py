@@ -1,7 +1,6 @@
 """The Python worker processes of Spark: those of a version, and faults in them."""
 
 import math
-import re
 import threading
 import time
 import uuid
@@ -17,8 +16,8 @@ from pyspark.sql import SparkSession
 
 from mlproject import inference
 from mlproject.errors import MlprojectError, UserError
-from mlproject.integrations import spark_start
-from mlproject.scoring.decision import Fault, fault_of
+from mlproject.integrations import outages, spark_start
+from mlproject.scoring.decision import Fault
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
@@ -53,14 +52,6 @@ RAISES = "org.apache.spark.api.python.PythonException"
 CRASHES = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 # Source: Spark, error conditions FAILED_READ_FILE, READ_FILE and PATH_NOT_FOUND; the JDK's class
 MISSING = ("FileNotFoundException", "FILE_NOT_EXIST", "PATH_NOT_FOUND")
-# Reading and memory, outside the workers. Source: Spark, error condition FAILED_READ_FILE; the
-# JDK's classes, as in `Caused by: java.io.IOException: ...`, not as in a line of a stack.
-JVM_FAULT = re.compile(
-    r"\[FAILED_READ_FILE[^\n]*"
-    r"|(?:^|: )java\.(?:io\.\w*IOException|io\.EOFException|net\.\w+Exception)(?::[^\n]*|$)"
-    r"|java\.lang\.OutOfMemoryError[^\n]*",
-    re.MULTILINE,
-)
 NOT_WRITTEN = "NotWrittenError: "  # as of `prediction_files`, in a worker's traceback
 POLL_S = 1.0  # between two requests for the progress of jobs that may hang
 
@@ -167,14 +158,14 @@ def _known_fault(kind: str, message: str) -> MlprojectError | None:
         reason = message.split(NOT_WRITTEN, 1)[1].splitlines()[0]
         return WorkerError("machine", f"predictions cannot be written ({reason})")
     if kind == "PythonException" or RAISES in message:
-        return WorkerError(fault_of(message), _last_line(message))
+        return WorkerError(outages.fault_of(message), _last_line(message))
     if any(missing in message for missing in MISSING):
         return MissingFilesError(
             "Data files that a table of the lake names are gone. Restore them, or run ingest "
             "into a new lake"
         )
-    of_jvm = JVM_FAULT.search(message)
-    return WorkerError("machine", of_jvm[0].strip(" :")) if of_jvm else None
+    of_jvm = outages.jvm_fault_of(message)
+    return WorkerError("machine", of_jvm) if of_jvm else None
 
 
 def _watch(
