@@ -148,6 +148,14 @@ def test_a_first_version_is_checked_on_request(versions, client, tmp_path):
     assert "passed" == last_run().data.tags["mlproject.gate"]
 
 
+def test_a_fault_of_the_machine_refuses_nothing_and_moves_nothing(served, versions, client):
+    unlucky = register_colours("gated", fault="memory")
+    result = promote(served, unlucky, code=1)
+    line = "mlproject promote: The reference images were not predicted, as the machine failed: "
+    assert f"{line}MemoryError. Run it again" == result.stderr.strip()
+    assert versions[0].uri == named(client, unlucky)
+
+
 def test_an_approval_records_who_and_when_and_of_which_files(versions, client, tmp_path):
     first, second = versions
     result = promote(str(tmp_path), second, "--require_approval", "true", code=3)

@@ -7,7 +7,7 @@ import time
 import mlflow
 import pytest
 
-from mlproject.errors import MlprojectError, UserError
+from mlproject.errors import MachineError, MlprojectError, UserError
 from mlproject.integrations import framework_process
 from mlproject.versions import weights
 
@@ -65,12 +65,22 @@ def test_progress_in_the_process_is_reported_here(in_torch, progress):
     assert [(3, 10)] == progress
 
 
-def test_a_process_that_dies_is_reported_in_one_line():
+@pytest.mark.parametrize(
+    ("number", "error", "reason"),
+    [
+        (signal.SIGKILL, MachineError, r"exit code -9; too little memory, perhaps: use smaller"),
+        (signal.SIGSEGV, MlprojectError, r"exit code -11\)$"),
+    ],
+)
+def test_a_process_that_dies_is_reported_in_one_line(number, error, reason):
     with framework_process.process("torch") as call:
         pid = call(os.getpid)
-        with pytest.raises(MlprojectError, match="process that runs torch ended") as raised:
-            call(os.kill, pid, signal.SIGKILL)
-    assert "\n" not in str(raised.value)
+        with pytest.raises(
+            MlprojectError, match=f"process that runs torch ended.*{reason}"
+        ) as died:
+            call(os.kill, pid, number)
+    assert error is died.type
+    assert "\n" not in str(died.value)
 
 
 def test_the_active_run_is_active_in_the_process_too(store):

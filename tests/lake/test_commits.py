@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Schema
 
-from mlproject.errors import UserError
+from mlproject.errors import MachineError
 from mlproject.lake import commits, data_files, queries, rewrites, schemas, snapshots
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -118,10 +119,20 @@ def test_a_table_that_cannot_be_written_is_one_line_and_leaves_no_file(lake):
     target = Path(since.path, "_delta_log", f"{since.version + 1:020}.json")
     target.mkdir()  # root may write everywhere: a folder in the commit's place stops all
     (target / "x").touch()
-    with pytest.raises(UserError, match="cannot be") as raised:
+    with pytest.raises(MachineError, match="cannot be written") as raised:
         commits.append_rows(note(), since)
     assert 1 == len(str(raised.value).splitlines())
     assert set() == written_files(lake)
+
+
+def test_a_commit_that_the_disk_refuses_once_is_tried_again(lake, monkeypatch):
+    since = files(lake)
+    target = Path(since.path, "_delta_log", f"{since.version + 1:020}.json")
+    target.mkdir()
+    (target / "x").touch()
+    monkeypatch.setattr(commits.time, "sleep", lambda seconds: shutil.rmtree(target))
+    assert commits.append_rows(note("/late.jpg"), since) is not None
+    assert ["/late.jpg"] == noted(lake)
 
 
 def test_the_log_has_bounds_of_every_column_and_no_path_and_no_hash(lake):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlproject
-from mlproject.errors import RefusedError, UserError
+from mlproject.errors import MachineError, RefusedError, UserError
 from mlproject.versions import engines, reference_images, registration, weights
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME
 from tests.conftest import SHARED, photo
@@ -44,6 +44,11 @@ class EngineTests:
     @staticmethod
     def small(folder, name="", classes=4, bias=None):
         """The path of narrow weights in a new file; without `bias`, labels differ."""
+        raise NotImplementedError
+
+    @staticmethod
+    def without_export(network):
+        """A network around another, with an operator that ONNX does not have."""
         raise NotImplementedError
 
     def registered(self, path, labels, name="photos", **config):
@@ -241,11 +246,21 @@ class VersionTests(EngineTests):
         assert (NATIVE, 32) == (config["engine"], config["batch_size"])
         assert not list(Path(made.loaded_from).rglob("network.onnx"))
 
-    def test_what_cannot_be_exported_is_native_and_says_why(self, small_weights, tmp_path):
-        (tmp_path / "network.onnx").mkdir()  # nothing can be written there
+    def test_what_cannot_be_exported_is_native_and_says_why(
+        self, small_weights, tmp_path, monkeypatch
+    ):
+        code, name = engines.model_code(), f"{self.framework}_network"
+        monkeypatch.setattr(engines, "model_code", lambda: code)
+        made = getattr(code, name)
+        monkeypatch.setattr(code, name, lambda *given: self.without_export(made(*given)))
         found = self.chosen(small_weights, tmp_path)
-        assert (NATIVE, None, None) == (found.name, found.network, found.parity)
+        assert (NATIVE, None) == (found.name, found.parity)
         assert "cannot be exported" in found.reason
+
+    def test_a_full_disk_makes_no_version_native(self, small_weights, tmp_path):
+        (tmp_path / "network.onnx").mkdir()  # nothing can be written there
+        with pytest.raises(MachineError, match="not exported to ONNX, as the machine failed"):
+            self.chosen(small_weights, tmp_path)
 
     def chosen(self, path, folder):
         config = registration.config(self.framework, image_size=96, width=0.35)

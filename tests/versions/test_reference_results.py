@@ -3,7 +3,7 @@ import re
 import pytest
 
 from mlproject import inference
-from mlproject.errors import MlprojectError
+from mlproject.errors import MachineError, MlprojectError
 from mlproject.integrations import framework_process
 from mlproject.versions import reference_images, reference_results
 from tests.support.prediction_cases import CASES
@@ -32,6 +32,11 @@ def test_a_version_that_cannot_be_loaded_has_its_error_as_fault(store):
     (code,) = store.rglob(f"{version.model_id}/**/colour_model.py")
     code.write_text("raise RuntimeError('no such luck')")
     assert re.match("it does not run: .*no such luck", fault(version))
+
+
+def test_a_machine_without_memory_says_nothing_of_the_version(store):
+    with pytest.raises(MachineError, match="not predicted, as the machine failed: MemoryError"):
+        fault(register_colours("unlucky", fault="memory"))
 
 
 def test_a_process_that_returns_nothing_in_time_is_ended():

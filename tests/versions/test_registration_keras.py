@@ -28,10 +28,26 @@ def small(folder, name="small.weights.h5", classes=4, bias=None):
     return folder / name
 
 
+def without_export(network):
+    """It calls Python."""
+    import keras
+    import tensorflow
+
+    class Calling(keras.layers.Layer):
+        def call(self, images):
+            return tensorflow.ensure_shape(
+                tensorflow.py_function(lambda given: given, [images], "float32"), images.shape
+            )
+
+    images = keras.Input(network.input_shape[1:])
+    return keras.Model(images, network(Calling()(images)))
+
+
 class TestKerasVersions(checks.VersionTests):
     framework = "keras"
     real_weights = "mobilenet_v2_1.0_224_imagenet_ptq.weights.h5"
     small = staticmethod(small)
+    without_export = staticmethod(without_export)
 
     def test_imagenet_photos_have_the_expected_first_label(self, version, shared):
         with (shared / "imagenet-sample" / "expected_keras_top1.csv").open() as file:

@@ -30,10 +30,26 @@ def small(folder, name="small.safetensors", classes=4, bias=None):
     return folder / name
 
 
+def without_export(network):
+    """What it computes depends on a value, not only on a shape."""
+    import torch
+
+    class Choosing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            return self.network(images if images.sum().item() > 0 else -images)
+
+    return Choosing()
+
+
 class TestTorchVersions(checks.VersionTests):
     framework = "torch"
     real_weights = "mobilenet_v2_imagenet_ptq_torchvision_names.pth"
     small = staticmethod(small)
+    without_export = staticmethod(without_export)
 
     def test_photos_have_the_labels_of_torchvision(self, version, shared):
         import torch

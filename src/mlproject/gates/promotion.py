@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import (
+    MachineError,
     MlprojectError,
     RefusedError,
     UserError,
@@ -171,6 +172,8 @@ def _reference_fault(client: MlflowClient, version: Version) -> str:
         # A process of its own: what a version imports, or breaks, stays in it.
         with process(framework, timeout_s=REFERENCE_S) as call:
             return call(reference_results.fault, version.loaded_from)
+    except MachineError:
+        raise  # it says nothing of the version
     except (MlprojectError, MlflowException) as error:
         return first_line(error)
 

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import mlflow
 
-from mlproject.errors import MlprojectError
+from mlproject.errors import MachineError, MlprojectError
 from mlproject.integrations.local_files import output_to
 
 MODULES = {"keras": ("tensorflow", "keras"), "torch": ("torch", "torchvision")}
@@ -57,7 +57,8 @@ def process(
         timeout_s: Seconds in which a call must return or report progress; None = no limit.
 
     Raises:
-        MlprojectError: From a call, when the process ended before it returned, or took too long.
+        MachineError: From a call, when the process was killed, as for want of memory.
+        MlprojectError: From a call, when it ended otherwise before it returned, or took too long.
     """
     run = mlflow.active_run()
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
@@ -77,9 +78,11 @@ def process(
             except (EOFError, ConnectionError) as error:
                 child.join()
                 sys.stderr.write(log.read_text(errors="replace") if log.is_file() else "")
-                raise MlprojectError(
+                killed = child.exitcode == -signal.SIGKILL
+                advice = "; too little memory, perhaps: use smaller batches or images"
+                raise (MachineError if killed else MlprojectError)(
                     f"The process that runs {framework} ended before it returned (exit code "
-                    f"{child.exitcode}; -9 means too little memory: use smaller batches or images)"
+                    f"{child.exitcode}{advice if killed else ''})"
                 ) from error
             if message[0] == _RAISED:
                 raise message[1]

@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from mlproject.errors import UserError
+from mlproject.errors import MachineError, UserError
 from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files, snapshots
 from mlproject.lake.data_files import DataFile
@@ -37,6 +37,7 @@ from mlproject.lake.snapshots import (
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
 _PATIENCE = 10  # conflicts after which a warning is logged
+RETRY_WAIT_S = 5  # before a commit that the disk or the server refused is tried once more
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +64,9 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
         and their rows are to be computed anew, from fresh snapshots.
 
     Raises:
-        UserError: The table cannot be written, as on a full disk. The files were deleted where
-            it is certain that no commit names them; else `vacuum` removes them.
+        MachineError: The table cannot be written, as on a full disk, also some seconds later. The
+            files were deleted where it is certain that no commit names them; else `vacuum`
+            removes them.
     """
     if not files:
         return since
@@ -114,7 +116,7 @@ def commit(
         The version that holds the actions, or the newest one when another commit came first.
 
     Raises:
-        UserError: The table cannot be written.
+        MachineError: The table cannot be written, or it is not known whether it was.
     """
     *_, operation = counters
     properties = CommitProperties(
@@ -122,24 +124,36 @@ def commit(
         max_commit_retries=0,
         app_transactions=[Transaction(name, number) for name, number in counters.items()],
     )
-    try:
-        base.create_write_transaction(
-            list(actions),
-            "append",
-            base.schema(),
-            partition_by=base.metadata().partition_columns or None,
-            commit_properties=properties,
-        )
-    except (DeltaError, OSError) as error:
-        newest = open_table(path)
-        later = range(base.version() + 1, newest.version() + 1)
-        mine = next((version for version in later if _holds(path, version, mark)), None)
-        if mine is not None:
-            return mine
-        if not later:
-            raise snapshots.cannot_be_written(path, error) from error
-        return newest
+    for waits in (True, False):
+        try:
+            base.create_write_transaction(
+                list(actions),
+                "append",
+                base.schema(),
+                partition_by=base.metadata().partition_columns or None,
+                commit_properties=properties,
+            )
+        except (DeltaError, OSError) as error:
+            newest = _newest(path, base, mark, error)
+            if newest is not None:
+                return newest
+            if not waits:
+                raise snapshots.cannot_be_written(path, error) from error
+            time.sleep(RETRY_WAIT_S)
+        else:
+            break
     return int(base.version()) + 1
+
+
+def _newest(path: str, base: DeltaTable, mark: str, error: Exception) -> int | DeltaTable | None:
+    """After an error: the version that holds the commit; or the newest one; None = still `base`."""
+    try:
+        newest = open_table(path)
+    except UserError as unread:
+        raise _unknown(path, str(unread)) from error
+    later = range(base.version() + 1, newest.version() + 1)
+    mine = next((version for version in later if _holds(path, version, mark)), None)
+    return mine if mine is not None else newest if later else None
 
 
 def replace_files(
@@ -201,7 +215,12 @@ def _holds(path: str, version: int, mark: str) -> bool:
         with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
             return mark.encode() in log.read()
     except OSError as error:
-        raise UserError(
-            f"It is not known whether a commit to table {path!r} succeeded: version {version} of "
-            f"its log cannot be read ({one_line(error)}). Run the command again"
-        ) from error
+        unread = f"Version {version} of its log cannot be read ({one_line(error)})"
+        raise _unknown(path, unread) from error
+
+
+def _unknown(path: str, unread: str) -> MachineError:
+    return MachineError(
+        f"It is not known whether a commit to table {path!r} succeeded. {unread}. "
+        "Run the command again"
+    )

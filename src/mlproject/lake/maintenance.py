@@ -83,7 +83,8 @@ def maintain(
         on_progress: Called with the tables done so far, and all.
 
     Raises:
-        UserError: There is no such table; the retention is too short; or a table cannot be written.
+        UserError: There is no such table, or the retention is too short.
+        MachineError: A table cannot be written.
     """
     parameters = dict(locals())
     mlflow_tracking.connect()

@@ -85,7 +85,8 @@ def erase_rows(path: str, image_ids: Sequence[str], spark: OpenSpark) -> Rewritt
     it are never committed after it. The old files stay where they are, see `vacuum`.
 
     Raises:
-        UserError: The table cannot be rewritten or written; nothing was.
+        UserError: The table cannot be rewritten.
+        MachineError: It cannot be read or written now; nothing was.
     """
     rows = _Rows(pa.array(image_ids, pa.string()))
     with snapshots.errors_in_one_line(path):
@@ -113,7 +114,8 @@ def replace_rows(
         anew, from fresh snapshots.
 
     Raises:
-        UserError: The table cannot be rewritten or written; nothing was.
+        UserError: The table cannot be rewritten.
+        MachineError: It cannot be read or written now; nothing was.
     """
     path, names = since.path, [file.name for file in files]
     with snapshots.errors_in_one_line(path):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
-from mlproject.errors import UserError
+from mlproject.errors import MachineError, UserError
 from mlproject.lake.location import is_local
 from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require_columns
 
@@ -111,7 +111,8 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     """The newest version of a table, to be filled by `filler`; the table is made when absent.
 
     Raises:
-        UserError: As `newest`; or it cannot be written.
+        UserError: As `newest`; or it cannot be created, or has features that are not written.
+        MachineError: It cannot be written.
     """
     path = f"{lake}/{table}"
     create(path, table)
@@ -235,7 +236,7 @@ def last_erasure(path: str) -> int:
     return counter(open_table(path), ERASE)
 
 
-class NotCommittedError(UserError):
+class NotCommittedError(MachineError):
     """A table cannot be written, such as on a full disk, and it is known that nothing was."""
 
 
@@ -249,11 +250,11 @@ def cannot_be_written(path: str, error: Exception) -> NotCommittedError:
 
 @contextmanager
 def errors_in_one_line(path: str) -> Iterator[None]:
-    """Raises errors of delta-rs, pyarrow and the disk as a UserError: it cannot be written."""
+    """Raises errors of delta-rs, pyarrow and the disk as a MachineError: it cannot be written."""
     try:
         yield
     except (DeltaError, OSError, pa.ArrowException) as error:
-        raise UserError(str(cannot_be_written(path, error))) from error
+        raise MachineError(str(cannot_be_written(path, error))) from error
 
 
 def one_line(error: Exception) -> str:

@@ -187,7 +187,7 @@ def write(rows: LedgerSnapshot, entries: Sequence[Entry]) -> LedgerSnapshot | No
     observe again.
 
     Raises:
-        UserError: It cannot be written, as on a full disk.
+        MachineError: It cannot be written, as on a full disk.
     """
     if rows.since is None:
         raise ValueError("rows must come from read_to_write")

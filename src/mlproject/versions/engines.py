@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlproject import inference
 from mlproject.errors import UserError, first_line
 from mlproject.integrations.local_files import output_to
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.versions import reference_images
 
 ONNXRUNTIME, NATIVE = "onnxruntime", "native"
@@ -81,6 +82,9 @@ def choose(
         config: As `registration.config` gives it.
         images: Images for the comparison, besides the reference images.
         folder: Where the network in ONNX is written.
+
+    Raises:
+        MachineError: The machine failed while the network was exported or loaded.
     """
     if config["engine"] == NATIVE:
         return Engine(NATIVE)
@@ -94,6 +98,7 @@ def choose(
             native = code.LOADERS[framework][1](weights, *arguments)
             exported = code.LOADERS[ONNXRUNTIME][1](network, *arguments)
     except Exception as error:  # noqa: BLE001 - whatever an exporter, or ONNX Runtime, raises
+        raise_fault_of_machine(error, "The network was not exported to ONNX")
         return Engine(NATIVE, f"the network cannot be exported to ONNX: {first_line(error)}")
     contents = [image.content for image in reference_images.reference_images()]
     drawn, _ = inference.decode_all(contents, config)

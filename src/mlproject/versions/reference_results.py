@@ -13,6 +13,7 @@ from mlproject import inference
 from mlproject.errors import first_line
 from mlproject.inference.errors import BAD_ANSWER, NOT_FINITE
 from mlproject.integrations.local_files import output_to
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.versions import reference_images
 from mlproject.versions.reference_images import ReferenceImage
 
@@ -60,6 +61,9 @@ def fault(uri: str) -> str:
     It is loaded in this process and imports its framework: call this in `framework_process`. A
     version may read fewer formats and use error codes of its own; but it has to predict a label
     for some reference image, and no label for broken ones.
+
+    Raises:
+        MachineError: The machine failed: its memory, a device, files or the network.
     """
     signature = mlflow.models.get_model_info(uri).signature
     if signature is None or signature.inputs.input_names() != ["content"]:
@@ -73,6 +77,7 @@ def fault(uri: str) -> str:
             if reason:
                 return f"{result.image.name}: {reason}"
     except Exception as error:  # noqa: BLE001 - whatever a version raises or returns
+        raise_fault_of_machine(error, "The reference images were not predicted")
         return f"it does not run: {first_line(error)}"
     if all(result.batched["error"] for result in results):
         return f"an error for each of the {len(results)} images"

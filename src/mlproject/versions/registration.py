@@ -15,8 +15,9 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from mlproject import inference
-from mlproject.errors import RefusedError, UserError, first_line
+from mlproject.errors import MachineError, RefusedError, UserError, first_line
 from mlproject.integrations.framework_process import FRAMEWORKS
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.versions import engines, reference_images, reference_results, weights
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME, Engine, Images
 from mlproject.versions.reference_results import ReferenceResult
@@ -134,6 +135,7 @@ def register(
     Raises:
         UserError: Weights, labels, config or name do not fit together; nothing was logged.
         RefusedError: The version fails on the reference images; nothing was registered.
+        MachineError: The machine failed meanwhile; nothing was registered.
     """
     _check(weights_path, labels, config, name)
     with tempfile.TemporaryDirectory() as folder:
@@ -161,6 +163,7 @@ def log_and_register(
 
     Raises:
         RefusedError: The version fails on the reference images; nothing was registered.
+        MachineError: The machine failed meanwhile; nothing was registered.
     """
     config, engine = contents.config, contents.config["engine"]
     own = {"framework": config["framework"], "image_size": str(config["crop"]), "engine": engine}
@@ -179,7 +182,7 @@ def log_and_register(
     model_id = str(logged.model_id)
     try:
         _check_results(f"models:/{model_id}", contents.labels, config)
-    except RefusedError:
+    except (RefusedError, MachineError):
         mlflow.MlflowClient().delete_logged_model(model_id)
         raise
     if metrics:
@@ -259,6 +262,7 @@ def _check_results(uri: str, labels: Sequence[str], config: Mapping[str, Any]) -
     try:
         results = reference_results.predict_reference_images(uri)
     except Exception as error:
+        raise_fault_of_machine(error, "Nothing was registered")
         raise RefusedError(
             f"The version does not run: {first_line(error)} Nothing was registered."
         ) from error
