@@ -16,7 +16,7 @@ from pathlib import Path
 import scratch
 from results import ENGINES, Results
 
-MEASURES = ("limit", "int8_limit", "framework", "cold", "warm", "int8")
+MEASURES = ("limit", "int8_limit", "framework", "cold", "warm", "int8", "float16")
 MODULES = {"ray": ("peers.ray_data",), "daft": ("peers.daft_frames",)}  # else peers.spark_udfs
 # Of 8 trials on two cores, 3 ended with a segmentation fault and 5 were stopped after 60 to 120 s.
 # Source: TensorFlow 2.21 and Keras 3.15 in the threads of Daft 0.7.26.
@@ -99,10 +99,11 @@ def _prepare(given: argparse.Namespace, folder: Path) -> None:
     if "framework" in given.measures or given.peers:
         scratch.run_command(folder, "register", *options, "--engine", "native")
         versions["native"] = "models:/photos/3"
-    if {"int8", "int8_limit"} & {*given.measures}:
-        int8 = ("--model", versions["onnxruntime"], "--name", "int8", "--min_agreement", "0")
-        scratch.run_command(folder, "quantize", *int8)
-        versions["int8"] = "models:/int8/1"
+    for precision in ("int8", "float16"):
+        if {precision, f"{precision}_limit"} & {*given.measures}:
+            quantized = ("--precision", precision, "--name", precision, "--min_agreement", "0")
+            scratch.run_command(folder, "quantize", "--model", versions["onnxruntime"], *quantized)
+            versions[precision] = f"models:/{precision}/1"
     if "cold" in given.measures:  # the first one on a machine saves Spark's classes
         scratch.run_command(folder, "score", "--model", "models:/photos/1")
     for name, uri in versions.items():
@@ -137,7 +138,7 @@ def _loops_and_score(measures: list[str], folder: Path) -> dict[str, float]:
     if "cold" in measures:
         shutil.rmtree(predictions, ignore_errors=True)
         seconds["cold"] = scratch.run_command(folder, "score", "--model", "models:/photos/1")
-    asked = {"warm", "int8"} & {*measures}
+    asked = {"warm", "int8", "float16"} & {*measures}
     if asked:
         shutil.rmtree(predictions, ignore_errors=True)
         seconds |= json.loads(scratch.last_line(folder, *asked, file=here / "ours.py"))

@@ -1,13 +1,14 @@
-"""Seconds of `score` in a session that has scored another version: python ours.py [warm] [int8].
+"""Seconds of `score` in a session that has scored another version: python ours.py [NAME ...].
 
 - warm: `score` of the second version, of the same network as the first.
-- int8: `score` of the int8 version of the network.
+- int8, float16: `score` of the version of the network in this precision.
 """
 
 import json
 import sys
 
-COLD, WARM, INT8 = "models:/photos/1", "models:/photos/2", "models:/int8/1"
+COLD = "models:/photos/1"
+WARM = {"warm": "models:/photos/2", "int8": "models:/int8/1", "float16": "models:/float16/1"}
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     with session("benchmark") as spark:
         seconds = {}
         scorer.score_pending(spark, lake, registry.resolve(client, COLD))
-        for name, uri in (("warm", WARM), ("int8", INT8)):
+        for name, uri in WARM.items():
             if name in sys.argv[1:]:
                 scored = scorer.score_pending(spark, lake, registry.resolve(client, uri))
                 seconds[name] = scored.seconds

@@ -21,6 +21,7 @@ OURS = (
     ("bare loop of {framework}", "loop", "framework", "framework_again"),
     ("score", "ours", "cold", "warm"),
     ("score, int8", "ours", "", "int8"),
+    ("score, float16", "ours", "", "float16"),
 )
 
 

@@ -11,7 +11,7 @@ are repeated until there are enough, each copy different by appended bytes.
 - framework: a process a core; each loads a version with `engine=native` and lets it predict 32
   images at a time.
 - cold: the whole command `score`. Warm: `score` of a second version in a session that has scored
-  one. int8: the same, of an int8 version.
+  one. int8, float16: the same, of a version in this precision (float16 only where it is named).
 - peers: see the modules in `benchmarks/peers`. Each runs with the ONNX network that `score` runs,
   and with the framework; twice in one process, so that the second run is warm too.
 """
@@ -54,7 +54,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default="imagenet", help="imagenet, or a weights file")
     parser.add_argument("--labels", default="", help="as in register")
     parser.add_argument(
-        "--measures", nargs="*", choices=MEASURES, default=list(MEASURES), help="loops and score"
+        "--measures",
+        nargs="*",
+        choices=MEASURES,
+        default=list(MEASURES[:-1]),
+        help="loops and score",
     )
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none where none is named"
