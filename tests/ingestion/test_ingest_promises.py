@@ -138,6 +138,14 @@ def test_watching_ingests_new_files_and_stops_cleanly(store, tmp_path):
     (tmp_path / "away").rename(source)
     (source / "newer.jpg").write_bytes(CONTENTS[2])
     assert "Ingested 1 of 4" in said_next(process, skip="is not a folder")
+    log = tmp_path / "lake" / "images" / "_delta_log"
+    taken = log / f"{len(list(log.glob('*.json'))):020}.json"
+    taken.mkdir()  # root may write everywhere: a folder in the commit's place stops all
+    (taken / "x").touch()
+    (source / "newest.jpg").write_bytes(CONTENTS[3])
+    assert "cannot be written" in said_next(process)
+    shutil.rmtree(taken)
+    assert "Ingested 1 of 5" in said_next(process, skip="cannot be written")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert (0, True) == (process.returncode, "Stopped after" in output), output

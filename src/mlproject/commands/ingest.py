@@ -10,7 +10,7 @@ import mlproject
 from mlproject.commands import console
 
 if TYPE_CHECKING:
-    from mlproject.errors import UserError
+    from mlproject.errors import MlprojectError
     from mlproject.ingestion.reconciliation import IngestResult
 
 CHANGES = {
@@ -30,7 +30,7 @@ def run(**options: Any) -> None:
             console.print_message(summary(result))
         states.append("done")
 
-    def on_error(error: "UserError") -> None:
+    def on_error(error: "MlprojectError") -> None:
         message = f"{error}; the next reconciliation is in {options['interval']:g} s"
         print(message, file=sys.stderr, flush=True)
         states.append("failed")

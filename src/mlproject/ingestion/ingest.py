@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Literal
 
-from mlproject.errors import UserError, require_at_least
+from mlproject.errors import MachineError, MlprojectError, UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
 from mlproject.ingestion import reconciliation, source_cleaning
 from mlproject.ingestion.known_files import Planned
@@ -44,7 +44,7 @@ def ingest(
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[BatchProgress], None] = lambda progress: None,
     on_reconciled: Callable[[IngestResult], None] = lambda result: None,
-    on_error: Callable[[UserError], None] = lambda error: None,
+    on_error: Callable[[MlprojectError], None] = lambda error: None,
 ) -> IngestResult:
     """Adds the new and changed image files of a source to the table `images`.
 
@@ -82,6 +82,7 @@ def ingest(
 
     Raises:
         UserError: The source, the lake or an option is wrong.
+        MachineError: The lake cannot be written now. In mode=watch both are told, and tried again.
     """
     parameters = dict(locals())
     names = [field.name for field in fields(IngestSettings)]
@@ -115,7 +116,7 @@ def ingest(
                 result = once(step=step)
                 on_reconciled(result)
                 message = ""
-            except UserError as error:
+            except (UserError, MachineError) as error:
                 if message != str(error):
                     on_error(error)
                 message = str(error)
