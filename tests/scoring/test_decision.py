@@ -84,12 +84,17 @@ RULES = {
         Step.REFUSE,
     ),
     "or not": (ONE_IMAGE, {"fault": "hung", "probe": "failed"}, Step.FAIL),
-    "an image that crashes alone waits until the others are scored": (
+    "when one image crashes alone, images that were predicted are tried": (
         ONE_IMAGE,
-        {"others_left": True},
+        {},
+        Step.PROBE,
+    ),
+    "also while others are left": (ONE_IMAGE, {"others_left": True}, Step.PROBE),
+    "it waits for others when none was predicted": (
+        ONE_IMAGE,
+        {"has_predicted": False, "others_left": True},
         Step.POSTPONE,
     ),
-    "then images that were predicted are tried": (ONE_IMAGE, {}, Step.PROBE),
     "it is quarantined when they are predicted again": (
         ONE_IMAGE,
         {"probe": "answered"},

@@ -11,7 +11,7 @@ from mlproject.errors import MachineError, RefusedError
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations import spark_session
 from mlproject.lake import location, snapshots
-from mlproject.scoring import scorer
+from mlproject.scoring import decision, scorer
 from mlproject.scoring.scorer import Settings
 from tests.conftest import photo, photos
 from tests.support.lakes import frame
@@ -159,6 +159,24 @@ def test_workers_that_die_with_images_that_were_predicted_before_are_the_machine
     (tmp_path / "mended").touch()
     score(spark, filled, version)
     assert [("blue", ""), *FINE] == labels_and_errors(spark, filled, version)
+
+
+def test_a_version_that_kills_workers_with_too_many_images_gets_further_in_each_scoring(
+    spark, lake, store, tmp_path, monkeypatch
+):
+    photos(photos(tmp_path / "source", 5, "red"), 2, "blue")
+    new_images.ingest_pending(spark, lake, source_listing.listing(str(tmp_path / "source")))
+    version = register_colours("many", fault="killed")
+    [one, *_] = frame(lake, "images").query("label == 'red'").image_id
+    scorer.score_pending(spark, lake, version, only=[one])
+    monkeypatch.setattr(decision, "SUSPECTS", 1)
+    with pytest.raises(RefusedError, match="2 times a worker process died"):
+        score(spark, lake, version)
+    assert 1 == [error for _, error in labels_and_errors(spark, lake, version)].count(
+        "model_failed"
+    )
+    score(spark, lake, version)
+    assert [("", "model_failed")] * 2 + FINE[:5] == labels_and_errors(spark, lake, version)
 
 
 def blue_and_others(lake):

@@ -128,7 +128,7 @@ def scored_batches(
                     time.sleep(RETRY_WAIT_S)
             case Step.SPLIT:
                 crashed.append(item.batch)
-                queue.extend(map(Attempt, item.batch.halves()))
+                _queue_halves(queue, item, depth_first=failure.has_predicted)
             case Step.POSTPONE:
                 crashed.append(item.batch)
                 queue.append(item)
@@ -142,6 +142,18 @@ def scored_batches(
             case step:
                 _end(scoring.version, item, step)
                 return
+
+
+def _queue_halves(queue: deque[Attempt], item: Attempt, *, depth_first: bool) -> None:
+    """Puts the halves after the other micro-batches, so that one image does not delay these.
+
+    Depth first an image is found before the limit of crashes is reached; breadth first a version
+    that crashes on all images is found with fewer of them.
+    """
+    if depth_first and item.is_part:
+        queue.extendleft(reversed(item.halves()))
+    else:
+        queue.extend(item.halves())
 
 
 def _end(version: Version, item: Attempt, step: Step) -> None:

@@ -55,7 +55,7 @@ class Failure:
     probe: Probe
     """Whether images that the version had predicted were scored again since it failed, and how."""
     others_left: bool
-    """Whether micro-batches are left that have not failed so."""
+    """Whether micro-batches are left that may show that the version predicts others."""
     have_errors: bool
     """Whether the version has an error for its images already, and predicts them again."""
     stopped: bool
@@ -85,11 +85,9 @@ def _after_all_tries(failure: Failure) -> Step:
         return _end(failure)
     if failure.images > 1:
         return Step.SPLIT
-    if failure.others_left:
-        return Step.POSTPONE
-    if not failure.has_predicted:
-        return _end(failure)
-    return Step.QUARANTINE if failure.probe == "answered" else Step.PROBE
+    if failure.has_predicted:
+        return Step.QUARANTINE if failure.probe == "answered" else Step.PROBE
+    return Step.POSTPONE if failure.others_left else _end(failure)
 
 
 def _end(failure: Failure) -> Step:

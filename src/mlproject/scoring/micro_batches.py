@@ -89,11 +89,17 @@ class Attempt:
     """Why it failed: the last time, or once by the machine; None = it has not failed yet."""
     probe: Probe = "none"
     """Whether images that the version had predicted were scored again since, and how that went."""
+    is_part: bool = False
+    """Whether it came from a micro-batch that crashed workers, by halving."""
 
     @property
     def is_suspect(self) -> bool:
         """Whether it crashes workers, and is not scored again as a whole."""
         return self.crashes == TRIES
+
+    def halves(self) -> list["Attempt"]:
+        """Its halves, to be scored for the first time."""
+        return [Attempt(half, is_part=True) for half in self.batch.halves()]
 
     def failed(self, error: WorkerError) -> "Attempt":
         """It, after it failed once more; a fault of the machine once is not blamed on a version."""
