@@ -18,7 +18,7 @@ from mlproject.versions import registry
 from tests.conftest import PROJECT, photos
 from tests.support import fresh_processes
 from tests.support.lakes import frame
-from tests.support.onnx_workers import session_threads
+from tests.support.worker_threads import session_threads
 
 pytestmark = pytest.mark.spark
 
@@ -67,7 +67,7 @@ def test_workers_import_no_framework_and_need_little_memory(spark, filled, versi
     # The processes that have scored are among them. With torch it was 1,075 MB, with TensorFlow
     # 1,310, for the network alone.
     assert any("onnxruntime" in json.loads(row.modules) for row in found.collect())
-    assert [1] == session_threads(spark, version)
+    assert [(1, 1)] == session_threads(spark, version)
     assert all(row.peak_mb < 700 for row in found.collect()), found.collect()
 
 
@@ -78,7 +78,7 @@ import mlflow
 from mlproject.integrations import spark_session
 from mlproject.scoring import scorer
 from mlproject.versions import registry
-from tests.support.onnx_workers import session_threads
+from tests.support.worker_threads import session_threads
 lake, uri = sys.argv[1:]
 version = registry.resolve(mlflow.MlflowClient(), uri)
 with spark_session.session() as spark:
@@ -87,7 +87,7 @@ with spark_session.session() as spark:
     settings = {"SPARK_MASTER": "local[2]"}
     settings["PYSPARK_SUBMIT_ARGS"] = "--conf spark.task.cpus=2 pyspark-shell"
     done = fresh_processes.run(code, tmp_path, filled, version.uri, **settings)
-    assert "70 [2]\n" == done.stdout, done.stderr[-3000:]
+    assert "70 [(2, 2)]\n" == done.stdout, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,11 @@ from mlproject.scoring.decision import Fault
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
-# What must be set before a worker process imports a framework. One compute thread a task slot:
-# two take twice as long for the whole. Where a task has more cores, Spark sets OMP_NUM_THREADS to
-# spark.task.cpus. Source: SPARK-28843.
+# What must be set before a worker process imports a framework. One compute thread a core of the
+# task: two take twice as long for the whole.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",  # in workers: as many as a task has cores
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
@@ -84,10 +83,13 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
     engine = (flavor.get("config") or {}).get("engine")
     owner = engine if engine == ONNXRUNTIME else version.model_id
     context = spark.sparkContext
+    # Spark sets OMP_NUM_THREADS to it, and nothing of TensorFlow's. Source: SPARK-28843
+    cores = context.getConf().get("spark.task.cpus", "1")
+    own = {"TF_NUM_INTRAOP_THREADS": cores, "MLPROJECT_WORKERS": owner}
     with _context_lock:
         before = context.environment
         # Another dictionary: a thread that builds a function meanwhile goes through this one.
-        context.environment = {**before, **ENVIRONMENT, "MLPROJECT_WORKERS": owner}
+        context.environment = {**before, **ENVIRONMENT, **own}
         try:
             yield
         finally:
