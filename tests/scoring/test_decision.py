@@ -11,9 +11,9 @@ from mlproject.scoring.workers import WorkerError
 
 RAISED = Failure("raised", 0, 1000, False, 0, False, "none", True, False, False)
 CRASHED = replace(RAISED, fault="crashed", crashes=2)
-ONE_IMAGE = replace(CRASHED, images=1, has_predicted=True, others_left=False)
-DEVICE = replace(CRASHED, fault="device", guarded=True)
-MANY = replace(CRASHED, suspects=3)
+PROVEN = replace(CRASHED, has_predicted=True, probe="predicted")
+DEVICE = replace(PROVEN, fault="device", guarded=True)
+HUNG = replace(PROVEN, fault="hung")
 
 RULES = {
     "a version that raises is scored through the guard": (RAISED, {}, Step.GUARD),
@@ -26,111 +26,80 @@ RULES = {
     ),
     "no image is blamed for what raises through the guard": (
         RAISED,
-        {"guarded": True, "images": 1, "has_predicted": True, "probe": "answered"},
+        {"guarded": True, "images": 1, "has_predicted": True, "probe": "predicted"},
         Step.REFUSE,
     ),
     "a first crash may be the machine's fault": (CRASHED, {"crashes": 1}, Step.RETRY),
-    "so may a first hang": (CRASHED, {"fault": "hung", "crashes": 1}, Step.RETRY),
+    "so may a first hang": (HUNG, {"crashes": 1}, Step.RETRY),
     "the guard does not count as a crash": (CRASHED, {"crashes": 1, "guarded": True}, Step.RETRY),
-    "after a second crash the image at fault is searched": (CRASHED, {}, Step.SPLIT),
-    "also in a version that has predicted others": (CRASHED, {"has_predicted": True}, Step.SPLIT),
-    "also through the guard": (CRASHED, {"guarded": True}, Step.SPLIT),
-    "down to two images": (CRASHED, {"images": 2}, Step.SPLIT),
-    "beside two parts that crash": (CRASHED, {"suspects": 2}, Step.SPLIT),
-    "a fourth part that crashes is the fault of a version that predicts nothing": (
-        MANY,
-        {},
-        Step.REFUSE,
-    ),
-    "of one image too": (MANY, {"images": 1}, Step.REFUSE),
-    "one that has predicted others is tried with these first": (
-        MANY,
-        {"has_predicted": True},
+    "after a second crash images that were predicted are tried": (
+        PROVEN,
+        {"probe": "none"},
         Step.PROBE,
     ),
-    "when they are predicted, it is the version's fault": (
-        MANY,
-        {"has_predicted": True, "probe": "answered"},
-        Step.REFUSE,
-    ),
-    "when they crash workers too, it is the machine's": (
-        MANY,
-        {"has_predicted": True, "probe": "failed"},
+    "when they crash workers too, it is the machine's fault": (
+        PROVEN,
+        {"probe": "failed"},
         Step.FAIL,
     ),
-    "of images that have an error already more may crash again": (
-        MANY,
-        {"suspects": 29, "have_errors": True},
-        Step.SPLIT,
+    "when they are predicted, the image at fault is searched": (PROVEN, {}, Step.SPLIT),
+    "also through the guard": (PROVEN, {"guarded": True}, Step.SPLIT),
+    "down to two images": (PROVEN, {"images": 2}, Step.SPLIT),
+    "one that crashes alone is quarantined": (PROVEN, {"images": 1}, Step.QUARANTINE),
+    "as the third at most": (PROVEN, {"images": 1, "suspects": 2}, Step.QUARANTINE),
+    "a fourth one is the version's fault": (PROVEN, {"images": 1, "suspects": 3}, Step.REFUSE),
+    "whether it is found alone or not": (PROVEN, {"suspects": 3}, Step.REFUSE),
+    "of images that have an error more may crash workers": (
+        PROVEN,
+        {"images": 1, "suspects": 9, "have_errors": True},
+        Step.QUARANTINE,
     ),
-    "then all that are left keep their errors": (
-        MANY,
-        {"suspects": 30, "has_predicted": True, "probe": "answered", "have_errors": True},
+    "then those that are left keep their errors": (
+        PROVEN,
+        {"suspects": 10, "have_errors": True},
         Step.LEAVE,
     ),
-    "a second hang is not searched, as each try takes long": (
+    "a version that has predicted nothing cannot be tried": (CRASHED, {}, Step.SPLIT),
+    "nor one whose predicted images have no bytes any more": (
+        PROVEN,
+        {"probe": "impossible"},
+        Step.SPLIT,
+    ),
+    "its single image waits until others are predicted": (CRASHED, {"images": 1}, Step.POSTPONE),
+    "it is at fault itself when there are none": (
         CRASHED,
-        {"fault": "hung"},
+        {"images": 1, "others_left": False},
         Step.REFUSE,
     ),
-    "a version that hangs is tried with images that it predicted, too": (
+    "and when a fourth part crashes workers": (CRASHED, {"suspects": 3}, Step.REFUSE),
+    "but images that have an error already keep it": (
         CRASHED,
-        {"fault": "hung", "has_predicted": True},
-        Step.PROBE,
+        {"images": 1, "others_left": False, "have_errors": True},
+        Step.LEAVE,
     ),
-    "which it may predict again": (
-        ONE_IMAGE,
-        {"fault": "hung", "probe": "answered"},
-        Step.REFUSE,
-    ),
-    "or not": (ONE_IMAGE, {"fault": "hung", "probe": "failed"}, Step.FAIL),
-    "when one image crashes alone, images that were predicted are tried": (
-        ONE_IMAGE,
-        {},
-        Step.PROBE,
-    ),
-    "also while others are left": (ONE_IMAGE, {"others_left": True}, Step.PROBE),
-    "it waits for others when none was predicted": (
-        ONE_IMAGE,
-        {"has_predicted": False, "others_left": True},
-        Step.POSTPONE,
-    ),
-    "it is quarantined when they are predicted again": (
-        ONE_IMAGE,
-        {"probe": "answered"},
-        Step.QUARANTINE,
-    ),
-    "as the third at most": (ONE_IMAGE, {"suspects": 2, "probe": "answered"}, Step.QUARANTINE),
-    "again when it has this error": (
-        ONE_IMAGE,
-        {"probe": "answered", "have_errors": True},
-        Step.QUARANTINE,
-    ),
-    "but not when they crash workers too": (ONE_IMAGE, {"probe": "failed"}, Step.FAIL),
-    "nor when the scoring is to end, which may have ended its worker": (
-        ONE_IMAGE,
-        {"probe": "answered", "stopped": True},
+    "a second hang is not searched, as each try takes long": (HUNG, {}, Step.REFUSE),
+    "also of one image": (HUNG, {"images": 1}, Step.REFUSE),
+    "unless images hang that were predicted": (HUNG, {"probe": "failed"}, Step.FAIL),
+    "nor in a retry": (HUNG, {"have_errors": True}, Step.LEAVE),
+    "a scoring that is to end may have ended its worker": (
+        PROVEN,
+        {"images": 1, "stopped": True},
         Step.STOP,
     ),
-    "nor is a version refused then": (CRASHED, {"fault": "hung", "stopped": True}, Step.STOP),
-    "a version that has predicted no other image is at fault itself": (
-        ONE_IMAGE,
-        {"has_predicted": False},
-        Step.REFUSE,
-    ),
+    "and blames no version": (HUNG, {"stopped": True}, Step.STOP),
     "a first fault of a file system or network is tried again": (
-        CRASHED,
+        PROVEN,
         {"fault": "machine", "crashes": 1},
         Step.RETRY,
     ),
     "a second one ends the scoring, whose images stay pending": (
-        CRASHED,
+        PROVEN,
         {"fault": "machine"},
         Step.FAIL,
     ),
     "also when it seems to follow one image": (
-        ONE_IMAGE,
-        {"fault": "machine", "probe": "answered"},
+        PROVEN,
+        {"fault": "machine", "images": 1},
         Step.FAIL,
     ),
     "a first fault of memory or a device is tried again, image by image": (
@@ -140,26 +109,15 @@ RULES = {
     ),
     "or as before, when it is scored so already": (DEVICE, {"crashes": 1}, Step.RETRY),
     "a second one is searched for its image": (DEVICE, {}, Step.SPLIT),
-    "one that follows one image alone is that image's": (
-        ONE_IMAGE,
-        {"fault": "device", "probe": "answered"},
-        Step.QUARANTINE,
-    ),
-    "unless other images fail now too": (
-        ONE_IMAGE,
-        {"fault": "device", "probe": "failed"},
-        Step.FAIL,
-    ),
+    "one that follows one image alone is that image's": (DEVICE, {"images": 1}, Step.QUARANTINE),
+    "unless other images fail now too": (DEVICE, {"images": 1, "probe": "failed"}, Step.FAIL),
     "or no other image was predicted": (
-        ONE_IMAGE,
-        {"fault": "device", "has_predicted": False},
+        DEVICE,
+        {"images": 1, "has_predicted": False, "others_left": False},
         Step.FAIL,
     ),
-    "one that follows many images is the machine's": (
-        MANY,
-        {"fault": "device", "has_predicted": True},
-        Step.FAIL,
-    ),
+    "one that follows many images is the machine's": (DEVICE, {"suspects": 3}, Step.FAIL),
+    "in a retry the others are kept": (DEVICE, {"suspects": 10, "have_errors": True}, Step.LEAVE),
     "a command that is to end blames no machine": (DEVICE, {"stopped": True}, Step.STOP),
 }
 

@@ -90,6 +90,8 @@ def check_version(
     """
     try:
         files = version_files.read(candidate)
+    except MachineError:
+        raise  # it says nothing of the version
     except MlprojectError as error:
         unreadable = Verdict("files", REFUSED, str(error), AS_PROMOTED)
         return GateResults((unreadable,), None, Comparison())

@@ -26,6 +26,7 @@ from mlproject.gates.checks import BLOCK, OFF, GateResults
 from mlproject.gates.verdicts import REFUSED, Limits
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
 from mlproject.reporting import html
@@ -113,6 +114,7 @@ def promote(
     Raises:
         UserError: A parameter cannot be used, or there is no such version.
         PromotionRefusedError: The gates refused the version; its `promotion` is the result.
+        MachineError: The machine fails repeatedly; nothing was refused or moved.
     """
     parameters = dict(locals())
     require_share(min_accuracy=min_accuracy, max_drop=max_drop, max_changed=max_changed)
@@ -175,6 +177,7 @@ def _reference_fault(client: MlflowClient, version: Version) -> str:
     except MachineError:
         raise  # it says nothing of the version
     except (MlprojectError, MlflowException) as error:
+        raise_fault_of_machine(error, "The reference images were not predicted")
         return first_line(error)
 
 

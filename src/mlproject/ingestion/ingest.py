@@ -82,7 +82,7 @@ def ingest(
 
     Raises:
         UserError: The source, the lake or an option is wrong.
-        MachineError: The lake cannot be written now. In mode=watch both are told, and tried again.
+        MachineError: The lake cannot be written now. In mode=watch such errors go to `on_error`.
     """
     parameters = dict(locals())
     names = [field.name for field in fields(IngestSettings)]

@@ -124,7 +124,7 @@ def commit(
         max_commit_retries=0,
         app_transactions=[Transaction(name, number) for name, number in counters.items()],
     )
-    for waits in (True, False):
+    for is_last in (False, True):
         try:
             base.create_write_transaction(
                 list(actions),
@@ -134,10 +134,18 @@ def commit(
                 commit_properties=properties,
             )
         except (DeltaError, OSError) as error:
-            newest = _newest(path, base, mark, error)
+            try:
+                newest = _newest(path, base, mark)
+            except UserError as unread:
+                newest = None
+                if is_last:
+                    raise MachineError(
+                        f"It is not known whether a commit to table {path!r} succeeded. {unread}. "
+                        "Run the command again"
+                    ) from error
             if newest is not None:
                 return newest
-            if not waits:
+            if is_last:
                 raise snapshots.cannot_be_written(path, error) from error
             time.sleep(RETRY_WAIT_S)
         else:
@@ -145,12 +153,9 @@ def commit(
     return int(base.version()) + 1
 
 
-def _newest(path: str, base: DeltaTable, mark: str, error: Exception) -> int | DeltaTable | None:
+def _newest(path: str, base: DeltaTable, mark: str) -> int | DeltaTable | None:
     """After an error: the version that holds the commit; or the newest one; None = still `base`."""
-    try:
-        newest = open_table(path)
-    except UserError as unread:
-        raise _unknown(path, str(unread)) from error
+    newest = open_table(path, advice="Perhaps it is away")
     later = range(base.version() + 1, newest.version() + 1)
     mine = next((version for version in later if _holds(path, version, mark)), None)
     return mine if mine is not None else newest if later else None
@@ -215,12 +220,6 @@ def _holds(path: str, version: int, mark: str) -> bool:
         with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
             return mark.encode() in log.read()
     except OSError as error:
-        unread = f"Version {version} of its log cannot be read ({one_line(error)})"
-        raise _unknown(path, unread) from error
-
-
-def _unknown(path: str, unread: str) -> MachineError:
-    return MachineError(
-        f"It is not known whether a commit to table {path!r} succeeded. {unread}. "
-        "Run the command again"
-    )
+        raise UserError(
+            f"Version {version} of table {path!r} cannot be read ({one_line(error)})"
+        ) from error

@@ -165,7 +165,7 @@ def compact(path: str, target_bytes: int, smaller_than: int, spark: OpenSpark) -
     """Puts files that are smaller than a size together into files of about `target_bytes`.
 
     The rows stay the same, which the commit says (no data change). When another rewrite comes
-    first, nothing is changed. Raises UserError as `erase_rows` does.
+    first, nothing is changed. Raises the errors of `erase_rows`.
     """
     with snapshots.errors_in_one_line(path):
         base = _open(path)

@@ -244,7 +244,7 @@ def cannot_be_written(path: str, error: Exception) -> NotCommittedError:
     """The error that a table cannot be written."""
     return NotCommittedError(
         f"Table {path!r} cannot be written ({one_line(error)}). "
-        "What was committed stays. Fix this, then run the command again"
+        "What was committed stays. Once this is fixed, the next run continues"
     )
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import Column, SparkSession
 from mlproject.errors import MachineError, RefusedError
 from mlproject.images import image_files
 from mlproject.images.image_bytes import image_contents, inline_files
+from mlproject.inference.errors import MODEL_FAILED
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
@@ -26,7 +27,9 @@ BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU
 # ingest's `max_bytes` stay whole.
 BATCH_BYTES_A_SLOT = 1024**3
 RETRY_WAIT_S = 5  # after a fault of a file system or network
-PROBE_IMAGES = 64  # that are scored again before an image or a version is blamed for a crash
+# Images that are scored again before an image or a version is blamed for a crash; and how often
+# older ones are taken when these have no bytes any more.
+PROBE_IMAGES, PROBES = 64, 3
 
 _log = logging.getLogger(__name__)
 
@@ -103,19 +106,19 @@ def scored_batches(
     while queue and not stop():
         item = queue.popleft()
         if not item.is_suspect:
-            returned = scoring.predict(progress.guarded)
             try:
-                progress = _scored(scoring, progress, item, returned)
+                progress = _scored(scoring, progress, item)
             except workers.WorkerError as error:
                 item = item.failed(error)
             else:
                 yield progress
                 continue
         crashed = [part for part in crashed if not part.contains(item.batch)]
+        has_predicted = _has_committed(scoring, progress)
         failure = item.failure(
             guarded=progress.guarded,
-            suspects=len(crashed) + progress.quarantined,
-            has_predicted=_has_predicted(scoring, progress),
+            suspects=progress.quarantined if has_predicted else len(crashed),
+            has_predicted=has_predicted,
             have_errors=scoring.retries,
             others_left=any(not other.is_suspect for other in queue),
             stopped=stop(),
@@ -128,71 +131,73 @@ def scored_batches(
                     time.sleep(RETRY_WAIT_S)
             case Step.SPLIT:
                 crashed.append(item.batch)
-                _queue_halves(queue, item, depth_first=failure.has_predicted)
+                _queue_halves(queue, item, depth_first=has_predicted)
             case Step.POSTPONE:
                 crashed.append(item.batch)
                 queue.append(item)
             case Step.PROBE:
-                queue.appendleft(replace(item, probe=_probe(scoring, progress, item)))
+                queue.appendleft(replace(item, probe=_probe(scoring, progress)))
             case Step.QUARANTINE:
-                failed = prediction_rows.model_failed()
-                progress = _scored(scoring, progress, item, failed)
-                progress = replace(progress, quarantined=progress.quarantined + 1)
-                yield progress
+                queue.appendleft(Attempt(item.batch, is_blamed=True))
             case step:
-                _end(scoring.version, item, step)
+                _end(scoring.version, item, step, progress.quarantined)
                 return
 
 
 def _queue_halves(queue: deque[Attempt], item: Attempt, *, depth_first: bool) -> None:
     """Puts the halves after the other micro-batches, so that one image does not delay these.
 
-    Depth first an image is found before the limit of crashes is reached; breadth first a version
-    that crashes on all images is found with fewer of them.
+    Halves of a half come after its sibling where the version predicts others: an image is found
+    soon, and at each step a half is committed. Where it has predicted nothing they come last: a
+    version that crashes on all images is found with fewer of them.
     """
     if depth_first and item.is_part:
-        queue.extendleft(reversed(item.halves()))
+        for half in reversed(item.halves()):
+            queue.insert(1, half)
     else:
         queue.extend(item.halves())
 
 
-def _end(version: Version, item: Attempt, step: Step) -> None:
+def _end(version: Version, item: Attempt, step: Step, quarantined: int) -> None:
     """Ends a scoring with an error, unless nobody is at fault."""
-    times = f"{item.crashes} times " if item.is_suspect else ""
-    also = ", then with images that were predicted before" if item.probe == "failed" else ""
-    fault = f"{times}{item.error}{also}"
+    fault = f"{item.crashes} times {item.error}" if item.is_suspect else str(item.error)
+    if quarantined:
+        fault += f", as with {quarantined} images before, which have the error {MODEL_FAILED}"
     if step is Step.REFUSE:
         raise RefusedError(f"{version.uri} cannot score: {fault}") from item.error
     if step is Step.FAIL:
+        probed = ", then with images that were predicted before" if item.probe == "failed" else ""
         raise MachineError(
-            f"{version.uri} was not scored, as the machine failed: {fault}. "
+            f"{version.uri} was not scored, as the machine failed: {fault}{probed}. "
             "What was committed stays. Run the command again"
         ) from item.error
     if step is Step.LEAVE:
         _log.warning("%s: %s; the images that are left keep their errors", version.uri, fault)
 
 
-def _probe(scoring: Scoring, progress: Progress, item: Attempt) -> Probe:
-    """Scores as many images again as have failed, of those that the version has predicted.
+def _probe(scoring: Scoring, progress: Progress) -> Probe:
+    """Scores images again that the version has predicted, and keeps nothing of it.
 
-    Nothing of it is kept. Where the machine fails, and not the version or an image, they fail too.
+    Where the machine fails, and not the version or an image, they fail too.
     """
-    wanted = min(item.batch.images, PROBE_IMAGES)
-    predicted = predicted_images(scoring.version, progress.images, progress.predictions, wanted)
-    if not predicted.images:  # what was predicted is not committed yet
-        return "answered"
-    counts = image_files.counts(scoring.spark)
-    returned = scoring.predict(progress.guarded)
-    try:
-        files = _written(replace(scoring, unreadable=counts), progress, predicted, returned)
-    except workers.WorkerError:
-        return "failed"
-    data_files.delete(progress.predictions.path, [file.name for file in files])
-    return "answered" if any(file.rows > sum(file.errors.values()) for file in files) else "failed"
+    facts = scoring.version, progress.images, progress.predictions
+    unreadable = image_files.counts(scoring.spark)
+    for batch in predicted_images(*facts, PROBE_IMAGES, PROBES):
+        returned = scoring.predict(progress.guarded)
+        try:
+            files = _written(replace(scoring, unreadable=unreadable), progress, batch, returned)
+        except workers.WorkerError:
+            return "failed"
+        data_files.delete(progress.predictions.path, [file.name for file in files])
+        if any(file.rows > sum(file.errors.values()) for file in files):
+            return "predicted"
+    return "impossible"
 
 
-def _scored(scoring: Scoring, progress: Progress, item: Attempt, returned: Column) -> Progress:
+def _scored(scoring: Scoring, progress: Progress, item: Attempt) -> Progress:
     """The progress after the rows of a micro-batch were written by tasks and committed."""
+    failed = prediction_rows.model_failed
+    returned = failed() if item.is_blamed else scoring.predict(progress.guarded)
     files = _written(scoring, progress, item.batch, returned)
     count, errors = sum(file.rows for file in files), Counter[str]()
     for file in files:
@@ -214,12 +219,20 @@ def _scored(scoring: Scoring, progress: Progress, item: Attempt, returned: Colum
         count=progress.count + count,
         errors=progress.errors + errors.total(),
         size_bytes=progress.size_bytes + sum(file.image_bytes for file in files),
+        quarantined=progress.quarantined + item.is_blamed,
     )
 
 
 def _has_predicted(scoring: Scoring, progress: Progress) -> bool:
     """Whether the version has predicted an image without an error, now or before."""
     return progress.count > progress.errors or coverage.has_predicted(scoring.lake, scoring.version)
+
+
+def _has_committed(scoring: Scoring, progress: Progress) -> bool:
+    """As `_has_predicted`, where the table has it: a retry commits at its end."""
+    if scoring.retries:
+        return coverage.has_predicted(scoring.lake, scoring.version)
+    return _has_predicted(scoring, progress)
 
 
 def _written(

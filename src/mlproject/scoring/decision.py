@@ -8,12 +8,12 @@ from typing import Literal
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
 
 Fault = Literal["raised", "crashed", "hung", "device", "machine"]
-Probe = Literal["none", "answered", "failed"]
+Probe = Literal["none", "predicted", "failed", "impossible"]
 
 TRIES = 2  # of a micro-batch, unless the version's code raised: once may be the machine's fault
-# Parts of one scoring that may crash workers, no two with an image in common, before it ends: a
-# version is refused for the next one. Images with an error have crashed workers before, perhaps.
-SUSPECTS, SUSPECTS_WITH_ERROR = 3, 30
+# Images of one scoring that may crash workers before it ends; more where all have an error already,
+# perhaps that one.
+SUSPECTS, SUSPECTS_WITH_ERROR = 3, 10
 OF_THE_MACHINE = ("machine", "device")  # of several faults of a micro-batch the first here counts
 OF_THE_VERSION = (MODEL_FAILED, BAD_ANSWER, NOT_FINITE)  # errors that no fault of an image explains
 
@@ -48,18 +48,24 @@ class Failure:
     guarded: bool
     """Whether it was scored through the guarded model."""
     suspects: int
-    """Other parts of this scoring that have crashed, no two with an image in common: at least so
-    many other images crash workers."""
+    """Images that crash workers, besides it: those that were found in this scoring; as long as the
+    version has predicted none, other parts that have crashed, no two with an image in common."""
     has_predicted: bool
     """Whether the version has predicted an image without an error, in this scoring or before."""
     probe: Probe
-    """Whether images that the version had predicted were scored again since it failed, and how."""
+    """Whether images that the version had predicted were scored again since it failed, and how
+    that went; `impossible`: none of them has bytes any more."""
     others_left: bool
     """Whether micro-batches are left that may show that the version predicts others."""
     have_errors: bool
     """Whether the version has an error for its images already, and predicts them again."""
     stopped: bool
     """Whether the scoring is to end."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether images can tell a fault of the machine from one of the version."""
+        return self.has_predicted and self.probe != "impossible"
 
 
 def next_step(failure: Failure) -> Step:
@@ -75,28 +81,28 @@ def next_step(failure: Failure) -> Step:
 
 
 def _after_all_tries(failure: Failure) -> Step:
-    """Looks for an image that the fault follows; nothing is blamed unless other images pass."""
+    """Looks for an image that the fault follows, once it is known that the machine has none."""
     # A probe fails where the machine does. Files and networks follow no image.
     if failure.probe == "failed" or failure.fault == "machine":
         return Step.FAIL
-    # A hang is not split: each try takes the task timeout.
+    if failure.is_proven and failure.probe == "none":
+        return Step.PROBE
     limit = SUSPECTS_WITH_ERROR if failure.have_errors else SUSPECTS
+    # A hang is not split: each try takes the task timeout.
     if failure.fault == "hung" or failure.suspects >= limit:
         return _end(failure)
     if failure.images > 1:
         return Step.SPLIT
-    if failure.has_predicted:
-        return Step.QUARANTINE if failure.probe == "answered" else Step.PROBE
+    if failure.is_proven:
+        return Step.QUARANTINE
     return Step.POSTPONE if failure.others_left else _end(failure)
 
 
 def _end(failure: Failure) -> Step:
-    """Whose fault it is when it is not that of one image."""
-    if failure.fault == "device":
-        return Step.FAIL
-    if failure.has_predicted and failure.probe == "none":
-        return Step.PROBE
-    return Step.LEAVE if failure.have_errors else Step.REFUSE
+    """Who is at fault when no single image is."""
+    if failure.have_errors:
+        return Step.LEAVE
+    return Step.FAIL if failure.fault == "device" else Step.REFUSE
 
 
 def is_wrong_everywhere(images: int, errors: Mapping[str, int]) -> bool:

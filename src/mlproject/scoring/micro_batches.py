@@ -91,6 +91,8 @@ class Attempt:
     """Whether images that the version had predicted were scored again since, and how that went."""
     is_part: bool = False
     """Whether it came from a micro-batch that crashed workers, by halving."""
+    is_blamed: bool = False
+    """Whether its image gets the error `model_failed` without being scored."""
 
     @property
     def is_suspect(self) -> bool:
@@ -103,6 +105,8 @@ class Attempt:
 
     def failed(self, error: WorkerError) -> "Attempt":
         """It, after it failed once more; a fault of the machine once is not blamed on a version."""
+        if self.is_blamed:  # no version has run
+            error = WorkerError("machine", str(error))
         if error.fault == "raised":
             return replace(self, error=error)
         errors = [error, self.error] if self.error else [error]
@@ -138,11 +142,12 @@ def failed_images(
 
 
 def predicted_images(
-    version: Version, images: Snapshot, predictions: Snapshot, count: int
-) -> MicroBatch:
-    """The newest images that a version has predicted without an error, at most `count`."""
+    version: Version, images: Snapshot, predictions: Snapshot, count: int, parts: int
+) -> list[MicroBatch]:
+    """The newest images that a version has predicted without an error, in parts of `count`."""
     found = _joined("SEMI", f"{made_by(version)} AND error IS NULL", images, predictions)
-    return MicroBatch(found, max(0, found.num_rows - count), found.num_rows)
+    ends = range(found.num_rows, 0, -count)[:parts]
+    return [MicroBatch(found, max(0, end - count), end) for end in ends]
 
 
 def _joined(kind: str, where: str, images: Snapshot, predictions: Snapshot) -> pa.Table:

@@ -15,6 +15,7 @@ from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlproject.errors import RefusedError, UserError, first_line
+from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.versions.registry import Version, registered
 
 DIGEST = "mlproject.digest"  # the tag of a version with the digest of its files
@@ -49,7 +50,8 @@ def read(version: Version) -> Files:
     """Reads all files of a version.
 
     Raises:
-        UserError: They cannot be read now.
+        UserError: They are lost, or the artifact store refuses them.
+        MachineError: A file system or the network failed.
     """
     with tempfile.TemporaryDirectory() as name:
         return download(version, Path(name))
@@ -59,7 +61,8 @@ def download(version: Version, folder: Path) -> Files:
     """Downloads all files of a version into an existing folder, and reads them.
 
     Raises:
-        UserError: They cannot be read now.
+        UserError: They are lost, or the artifact store refuses them.
+        MachineError: A file system or the network failed.
     """
     try:
         get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=str(folder))
@@ -67,6 +70,7 @@ def download(version: Version, folder: Path) -> Files:
         if not (folder / "MLmodel").is_file():
             raise FileNotFoundError("there is no file MLmodel")
     except (MlflowException, OSError) as error:
+        raise_fault_of_machine(error, f"The files of {version.uri} were not read")
         reason = first_line(error)
         raise UserError(
             f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
