@@ -117,7 +117,12 @@ RULES = {
         Step.FAIL,
     ),
     "one that follows many images is the machine's": (DEVICE, {"suspects": 3}, Step.FAIL),
-    "in a retry the others are kept": (DEVICE, {"suspects": 10, "have_errors": True}, Step.LEAVE),
+    "in a retry, too, where no other was predicted": (
+        DEVICE,
+        {"images": 1, "has_predicted": False, "others_left": False, "have_errors": True},
+        Step.FAIL,
+    ),
+    "else the others are kept": (DEVICE, {"suspects": 10, "have_errors": True}, Step.LEAVE),
     "a command that is to end blames no machine": (DEVICE, {"stopped": True}, Step.STOP),
 }
 

@@ -100,9 +100,9 @@ def _after_all_tries(failure: Failure) -> Step:
 
 def _end(failure: Failure) -> Step:
     """Who is at fault when no single image is."""
-    if failure.have_errors:
-        return Step.LEAVE
-    return Step.FAIL if failure.fault == "device" else Step.REFUSE
+    if failure.fault == "device" and not (failure.have_errors and failure.is_proven):
+        return Step.FAIL
+    return Step.LEAVE if failure.have_errors else Step.REFUSE
 
 
 def is_wrong_everywhere(images: int, errors: Mapping[str, int]) -> bool:
