@@ -124,7 +124,7 @@ def test_a_crash_fails_the_version_and_the_serving_version_predicts_new_images(
 ):
     point(client, versions[0])
     rescore(filled)
-    ill = register_colours("rolled", fault="killed")
+    ill = register_colours("rolled", fault="all_killed")
     (tmp_path / "source" / "blue.jpg").write_bytes(photo((30, 30, 200), 7))
     new_images.ingest_pending(spark, filled, source_listing.listing(str(tmp_path / "source")))
     point(client, ill)
