@@ -108,14 +108,14 @@ def test_images_with_faults_of_their_own_are_no_fault_of_the_version(spark, lake
     ("fault", "expected"),
     [
         ("all_killed", "2 times a worker process died"),
-        ("hangs", r"2 times no task ended in 20 s"),
+        ("hangs", r"2 times no task ended in 8 s"),
         ("unloadable", "cannot score: .*no such thing"),
     ],
 )
 def test_a_version_whose_workers_all_die_or_hang_is_refused(spark, filled, store, fault, expected):
     version = register_colours(f"ill_{fault}", fault=fault)
     with pytest.raises(RefusedError, match=expected):
-        score(spark, filled, version, task_timeout=20)
+        score(spark, filled, version, task_timeout=8)
     answered = frame(filled, "predictions")
     assert version.model_id not in set(answered.model_id)
 
