@@ -27,6 +27,7 @@ class Machine:
         self.pending, self.failed, self.scored = list(range(count)), [], []
         self.before = predicted  # whether the version has predicted images in the table
         self.tries = self.probes = 0
+        self.has_bytes = True  # whether the images that were predicted before have bytes
         self.write_fails = 0  # times that the row of a blamed image cannot be written
         monkeypatch.setattr(batch_scoring, "_scored", self._scored)
         monkeypatch.setattr(batch_scoring, "_probe", self._probe)
@@ -82,6 +83,8 @@ class Machine:
 
     def _probe(self, scoring, progress):
         self.probes += 1
+        if not self.has_bytes and not self.scored:
+            return "impossible"
         return "failed" if self.kills(self, [-1]) else "predicted"
 
 
@@ -142,6 +145,21 @@ def test_a_machine_that_fails_in_the_middle_blames_no_image(monkeypatch):
     with pytest.raises(MachineError):
         machine.score()
     assert ([], 3 * BATCH) == (machine.failed, len(machine.scored))
+
+
+def test_where_no_predicted_image_has_bytes_any_more_an_image_waits_for_others(monkeypatch):
+    machine = Machine(monkeypatch, BATCH, of(0))
+    machine.has_bytes = False
+    machine.score()
+    assert ([0], BATCH - 1) == (machine.failed, len(machine.scored))
+
+
+def test_then_a_version_that_kills_all_workers_is_refused_soon(monkeypatch):
+    machine = Machine(monkeypatch, 8 * BATCH, lambda machine, images: True)
+    machine.has_bytes = False
+    with pytest.raises(RefusedError):
+        machine.score()
+    assert machine.tries <= 14
 
 
 @pytest.mark.parametrize(("predicted", "most"), [(False, 14), (True, 54)])

@@ -11,13 +11,13 @@ from mlproject.scoring.workers import WorkerError
 
 RAISED = Failure("raised", 0, 1000, False, 0, False, "none", True, False, False)
 CRASHED = replace(RAISED, fault="crashed", crashes=2)
-PROVEN = replace(CRASHED, has_predicted=True, probe="predicted")
+PROVEN = replace(CRASHED, is_proven=True, probe="predicted")
 DEVICE = replace(PROVEN, fault="device", guarded=True)
 HUNG = replace(PROVEN, fault="hung")
 
 RULES = {
     "a version that raises is scored through the guard": (RAISED, {}, Step.GUARD),
-    "so is one that has predicted images": (RAISED, {"has_predicted": True}, Step.GUARD),
+    "so is one that has predicted images": (RAISED, {"is_proven": True}, Step.GUARD),
     "so is one that crashed before": (RAISED, {"crashes": 1}, Step.GUARD),
     "one that raises through the guard too cannot be loaded": (
         RAISED,
@@ -26,7 +26,7 @@ RULES = {
     ),
     "no image is blamed for what raises through the guard": (
         RAISED,
-        {"guarded": True, "images": 1, "has_predicted": True, "probe": "predicted"},
+        {"guarded": True, "images": 1, "is_proven": True, "probe": "predicted"},
         Step.REFUSE,
     ),
     "a first crash may be the machine's fault": (CRASHED, {"crashes": 1}, Step.RETRY),
@@ -59,12 +59,7 @@ RULES = {
         {"suspects": 10, "have_errors": True},
         Step.LEAVE,
     ),
-    "a version that has predicted nothing cannot be tried": (CRASHED, {}, Step.SPLIT),
-    "nor one whose predicted images have no bytes any more": (
-        PROVEN,
-        {"probe": "impossible"},
-        Step.SPLIT,
-    ),
+    "a version without images that it has predicted cannot be tried": (CRASHED, {}, Step.SPLIT),
     "its single image waits until others are predicted": (CRASHED, {"images": 1}, Step.POSTPONE),
     "it is at fault itself when there are none": (
         CRASHED,
@@ -113,13 +108,13 @@ RULES = {
     "unless other images fail now too": (DEVICE, {"images": 1, "probe": "failed"}, Step.FAIL),
     "or no other image was predicted": (
         DEVICE,
-        {"images": 1, "has_predicted": False, "others_left": False},
+        {"images": 1, "is_proven": False, "others_left": False},
         Step.FAIL,
     ),
     "one that follows many images is the machine's": (DEVICE, {"suspects": 3}, Step.FAIL),
     "in a retry, too, where no other was predicted": (
         DEVICE,
-        {"images": 1, "has_predicted": False, "others_left": False, "have_errors": True},
+        {"images": 1, "is_proven": False, "others_left": False, "have_errors": True},
         Step.FAIL,
     ),
     "else the others are kept": (DEVICE, {"suspects": 10, "have_errors": True}, Step.LEAVE),
@@ -152,7 +147,7 @@ def test_of_several_faults_that_of_the_machine_counts(faults, counts, crashes):
     failure = attempt.failure(
         guarded=False,
         suspects=0,
-        has_predicted=False,
+        is_proven=False,
         have_errors=False,
         others_left=False,
         stopped=False,

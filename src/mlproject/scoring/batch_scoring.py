@@ -114,11 +114,11 @@ def scored_batches(
                 yield progress
                 continue
         crashed = [part for part in crashed if not part.contains(item.batch)]
-        has_predicted = _has_committed(scoring, progress)
+        is_proven = item.probe != "impossible" and _has_committed(scoring, progress)
         failure = item.failure(
             guarded=progress.guarded,
-            suspects=progress.quarantined if has_predicted else len(crashed),
-            has_predicted=has_predicted,
+            suspects=progress.quarantined if is_proven else len(crashed),
+            is_proven=is_proven,
             have_errors=scoring.retries,
             others_left=any(not other.is_suspect for other in queue),
             stopped=stop(),
@@ -131,10 +131,10 @@ def scored_batches(
                     time.sleep(RETRY_WAIT_S)
             case Step.SPLIT:
                 crashed.append(item.batch)
-                _queue_halves(queue, item, depth_first=has_predicted)
+                _queue_halves(queue, item, depth_first=is_proven)
             case Step.POSTPONE:
                 crashed.append(item.batch)
-                queue.append(item)
+                queue.append(replace(item, probe="none"))
             case Step.PROBE:
                 queue.appendleft(replace(item, probe=_probe(scoring, progress)))
             case Step.QUARANTINE:

@@ -8,7 +8,7 @@ from typing import Literal
 from mlproject.inference.errors import BAD_ANSWER, MODEL_FAILED, NOT_FINITE
 
 Fault = Literal["raised", "crashed", "hung", "device", "machine"]
-Probe = Literal["none", "predicted", "failed", "impossible"]
+Probe = Literal["none", "predicted", "failed", "impossible"]  # impossible: none has bytes any more
 
 TRIES = 2  # of a micro-batch, unless the version's code raised: once may be the machine's fault
 # Images of one scoring that may crash workers before it ends; more where all have an error already,
@@ -48,24 +48,19 @@ class Failure:
     guarded: bool
     """Whether it was scored through the guarded model."""
     suspects: int
-    """Images that crash workers, besides it: those that were found in this scoring; as long as the
-    version has predicted none, other parts that have crashed, no two with an image in common."""
-    has_predicted: bool
-    """Whether the version has predicted an image without an error, in this scoring or before."""
+    """Images that crash workers, besides it: those that were found in this scoring; of a version
+    that is not proven, other parts that have crashed, no two with an image in common."""
+    is_proven: bool
+    """Whether the version has predicted images that can be scored again: these tell a fault of the
+    machine from one of the version or an image."""
     probe: Probe
-    """Whether images that the version had predicted were scored again since it failed, and how
-    that went; `impossible`: none of them has bytes any more."""
+    """Whether they were scored again since it failed, and how that went."""
     others_left: bool
     """Whether micro-batches are left that may show that the version predicts others."""
     have_errors: bool
     """Whether the version has an error for its images already, and predicts them again."""
     stopped: bool
     """Whether the scoring is to end."""
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether images can tell a fault of the machine from one of the version."""
-        return self.has_predicted and self.probe != "impossible"
 
 
 def next_step(failure: Failure) -> Step:
