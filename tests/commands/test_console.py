@@ -154,8 +154,14 @@ def test_help_imports_no_framework():
     assert "[]" == done.stdout.splitlines()[-1]
 
 
-def test_a_version_that_onnx_runtime_does_not_run_is_one_line_with_the_reason(capsys):
-    print_engine("torch", "it cannot be exported")
-    print_engine("torch", "")
-    expected = "It is run by torch (engine=native): it cannot be exported\n"
-    assert expected == capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("engine", "reason", "line"),
+    [
+        ("native", "it cannot", "It is run by torch (engine=native): it cannot\n"),
+        ("native", "", "It is run by torch (engine=native)\n"),
+        ("onnxruntime", "", "It is run by ONNX Runtime, which predicts what torch does\n"),
+    ],
+)
+def test_what_runs_a_new_version_is_one_line_with_the_reason(capsys, engine, reason, line):
+    print_engine("torch", engine, reason)
+    assert line == capsys.readouterr().out

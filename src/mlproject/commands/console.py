@@ -51,10 +51,12 @@ def exit_codes(command: str) -> Iterator[None]:
         sys.exit(1)
 
 
-def print_engine(framework: str, reason: str) -> None:
-    """Prints why a new version is not run by ONNX Runtime; without a reason nothing."""
-    if reason:
-        print(f"It is run by {framework} (engine=native): {reason}")
+def print_engine(framework: str, engine: str, reason: str) -> None:
+    """Prints what runs a new version; `reason` is why the framework does, unless it was asked."""
+    if engine == "native":
+        print(f"It is run by {framework} (engine=native){f': {reason}' if reason else ''}")
+    else:
+        print(f"It is run by ONNX Runtime, which predicts what {framework} does")
 
 
 def silence_libraries() -> None:

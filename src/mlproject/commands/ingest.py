@@ -49,9 +49,11 @@ def run(**options: Any) -> None:
         if is_watch:
             print(f"Stopped after {result.reconciliations} reconciliations")
             return
-        print(summary(result))
         if stopped.is_set():
+            if result.changed:
+                print(summary(result))
             raise KeyboardInterrupt
+        print(summary(result))
 
 
 def summary(result: "IngestResult") -> str:

@@ -13,4 +13,4 @@ def run(**options: Any) -> None:
     """Registers and prints the version."""
     made = mlproject.register(**options)
     print(f"Registered {made.version.uri} ({options['framework']}, {len(made.labels)} labels)")
-    console.print_engine(options["framework"], made.engine_reason)
+    console.print_engine(options["framework"], made.engine, made.engine_reason)

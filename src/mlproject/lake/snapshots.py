@@ -111,7 +111,7 @@ def to_append(lake: str, table: str, filler: str) -> Snapshot:
     """The newest version of a table, to be filled by `filler`; the table is made when absent.
 
     Raises:
-        UserError: As `newest`; or it cannot be created, or has features that are not written.
+        UserError: As `newest`; or other files lie there, or it has features that are not written.
         MachineError: It cannot be written.
     """
     path = f"{lake}/{table}"
@@ -148,7 +148,8 @@ def create(path: str, table: str) -> None:
     """Makes a table without rows where none is; of two who do so at once one does.
 
     Raises:
-        UserError: Other files lie there, or it cannot be created.
+        UserError: Other files lie there.
+        MachineError: It cannot be written.
     """
     files = {file.name for file in Path(path).glob("*")} if is_local(path) else set()
     if files and "_delta_log" not in files:
@@ -164,7 +165,7 @@ def create(path: str, table: str) -> None:
         DeltaTable.create(path, columns, mode="ignore", **options)
     except (DeltaError, OSError) as error:
         if not is_table(path):  # else somebody else has just made it
-            raise UserError(f"Table {path!r} cannot be created ({one_line(error)})") from error
+            raise cannot_be_written(path, error) from error
 
 
 def is_table(path: str) -> bool:
