@@ -1,7 +1,9 @@
 """Kills a process, as kill -9 does, right before or after it writes to a lake for the n-th time."""
 
-import subprocess
-import sys
+import tempfile
+from pathlib import Path
+
+from tests.support import forks
 
 HOOK = """
 import os, signal, sys
@@ -39,8 +41,13 @@ def killed_at_write(code: str, number: int) -> int | str:
     after.
 
     Returns:
-        The exit status, or the last line of stderr when it failed by itself.
+        The exit status, or the last line of its output when it failed by itself.
     """
-    command = [sys.executable, "-c", HOOK + code, str(number)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    return done.stderr.strip().splitlines()[-1] if done.returncode > 0 else done.returncode
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "output.txt")
+        process = forks.start(HOOK + code, str(number), cwd=Path.cwd(), output=output)
+        process.join(300)
+        assert process.exitcode is not None, output.read_text()
+        if process.exitcode > 0:
+            return output.read_text().strip().splitlines()[-1]
+        return process.exitcode
