@@ -17,7 +17,7 @@ from tests.conftest import photo, photos
 from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.support import fresh_processes
 from tests.support.lakes import frame
 from tests.support.worker_threads import session_threads
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision"}
 
@@ -96,11 +96,13 @@ def scoring_python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scoring") / "venv"
     python = folder / "bin" / "python"
     packages = str(PROJECT / "requirements-scoring.txt")
-    for words in (
-        ("venv", "--python", sys.executable, str(folder)),
-        ("pip", "install", "--python", str(python), "-r", packages),
-    ):
-        subprocess.run(["uv", *words], check=True, capture_output=True, timeout=600)
+    making = ("uv", "venv", "--python", sys.executable, str(folder))
+    subprocess.run(making, check=True, capture_output=True, timeout=600)
+    install = ("uv", "pip", "install", "--python", str(python), "-r", packages)
+    # From the cache, where `make setup` has put them: else pyspark is built once more.
+    cached = subprocess.run([*install, "--offline"], check=False, capture_output=True, timeout=600)
+    if cached.returncode:
+        subprocess.run(install, check=True, capture_output=True, timeout=600)
     installed = {path.name for path in folder.glob("lib/python*/site-packages/*")}
     assert not FRAMEWORKS & installed
     return python
