@@ -180,12 +180,12 @@ def _probe(scoring: Scoring, progress: Progress) -> Probe:
 
     Where the machine fails, and not the version or an image, they fail too.
     """
-    facts = scoring.version, progress.images, progress.predictions
-    unreadable = image_files.counts(scoring.spark)
-    for batch in predicted_images(*facts, PROBE_IMAGES, PROBES):
-        returned = scoring.predict(progress.guarded)
+    pinned = scoring.version, progress.images, progress.predictions
+    probing = replace(scoring, unreadable=image_files.counts(scoring.spark))  # not of the result
+    returned = scoring.predict(progress.guarded)
+    for batch in predicted_images(*pinned, PROBE_IMAGES, PROBES):
         try:
-            files = _written(replace(scoring, unreadable=unreadable), progress, batch, returned)
+            files = _written(probing, progress, batch, returned)
         except workers.WorkerError:
             return "failed"
         data_files.delete(progress.predictions.path, [file.name for file in files])
