@@ -58,7 +58,7 @@ class Command(click.Command):
         """
         # Not to complete a command line in a shell.
         if hasattr(self.module, "prepare") and "--help" not in args and not ctx.resilient_parsing:
-            self.module.prepare()
+            self.module.prepare(args)
         for old, new in getattr(self.module, "RENAMED", {}).items():
             pattern = re.compile(rf"--{old}(?==|$)")
             if any(map(pattern.match, args)):

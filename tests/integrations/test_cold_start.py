@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlproject.integrations import delta_jars
+from mlproject.integrations import spark_jars
 from tests.support.fresh_processes import run, without_java
 
 pytestmark = pytest.mark.spark
@@ -96,7 +96,7 @@ with session(archive=sys.argv[1:] == ["archive"]) as spark:
 """
     cache = tmp_path / "a cache" / "mlproject"
     cache.mkdir(parents=True)
-    shutil.copy(delta_jars._list(), cache)
+    shutil.copy(spark_jars._list(s3=False), cache)
     home = {"XDG_CACHE_HOME": str(cache.parent)}
     (tmp_path / "conf").mkdir()
     with_folder = run(code, tmp_path, "archive", **home, SPARK_CONF_DIR=str(tmp_path / "conf"))

@@ -52,7 +52,7 @@ def run(
     tables, pointer = location.locate_to_write(lake), f"models:/{name}@{ALIAS}"
     out = str(Path("report.html").resolve())
     made = {}
-    with mlflow_tracking.run("main", parameters), session("mlproject demo"):
+    with mlflow_tracking.run("main", parameters), session("mlproject demo", lake=lake):
         photos, settle = source, 2
         if not source:
             folder = (Path(tables).parent if location.is_local(tables) else Path.cwd()) / DRAWN

@@ -3,6 +3,7 @@
 mlflow run . -e score --env-manager local -P model=models:/photos@champion
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlproject
@@ -11,11 +12,13 @@ from mlproject.commands import console
 RENAMED = {"wave_images": "batch_images"}
 
 
-def prepare() -> None:
-    """Begins to start Spark, which each scoring uses."""
+def prepare(words: Sequence[str]) -> None:
+    """Begins to start Spark, which each scoring uses; `words` are those of the command line."""
     from mlproject.integrations import spark_start
+    from mlproject.integrations.object_storage import is_s3
 
-    spark_start.begin("mlproject score", archive=True)
+    s3 = any(is_s3(word.removeprefix("--lake=")) for word in words)
+    spark_start.begin("mlproject score", s3=s3, archive=True)
 
 
 def run(**options: Any) -> None:

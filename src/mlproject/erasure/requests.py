@@ -55,7 +55,7 @@ def erase(
         chosen = selection.selection(path=path, prefix=prefix, image_id=image_id, file=file)
         _existing(lake)
         tables = location.locate_to_write(lake)
-        with closing(LazySession("mlproject erase")) as spark:
+        with closing(LazySession("mlproject erase", lake=tables)) as spark:
             done = removal.erase_images(
                 tables, chosen, spark, retention_hours=retention_hours, on_step=on_progress
             )

@@ -127,7 +127,7 @@ def promote(
         served = None if gate == OFF else ledger.read(tables).serving(pointer)
         serving = replace(served.version, pointer=None) if served else None
         mode = gate or (BLOCK if serving else OFF)
-        with closing(LazySession("mlproject promote")) as spark:
+        with closing(LazySession("mlproject promote", lake=tables)) as spark:
             results = checks.check_version(
                 client,
                 tables,

@@ -92,7 +92,7 @@ def ingest(
     object_storage.open_source(source)
     with (
         mlflow_tracking.run("ingest", parameters),
-        closing(LazySession("mlproject ingest")) as spark,
+        closing(LazySession("mlproject ingest", lake=lake)) as spark,
     ):
         require_at_least(
             1, max_files=max_files, max_bytes=max_bytes, target_file_bytes=target_file_bytes

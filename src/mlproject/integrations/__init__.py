@@ -1,10 +1,9 @@
-"""Outside systems, one module each: Spark, Java, Delta's jars, MLflow, object storage, processes.
+"""Outside systems, one module each: Spark, Java, MLflow, object storage, processes.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
 __all__ = [
-    "delta_jars",
     "framework_process",
     "java",
     "local_files",

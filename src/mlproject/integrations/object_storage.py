@@ -46,14 +46,34 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), path
     scheme, inner = path.split("://", maxsplit=1)
     bucket, _, below = inner.partition("/")
-    # pyarrow does not know `s3a`, the scheme of Hadoop.
-    root, filesystem = _remote(f"{'s3' if scheme == 's3a' else scheme}://{bucket}")
+    if is_s3(path):
+        return s3.filesystem(s3.folder(f"{scheme}://{bucket}")), inner
+    root, filesystem = _remote(f"{scheme}://{bucket}")
     return filesystem, f"{root}/{below}"
 
 
 @cache
 def _remote(bucket: str) -> tuple[str, fs.FileSystem]:
     return open_source(bucket)[:2]
+
+
+def delta_options(path: str) -> dict[str, str] | None:
+    """The settings with which delta-rs opens a path; None = it finds them in the environment."""
+    return s3.delta_options(s3.folder(path)) if is_s3(path) else None
+
+
+def is_atomic(path: str) -> bool:
+    """Whether of two writers who make the same file one is refused, as far as two writes show.
+
+    Raises:
+        OSError: The file system does not answer, or refuses.
+    """
+    return s3.is_atomic(s3.folder(path)) if is_s3(path) else True
+
+
+def spark_options(path: str) -> dict[str, str]:
+    """The options with which Spark reads below a path."""
+    return s3.hadoop_options(s3.folder(path)) if is_s3(path) else {}
 
 
 def missing_files(source: str, paths: list[str]) -> list[bool]:
@@ -101,7 +121,7 @@ def with_server(source: str) -> str:
 
 def is_s3(source: str) -> bool:
     """Whether a source is an S3 URI."""
-    return source.startswith("s3://")
+    return source.startswith(("s3://", "s3a://"))
 
 
 def advice(source: str, error: OSError) -> str:

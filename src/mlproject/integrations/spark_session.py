@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,19 +17,23 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.integrations import java, spark_start
+from mlproject.integrations.object_storage import is_s3
 
 PARTITION_ROWS = 50_000  # rows without content
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
 
 
 @contextlib.contextmanager
-def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[SparkSession]:
+def session(
+    name: str = "mlproject", *, lake: str = "", archive: bool = False
+) -> Iterator[SparkSession]:
     """The active Spark session, which stays open, or a new one that ends with the block.
 
     A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
     else it runs on all cores of this machine. Settings in spark-defaults override ours. It is the
-    one that `spark_start.begin` has begun to start, if any. With `archive` its classes are saved at
-    its end for the sessions after it, once on a machine; see `java.new_archive`.
+    one that `spark_start.begin` has begun to start, if any. It can read `lake`: for one in S3 jars
+    are fetched first. With `archive` its classes are saved at its end for the sessions after it,
+    once on a machine; see `java.new_archive`.
 
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
@@ -40,7 +45,9 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
         with settings(active, spark_start.BLOBS):
             yield active
         return
-    started = spark_start.start(name, archive=archive)
+    if is_s3(lake) and not getattr(SparkContext._gateway, "reads_s3", True):
+        end_jvm()  # it was launched without the jars
+    started = spark_start.start(name, s3=is_s3(lake), archive=archive)
     try:
         yield started.spark
     finally:
@@ -56,8 +63,9 @@ def session(name: str = "mlproject", *, archive: bool = False) -> Iterator[Spark
 class LazySession:
     """A Spark session that starts at its first use: a command with nothing to do starts none."""
 
-    def __init__(self, name: str, *, archive: bool = False) -> None:
-        self._name, self._archive, self._stack = name, archive, contextlib.ExitStack()
+    def __init__(self, name: str, *, lake: str = "", archive: bool = False) -> None:
+        self._open = partial(session, name, lake=lake, archive=archive)
+        self._stack = contextlib.ExitStack()
         self._spark: SparkSession | None = None
         self.used_at = time.monotonic()
 
@@ -65,7 +73,7 @@ class LazySession:
         """The session; a new one after `close` or `end`."""
         self.used_at = time.monotonic()
         if self._spark is None:
-            self._spark = self._stack.enter_context(session(self._name, archive=self._archive))
+            self._spark = self._stack.enter_context(self._open())
         return self._spark
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from mlproject.errors import UserError, first_line
-from mlproject.integrations import delta_jars, java
+from mlproject.integrations import java, spark_jars
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -90,19 +90,19 @@ class Started:
 _begun: list[Future[Started]] = []  # one at most
 
 
-def begin(name: str, *, archive: bool = False) -> None:
+def begin(name: str, *, s3: bool = False, archive: bool = False) -> None:
     """Begins to start a session in the background, for the next call of `start`.
 
-    Not where Delta's jars are to be fetched first: Ivy must not outlive a command that fails.
+    Not where jars are to be fetched first: Ivy must not outlive a command that fails.
     """
-    if _begun or SparkContext._active_spark_context is not None or not delta_jars.known():
+    if _begun or SparkContext._active_spark_context is not None or not spark_jars.known(s3=s3):
         return
     begun = Future[Started]()
     _begun.append(begun)
 
     def run() -> None:
         try:
-            begun.set_result(_start(name, archive))
+            begun.set_result(_start(name, s3, archive))
         except BaseException as error:  # noqa: BLE001 - `start` raises it
             begun.set_exception(error)
 
@@ -118,32 +118,36 @@ def active() -> SparkSession | None:
     return SparkSession.builder.getOrCreate()
 
 
-def start(name: str, *, archive: bool = False) -> Started:
-    """A new session, or the one that has begun to start; UserError if Spark cannot start."""
+def start(name: str, *, s3: bool = False, archive: bool = False) -> Started:
+    """A new session, or the one that has begun to start; UserError if Spark cannot start.
+
+    With `s3` it can read from S3; once the jars for that were fetched, every session can.
+    """
     if not _begun:
-        return _start(name, archive)
+        return _start(name, s3, archive)
     try:
         return _begun[0].result()
     finally:
         _begun.clear()
 
 
-def _start(name: str, archive: bool) -> Started:
+def _start(name: str, s3: bool, archive: bool) -> Started:
     home = java.home()
     os.environ.pop("JAVA_HOME", None)  # it would precede `java` on PATH
     if home:
         os.environ["JAVA_HOME"] = str(home)
     java.remove_unused_archives()
     log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
-    if "PYSPARK_GATEWAY_PORT" in os.environ or delta_jars.known():
-        return _start_with_jars(name, log, archive)
-    print("Fetching Delta's jars once (13 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    if "PYSPARK_GATEWAY_PORT" in os.environ or spark_jars.known(s3=s3):
+        return _start_with_jars(name, log, s3, archive)
+    what = "jars for Delta and S3 once (31 MB)" if s3 else "Delta's jars once (13 MB)"
+    print(f"Fetching {what} ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
     with filelock.FileLock(java.cache_folder() / "ivy.lock"):
-        return _start_with_jars(name, log, archive)
+        return _start_with_jars(name, log, s3, archive)
 
 
-def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
+def _start_with_jars(name: str, log: Path, s3: bool, archive: bool) -> Started:
     if is_local(master()) or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -155,7 +159,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
         defaults |= dict(SparkConf().getAll())
     wanted = {**DELTA, **BLOBS, **QUIET}
     if not submitted:
-        wanted |= delta_jars.settings(local=is_local(master()))
+        wanted |= spark_jars.settings(local=is_local(master()), s3=s3)
     if is_local(master()) and not submitted:
         jars = wanted.get("spark.driver.extraClassPath", "")
         classes = java.archive(jars)
@@ -176,6 +180,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
             launch: Any = launch_gateway  # untyped
             with log.open("wb") as file:
                 gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
+            gateway.reads_s3 = bool(spark_jars.known(s3=True)) or s3
             SparkContext._ensure_initialized(gateway=gateway)
         # With the JVM's own settings, as the builder would: spark-submit has set a master there.
         begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
@@ -185,7 +190,7 @@ def _start_with_jars(name: str, log: Path, archive: bool) -> Started:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
     require_delta(spark)
-    delta_jars.remember(spark)
+    spark_jars.remember(spark)
     ship_package(spark)
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
@@ -268,7 +273,7 @@ def require_delta(spark: SparkSession) -> None:
     if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
         raise UserError(
             f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
-            f"Start it with --packages {delta_jars.package()} and "
+            f"Start it with --packages {spark_jars.packages(s3=False)} and "
             + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
         )
 

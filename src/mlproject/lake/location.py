@@ -1,16 +1,20 @@
 """Where a lake lies: one folder or URI, with its tables as `LAKE/images` and so on."""
 
+import logging
 import re
 from pathlib import Path
 
 from mlproject.errors import UserError
 from mlproject.integrations.local_files import local_path
+from mlproject.integrations.object_storage import is_atomic
+
+_log = logging.getLogger(__name__)
 
 
 def locate(lake: str) -> str:
-    """The lake as an absolute path, or as the URI it is."""
+    """The lake as an absolute path, or as a URI; `s3a`, Hadoop's name of S3, becomes `s3`."""
     if not is_local(lake):
-        return lake.rstrip("/")
+        return re.sub("^s3a://", "s3://", lake.rstrip("/"))
     return str(local_path(lake))
 
 
@@ -44,3 +48,17 @@ def is_local(lake: str) -> bool:
     """Whether a lake lies in a folder of this machine: a path, or a URI of the scheme `file`."""
     scheme = re.match(r"([a-zA-Z][\w+.-]+):", lake)  # one letter is a drive
     return scheme is None or scheme[1] == "file"
+
+
+def warn_if_commits_get_lost(path: str) -> None:
+    """Logs a warning where two writers of one commit would both succeed, of which one is lost.
+
+    Raises:
+        OSError: The file system does not answer, or refuses.
+    """
+    if not is_atomic(path):
+        _log.warning(
+            "%s: the server overwrites a file though it is asked not to (If-None-Match: *). "
+            "Several writers at once would lose commits there: run one command at a time",
+            path,
+        )

@@ -96,7 +96,7 @@ def maintain(
         raise no_table(f"{located}/{absent}", absent)
     with (
         mlflow_tracking.run("maintain", parameters),
-        closing(LazySession("mlproject maintain")) as spark,
+        closing(LazySession("mlproject maintain", lake=located)) as spark,
     ):
         done: list[TableMaintenance] = []
         for name in names:

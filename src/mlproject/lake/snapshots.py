@@ -13,7 +13,8 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from mlproject.errors import MachineError, UserError
-from mlproject.lake.location import is_local
+from mlproject.integrations.object_storage import delta_options, spark_options
+from mlproject.lake.location import is_local, warn_if_commits_get_lost
 from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require_columns
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -59,7 +60,7 @@ class Snapshot:
     def read(self, spark: "SparkSession") -> "DataFrame":
         """The rows of this very version."""
         reader = spark.read.format("delta").option("versionAsOf", self.version)
-        return reader.load(self.path)
+        return reader.options(**spark_options(self.path)).load(self.path)
 
     def read_files(self, spark: "SparkSession", names: Sequence[str]) -> "DataFrame":
         """The rows of some of its data files, see `plain_files`; in a new session 2 s faster."""
@@ -67,7 +68,7 @@ class Snapshot:
 
         reader = spark.read.schema(from_arrow_schema(SCHEMAS[self.table]))
         # Else Spark takes [ and * in a folder's name for a pattern. Source: Spark, DataSource
-        reader = reader.option("__globPaths__", "false")
+        reader = reader.option("__globPaths__", "false").options(**spark_options(self.path))
         return reader.parquet(*(f"{self.path}/{name}" for name in names))
 
 
@@ -160,9 +161,11 @@ def create(path: str, table: str) -> None:
     if is_table(path):
         return
     columns, partitions = Schema.from_arrow(SCHEMAS[table]), PARTITIONS.get(table)
-    options = {"partition_by": partitions, "configuration": _INTERVAL}
+    options = {"partition_by": partitions, "configuration": _INTERVAL, "mode": "ignore"}
     try:
-        DeltaTable.create(path, columns, mode="ignore", **options)
+        if table == "images":  # the first table of a lake
+            warn_if_commits_get_lost(path)
+        DeltaTable.create(path, columns, storage_options=delta_options(path), **options)
     except (DeltaError, OSError) as error:
         if not is_table(path):  # else somebody else has just made it
             raise cannot_be_written(path, error) from error
@@ -171,7 +174,7 @@ def create(path: str, table: str) -> None:
 def is_table(path: str) -> bool:
     """Whether a Delta table lies at a path or URI; UserError if its folder cannot be read."""
     try:
-        return bool(DeltaTable.is_deltatable(path))
+        return bool(DeltaTable.is_deltatable(path, delta_options(path)))
     except (DeltaError, OSError) as error:
         raise UserError(f"Folder {path!r} cannot be read ({one_line(error)})") from error
 
@@ -179,7 +182,7 @@ def is_table(path: str) -> bool:
 def open_table(path: str, version: int | None = None, advice: str = _RESTORE) -> DeltaTable:
     """A table of delta-rs, at its newest version or at the one given; UserError if unreadable."""
     try:
-        return DeltaTable(path, version=version)
+        return DeltaTable(path, version=version, storage_options=delta_options(path))
     except DeltaError as error:
         raise UserError(
             f"Table {path!r} cannot be read: its log is incomplete or not supported "

@@ -47,7 +47,7 @@ def report(lake: str = "lake", *, out: str = "report.html") -> Report:
     file = _writable(out)
     with mlflow_tracking.run("report", parameters):
         tables = location.locate(lake)
-        with session("mlproject report") as spark:
+        with session("mlproject report", lake=tables) as spark:
             data = lake_report.collect(spark, tables, partial(registry.source_of, client))
         write_whole(file, lake_report.render(data))
         mlflow.log_artifact(str(file))

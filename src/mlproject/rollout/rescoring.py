@@ -92,7 +92,7 @@ def rescore(
     client = mlflow_tracking.connect()
     with (
         mlflow_tracking.run("rescore", parameters) as run,
-        contextlib.closing(LazySession("mlproject rescore", archive=True)) as spark,
+        contextlib.closing(LazySession("mlproject rescore", lake=lake, archive=True)) as spark,
     ):
         lake = location.locate_to_write(lake)
         aliases = ledger.read(lake).aliases(pointers)

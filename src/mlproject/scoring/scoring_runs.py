@@ -88,7 +88,7 @@ def score(
         options: Any = {"settings": settings, "stop": stop, "on_progress": on_progress}
         found = coverage.stored_errors(located, version, coverage.newest_images(located), codes)
         results = []
-        with spark_session.session("mlproject score", archive=True) as spark:
+        with spark_session.session("mlproject score", lake=located, archive=True) as spark:
             if found.images:
                 on_message(f"{version.uri}: scores images with errors again ({found.summary()})")
                 tag_retry(client, run_id, found)

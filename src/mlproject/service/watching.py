@@ -94,7 +94,7 @@ def watch(
     client = mlflow_tracking.connect()
     lake = location.locate_to_write(lake)
     trigger = threading.Event()
-    spark = LazySession("mlproject watch")
+    spark = LazySession("mlproject watch", lake=lake)
     with mlflow_tracking.run("watch", parameters, own=True) as run:
         service = Service(
             client,

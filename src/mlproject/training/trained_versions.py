@@ -87,7 +87,7 @@ def train(
         tempfile.TemporaryDirectory() as folder,
         process(framework, on_epoch) as call,
     ):
-        with session("mlproject train") as spark:
+        with session("mlproject train", lake=tables) as spark:
             images = snapshots.required(tables, "images")
             trained = classifier.train(
                 spark,

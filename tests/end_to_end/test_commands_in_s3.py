@@ -1,0 +1,84 @@
+"""All commands with the source and the lake in S3: a real server (moto), and one session of Spark."""
+
+import json
+
+import pytest
+
+from mlproject.lake import queries
+from tests.conftest import photo
+from tests.support import s3_servers
+from tests.support.fresh_processes import run
+from tests.support.versions import register_colours
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+# Each command as the console runs it, in a session of its own but in one JVM.
+COMMANDS = """
+import json, sys
+from tests.support.commands import run_command
+for name, *words in json.loads(sys.argv[1]):
+    print(name, *words, flush=True)
+    print(run_command(name, *words).output, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_servers.running(tmp_path_factory.mktemp("s3") / "log.txt") as (_, url):
+        yield url
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """A bucket with six photos, and the environment that finds its server."""
+    for name, word in s3_servers.KEYS.items():
+        monkeypatch.setenv(name, word)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    s3_servers.client(server).create_bucket(Bucket="photos")
+    colours = {"red": (200, 30, 30), "green": (30, 200, 30)}
+    contents = {
+        f"daily/{name}/{number}.jpg": photo(colour, number)
+        for name, colour in colours.items()
+        for number in range(3)
+    }
+    s3_servers.put(server, "photos", **contents)
+    return "s3://photos"
+
+
+def test_every_command_works_with_a_lake_in_s3(bucket, store, tmp_path):
+    first, second = (register_colours("in-s3", reverse=reverse) for reverse in (False, True))
+    pointer, lake = "models:/in-s3@champion", f"{bucket}/lake"
+    here = ("--lake", lake)
+    erased = f"{bucket}/daily/red/1.jpg"
+    commands = [
+        ("ingest", "--source", f"{bucket}/daily", "--lake", "s3a://photos/lake/", "--settle", "0"),
+        ("score", "--model", first.uri, *here),
+        ("promote", "--model", first.uri, *here),
+        ("plan", "--pointers", pointer, *here),
+        ("rescore", "--pointers", pointer, *here),
+        ("promote", "--model", second.uri, "--gate", "warn", *here),
+        ("rescore", *here),
+        ("erase", "--path", erased, *here),
+        ("maintain", *here),
+        ("ingest", "--source", f"{bucket}/daily", "--settle", "0", *here),
+        ("history", *here),
+        ("replay", "--model", pointer, "--image", f"{bucket}/daily/green/0.jpg", *here),
+        ("report", "--out", str(tmp_path / "report.html"), *here),
+    ]
+    done = run(COMMANDS, tmp_path, json.dumps(commands))
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+    images = queries.query(lake, "SELECT path, image_id FROM images", ["images"]).to_pylist()
+    assert 5 == len(images)
+    assert erased not in {row["path"] for row in images}
+    sql = "SELECT image_id, model_version, error FROM predictions"
+    rows = queries.query(lake, sql, ["predictions"]).to_pylist()
+    made = {(row["image_id"], row["model_version"]) for row in rows}
+    wanted = {(row["image_id"], who.version) for row in images for who in (first, second)}
+    assert (wanted, 10) == (made, len(rows))
+    assert {None} == {row["error"] for row in rows}
+    sql = f"SELECT model_version FROM rollouts WHERE state = 'serving' AND pointer = '{pointer}'"
+    served = queries.query(lake, f"{sql} ORDER BY at", ["rollouts"])["model_version"].to_pylist()
+    assert [first.version, second.version] == list(dict.fromkeys(served))
+    assert (tmp_path / "report.html").stat().st_size > 1000
