@@ -22,7 +22,7 @@ SOURCE = PROJECT / "src" / "mlproject"
 LAYERS = (
     *("cli", "commands", "service", "replays", "gates", "reporting", "rollout", "scoring"),
     *("training", "quantization", "versions", "erasure", "ingestion", "images", "lake"),
-    *("integrations", "inference", "worker_daemon", "errors"),
+    *("integrations", "storage", "inference", "worker_daemon", "errors"),
 )
 MODULES_OF_A_PACKAGE = 10  # what a newcomer can keep in mind; `commands` has one for each command
 

@@ -1,4 +1,4 @@
-"""All commands with the source and the lake in S3: a real server (moto), and one session of Spark."""
+"""All commands with source and lake in S3: a real server (moto), and one JVM."""
 
 import json
 

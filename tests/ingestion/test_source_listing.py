@@ -6,7 +6,7 @@ import pytest
 
 from mlproject.errors import UserError
 from mlproject.ingestion import source_listing
-from mlproject.integrations import object_storage
+from mlproject.storage import object_storage
 
 
 def names(folder, **options) -> list[str]:

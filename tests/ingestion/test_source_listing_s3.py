@@ -9,8 +9,8 @@ import pytest
 
 from mlproject.images import image_files
 from mlproject.ingestion import file_tasks, new_images, source_listing
-from mlproject.integrations import object_storage, s3
 from mlproject.lake import queries, snapshots
+from mlproject.storage import object_storage, s3
 from tests.conftest import photo, start_command
 from tests.conftest import photos as local_photos
 from tests.support import s3_servers

@@ -17,10 +17,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from mlproject.errors import UserError
 from mlproject.images.image_files import HELD_BYTES, hashed, in_batches
 from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
-from mlproject.integrations.object_storage import open_path, require
 from mlproject.lake import snapshots
 from mlproject.lake.queries import instant, query, quoted
 from mlproject.lake.snapshots import Snapshot
+from mlproject.storage.object_storage import open_path, require
 
 _MILLISECOND = timedelta(milliseconds=1)
 RETRY_WAITS_S = (1, 4)  # seconds before a file that cannot be read is read again

@@ -17,8 +17,8 @@ from pyspark.sql import SparkSession
 from mlproject.images.thumbnails import jpeg
 from mlproject.inference import Header, header
 from mlproject.inference.errors import TOO_MANY_BYTES
-from mlproject.integrations import object_storage
 from mlproject.lake.data_files import ROW_GROUP_IMAGES
+from mlproject.storage import object_storage
 
 HELD_BYTES = 100_000_000  # bytes of a file in memory, at most; equals `max_bytes` of versions
 BATCH_BYTES = 16 * 1024**2  # bytes of a batch from Python to Spark, and of a row group

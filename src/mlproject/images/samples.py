@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from mlproject.errors import UserError
 from mlproject.images.image_files import hashed
-from mlproject.integrations.object_storage import open_path
 from mlproject.lake import snapshots
 from mlproject.lake.snapshots import ActiveFile
+from mlproject.storage.object_storage import one_line, open_path
 
 _COLUMNS = ["image_id", "path", "content", "error"]
 _DRAWN = 4  # rows drawn for each wanted image: some rows have an error, or the bytes of another
@@ -67,8 +67,7 @@ def _draw(lake: str, count: int, seed: int, wanted: Callable[[str], bool]) -> It
                     yield one
         except OSError as error:
             raise UserError(
-                f"Images of lake {lake!r} cannot be read now ({snapshots.one_line(error)}). "
-                "Try again later"
+                f"Images of lake {lake!r} cannot be read now ({one_line(error)}). Try again later"
             ) from error
 
 

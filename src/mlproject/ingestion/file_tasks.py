@@ -12,11 +12,11 @@ from pyspark.sql import SparkSession
 
 from mlproject.images.image_files import BROKEN, Reading, in_batches, read_file
 from mlproject.ingestion import labels
-from mlproject.integrations.object_storage import open_source
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.lake.snapshots import Snapshot
+from mlproject.storage.object_storage import open_source
 
 Result = TypeVar("Result")
 

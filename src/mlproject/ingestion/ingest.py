@@ -13,9 +13,10 @@ from mlproject.ingestion import reconciliation, source_cleaning
 from mlproject.ingestion.known_files import Planned
 from mlproject.ingestion.new_images import BatchProgress, IngestSettings
 from mlproject.ingestion.reconciliation import IngestResult, reconcile
-from mlproject.integrations import mlflow_tracking, object_storage
+from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake.location import locate, locate_to_write
+from mlproject.storage import object_storage
 
 _DEFAULT = IngestSettings()
 

@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 
 from mlproject.errors import UserError
 from mlproject.ingestion.source_listing import Listing
-from mlproject.integrations.local_files import local_path
-from mlproject.integrations.object_storage import open_path
 from mlproject.lake import commits, snapshots
 from mlproject.lake.queries import foreign, query
+from mlproject.storage.local_files import local_path
+from mlproject.storage.object_storage import open_path
 
 FOLDER = "folder"
 KEYS = ("path", "image_id")

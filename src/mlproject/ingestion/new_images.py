@@ -16,10 +16,10 @@ from mlproject.images.image_files import HELD_BYTES, Reading
 from mlproject.ingestion import file_tasks, labels, source_listing
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
-from mlproject.integrations.object_storage import missing_files
 from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.queries import query
 from mlproject.lake.schemas import SCHEMAS
+from mlproject.storage.object_storage import missing_files
 
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
 NONE = SCHEMAS["erased"].empty_table()

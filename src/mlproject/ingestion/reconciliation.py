@@ -10,9 +10,9 @@ import pyarrow as pa
 from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
 from mlproject.ingestion.new_images import BatchProgress, Ingested, IngestSettings
 from mlproject.ingestion.source_listing import Listing
-from mlproject.integrations import object_storage
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import maintenance, snapshots
+from mlproject.storage import object_storage
 
 # Metrics that sum reasons why files were left, beside a metric for each reason.
 _SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}

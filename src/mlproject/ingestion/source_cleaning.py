@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from mlproject.errors import UserError
 from mlproject.ingestion.known_files import UNCHANGED
 from mlproject.ingestion.source_listing import Listing
-from mlproject.integrations.local_files import local_path
-from mlproject.integrations.object_storage import open_source
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.lake import location, snapshots
+from mlproject.storage.local_files import local_path
+from mlproject.storage.object_storage import open_source
 
 
 def check(source: str, lake: str, move_to: str) -> None:

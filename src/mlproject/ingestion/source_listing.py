@@ -13,8 +13,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError
-from mlproject.integrations import object_storage
 from mlproject.lake.schemas import SCHEMAS
+from mlproject.storage import object_storage
 
 # Suffixes of image files, in any case. Formats that no version reads are listed on purpose:
 # such a file gets a row with an error.

@@ -1,4 +1,4 @@
-"""Outside systems, one module each: Spark, Java, MLflow, object storage, processes.
+"""Outside systems, one module each: Spark, Java, MLflow, processes.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """
@@ -6,9 +6,7 @@ Other packages import the modules of `__all__`; the others are private to this o
 __all__ = [
     "framework_process",
     "java",
-    "local_files",
     "mlflow_tracking",
-    "object_storage",
     "outages",
     "spark_session",
     "spark_start",

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import mlflow
 
 from mlproject.errors import MachineError, MlprojectError
-from mlproject.integrations.local_files import output_to
+from mlproject.storage.local_files import output_to
 
 MODULES = {"keras": ("tensorflow", "keras"), "torch": ("torch", "torchvision")}
 FRAMEWORKS = tuple(MODULES)

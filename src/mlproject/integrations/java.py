@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlproject.errors import UserError
-from mlproject.integrations.local_files import write_whole
+from mlproject.storage.local_files import write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from mlproject.integrations import java
-from mlproject.integrations.local_files import write_whole
+from mlproject.storage.local_files import write_whole
 
 # Of hadoop-aws and its SDK. Source: the dependencies of Spark 4.2's hadoop-client-api, 3.5.0
 HADOOP, SDK = "3.5.0", "2.35.4"

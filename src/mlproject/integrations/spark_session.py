@@ -17,7 +17,7 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.integrations import java, spark_start
-from mlproject.integrations.object_storage import is_s3
+from mlproject.storage.object_storage import is_s3
 
 PARTITION_ROWS = 50_000  # rows without content
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores

@@ -80,11 +80,8 @@ class Started:
     """A new session."""
 
     spark: SparkSession
-    """The session."""
-    log: Path
-    """What its JVM prints, in a folder of its own."""
-    archive: Path | None
-    """Where the JVM saves its classes when it ends; None = it does not."""
+    log: Path  # what its JVM prints, in a folder of its own
+    archive: Path | None  # where the JVM saves its classes when it ends; None = it does not
 
 
 _begun: list[Future[Started]] = []  # one at most
@@ -140,7 +137,7 @@ def _start(name: str, s3: bool, archive: bool) -> Started:
     log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
     if "PYSPARK_GATEWAY_PORT" in os.environ or spark_jars.known(s3=s3):
         return _start_with_jars(name, log, s3, archive)
-    what = "jars for Delta and S3 once (31 MB)" if s3 else "Delta's jars once (13 MB)"
+    what = "Delta's and S3's jars once (31 MB)" if s3 else "Delta's jars once (13 MB)"
     print(f"Fetching {what} ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
     with filelock.FileLock(java.cache_folder() / "ivy.lock"):

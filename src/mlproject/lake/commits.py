@@ -18,8 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from mlproject.errors import MachineError, UserError
-from mlproject.integrations.object_storage import open_path
+from mlproject.errors import MachineError, MlprojectError, UserError
 from mlproject.lake import data_files, snapshots
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.location import is_local
@@ -30,9 +29,9 @@ from mlproject.lake.snapshots import (
     Snapshot,
     active_files,
     counter,
-    one_line,
     open_table,
 )
+from mlproject.storage.object_storage import one_line, open_path
 
 OPERATION = "mlproject.operation"  # what a commit did, in its metadata
 _MARK = "mlproject.commit"
@@ -136,7 +135,7 @@ def commit(
         except (DeltaError, OSError) as error:
             try:
                 newest = _newest(path, base, mark)
-            except UserError as unread:
+            except MlprojectError as unread:
                 newest = None
                 if is_last:
                     raise MachineError(

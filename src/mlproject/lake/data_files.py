@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from mlproject.integrations.object_storage import open_path
 from mlproject.lake import snapshots
+from mlproject.storage.object_storage import open_path
 
 ROW_GROUP_BYTES = 16 * 1024**2  # bytes that a reader of content holds at once
 # Images in it, for those of few bytes: a row group is the least that a task reads.

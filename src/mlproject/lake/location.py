@@ -5,15 +5,24 @@ import re
 from pathlib import Path
 
 from mlproject.errors import UserError
-from mlproject.integrations.local_files import local_path
-from mlproject.integrations.object_storage import is_atomic
+from mlproject.storage.local_files import local_path
+from mlproject.storage.object_storage import is_atomic
 
 _log = logging.getLogger(__name__)
 
 
 def locate(lake: str) -> str:
-    """The lake as an absolute path, or as a URI; `s3a`, Hadoop's name of S3, becomes `s3`."""
+    """The lake as an absolute path, or as a URI; `s3a`, Hadoop's name of S3, becomes `s3`.
+
+    Raises:
+        UserError: The URI has settings behind a "?".
+    """
     if not is_local(lake):
+        if "?" in lake:
+            raise UserError(
+                f"Lake {lake!r} has settings after its name. Set them in the environment, such as "
+                "AWS_ENDPOINT_URL"
+            )
         return re.sub("^s3a://", "s3://", lake.rstrip("/"))
     return str(local_path(lake))
 

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 from deltalake import DeltaTable
 
 from mlproject.errors import UserError
-from mlproject.integrations.local_files import local_path
 from mlproject.lake import data_files
 from mlproject.lake.location import is_local
 from mlproject.lake.snapshots import REWRITE, counter, logged_files, open_table
+from mlproject.storage.local_files import local_path
 
 
 def move(table: DeltaTable, path: str) -> bool:

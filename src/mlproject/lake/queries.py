@@ -9,7 +9,8 @@ from deltalake import QueryBuilder
 from mlproject.errors import UserError
 from mlproject.lake.location import locate
 from mlproject.lake.schemas import SCHEMAS, TIME, require_columns
-from mlproject.lake.snapshots import Snapshot, is_table, one_line, open_table
+from mlproject.lake.snapshots import Snapshot, is_table, open_table, unreadable
+from mlproject.storage.object_storage import one_line
 
 _NAMES = {  # of types. Source: DataFusion, arrow_cast
     TIME: 'Timestamp(Microsecond, Some("UTC"))',
@@ -81,7 +82,7 @@ def _result(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
     try:
         rows = pa.table(builder.execute(sql).read_all())
     except Exception as error:  # deltalake raises this very class for errors of DataFusion
-        raise UserError(f"{what} cannot be read: {one_line(error)}") from error
+        raise unreadable(f"{what} cannot be read: {one_line(error)}", error) from error
     return rows.cast(pa.schema([_without_views(field) for field in rows.schema]))
 
 

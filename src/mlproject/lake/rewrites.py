@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files, old_paths, snapshots
 from mlproject.lake.commits import replace_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import ERASE, REWRITE, ActiveFile, active_files, counter, open_table
+from mlproject.storage.object_storage import open_path
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import SparkSession

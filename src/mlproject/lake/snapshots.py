@@ -1,6 +1,5 @@
 """Pinned versions of tables: what is read, and from where the next commit is computed."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,15 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
-from mlproject.errors import MachineError, UserError
-from mlproject.integrations.object_storage import delta_options, spark_options
+from mlproject.errors import MachineError, MlprojectError, UserError
 from mlproject.lake.location import is_local, warn_if_commits_get_lost
 from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require_columns
+from mlproject.storage.object_storage import (
+    delta_options,
+    is_broken,
+    one_line,
+    spark_options,
+)
 
 if TYPE_CHECKING:  # it takes a second to import
     from pyspark.sql import DataFrame, SparkSession
@@ -154,10 +158,8 @@ def create(path: str, table: str) -> None:
     """
     files = {file.name for file in Path(path).glob("*")} if is_local(path) else set()
     if files and "_delta_log" not in files:
-        raise UserError(
-            f"Table {table!r} cannot be created in {path!r}, a folder of other files. "
-            "Name another lake: -P lake=FOLDER"
-        )
+        other = f"Table {table!r} cannot be created in {path!r}, a folder of other files"
+        raise UserError(f"{other}. Name another lake: -P lake=FOLDER")
     if is_table(path):
         return
     columns, partitions = Schema.from_arrow(SCHEMAS[table]), PARTITIONS.get(table)
@@ -176,7 +178,7 @@ def is_table(path: str) -> bool:
     try:
         return bool(DeltaTable.is_deltatable(path, delta_options(path)))
     except (DeltaError, OSError) as error:
-        raise UserError(f"Folder {path!r} cannot be read ({one_line(error)})") from error
+        raise unreadable(f"Folder {path!r} cannot be read ({one_line(error)})", error) from error
 
 
 def open_table(path: str, version: int | None = None, advice: str = _RESTORE) -> DeltaTable:
@@ -189,7 +191,7 @@ def open_table(path: str, version: int | None = None, advice: str = _RESTORE) ->
             f"({one_line(error)}). {advice}"
         ) from error
     except OSError as error:
-        raise UserError(f"Table {path!r} cannot be read ({one_line(error)})") from error
+        raise unreadable(f"Table {path!r} cannot be read ({one_line(error)})", error) from error
 
 
 def file_columns(table: DeltaTable) -> pa.Schema:
@@ -261,9 +263,9 @@ def errors_in_one_line(path: str) -> Iterator[None]:
         raise MachineError(str(cannot_be_written(path, error))) from error
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error of deltalake, in one line without colours."""
-    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
+def unreadable(message: str, error: Exception) -> MlprojectError:
+    """The error that something cannot be read; it is the machine's where a server is away."""
+    return MachineError(f"{message}. Run it again") if is_broken(error) else UserError(message)
 
 
 def _pinned(found: DeltaTable, table: str, path: str, filler: str = "") -> Snapshot:

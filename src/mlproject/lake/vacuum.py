@@ -14,10 +14,10 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from mlproject.errors import UserError
-from mlproject.integrations.object_storage import open_path
 from mlproject.lake import data_files
 from mlproject.lake.commits import commit
-from mlproject.lake.snapshots import ERASE, active_files, counter, one_line, open_table
+from mlproject.lake.snapshots import ERASE, active_files, counter, open_table
+from mlproject.storage.object_storage import one_line, open_path
 
 VACUUMED = "vacuum"  # application transaction: the erasure whose files were removed
 CHANGES = "_change_data"  # Source: Delta protocol, "Change Data Files"

@@ -12,12 +12,12 @@ from mlflow.models import Model
 
 from mlproject.errors import RefusedError, UserError, require_share
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.local_files import output_to
 from mlproject.lake import location
 from mlproject.quantization import lake_images, measures, networks
 from mlproject.quantization.lake_images import MIN_IMAGES
 from mlproject.quantization.measures import Measures
 from mlproject.quantization.networks import INT8, PRECISIONS
+from mlproject.storage.local_files import output_to
 from mlproject.versions import engines, registration, registry, version_files
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.registration import Contents

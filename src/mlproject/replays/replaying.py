@@ -20,13 +20,13 @@ from mlproject.images.image_bytes import read_image
 from mlproject.inference import COLUMNS
 from mlproject.inference.errors import MODEL_FAILED
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.local_files import output_to
 from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.lake import location
 from mlproject.replays.differences import Difference, changed_environment, differences
 from mlproject.rollout import history, ledger
 from mlproject.rollout.history import Prediction
 from mlproject.scoring import workers
+from mlproject.storage.local_files import output_to
 from mlproject.versions import version_files
 from mlproject.versions.reference_results import prediction_fault
 from mlproject.versions.registry import resolve

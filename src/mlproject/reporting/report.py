@@ -9,10 +9,10 @@ import mlflow
 
 from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.local_files import write_whole
 from mlproject.integrations.spark_session import session
 from mlproject.lake import location
 from mlproject.reporting import lake_report
+from mlproject.storage.local_files import write_whole
 from mlproject.versions import registry
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mlproject import inference
 from mlproject.errors import UserError, first_line
-from mlproject.integrations.local_files import output_to
 from mlproject.integrations.outages import raise_fault_of_machine
+from mlproject.storage.local_files import output_to
 from mlproject.versions import reference_images
 
 ONNXRUNTIME, NATIVE = "onnxruntime", "native"

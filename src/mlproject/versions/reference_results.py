@@ -12,8 +12,8 @@ import pandas as pd
 from mlproject import inference
 from mlproject.errors import first_line
 from mlproject.inference.errors import BAD_ANSWER, NOT_FINITE
-from mlproject.integrations.local_files import output_to
 from mlproject.integrations.outages import raise_fault_of_machine
+from mlproject.storage.local_files import output_to
 from mlproject.versions import reference_images
 from mlproject.versions.reference_images import ReferenceImage
 

@@ -14,9 +14,20 @@ ADVICE = (
 
 
 def _session() -> Any:
-    """What AWS's own tools find: a botocore session, one as long as the environment is the same."""
+    """What AWS's own tools find: a botocore session, one as long as the environment is the same.
+
+    Raises:
+        UserError: The profile that is named is not there.
+    """
+    from botocore.exceptions import BotoCoreError
+
     facts = {name: word for name, word in os.environ.items() if name.startswith("AWS_")}
-    return _session_of(tuple(sorted(facts.items())), os.environ.get("HOME"))
+    session = _session_of(tuple(sorted(facts.items())), os.environ.get("HOME"))
+    try:
+        session.get_scoped_config()
+    except BotoCoreError as error:
+        raise UserError(f"The configuration of AWS cannot be used: {first_line(error)}") from error
+    return session
 
 
 @lru_cache(1)  # it renews the credentials of a role before they expire
@@ -75,7 +86,7 @@ def credentials() -> Credentials:
     try:
         found = _session().get_credentials()
         frozen = found and found.get_frozen_credentials()
-    except BotoCoreError as error:  # such as a profile that is not there
+    except BotoCoreError as error:  # such as a role that may not be assumed
         raise UserError(f"No credentials for S3: {first_line(error)}. {ADVICE}") from error
     if not frozen:
         raise UserError(f"No credentials for S3 were found. {ADVICE}")

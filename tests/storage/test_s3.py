@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlproject.integrations import object_storage, s3
+from mlproject.storage import object_storage, s3
 from tests.support.s3_servers import refusal
 
 

@@ -1,16 +1,24 @@
 """File systems of folders and URIs: local, S3, and those that pyarrow can open."""
 
+import re
 from functools import cache
 
 import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.integrations import s3
-from mlproject.integrations.local_files import local_path
+from mlproject.storage import s3, s3_errors
+from mlproject.storage.local_files import local_path
 
-is_broken = s3.is_broken  # no other file system has such errors
-is_refusal = s3.is_refusal
+
+def is_broken(error: Exception) -> bool:
+    """Whether a connection to a server failed, broke or timed out."""
+    return s3_errors.kind(error) == "network"  # no other file system has such errors
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a server answered and refused access."""
+    return s3_errors.kind(error) == "access"
 
 
 def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
@@ -111,7 +119,9 @@ def require(source: str) -> None:
     root, filesystem, _ = open_source(source)
     # A bucket whose access is refused exists: this user may list only some of its folders.
     if is_s3(source) and _is_missing(source, filesystem, root.split("/")[0]):
-        raise UserError(f"Source {source!r} is missing. {s3.FAULTS['NO_SUCH_BUCKET']}")
+        raise UserError(
+            f"Source {source!r} is missing: there is no such bucket. Name one: s3://BUCKET/FOLDER"
+        )
 
 
 def with_server(source: str) -> str:
@@ -124,6 +134,15 @@ def is_s3(source: str) -> bool:
     return source.startswith(("s3://", "s3a://"))
 
 
+def one_line(error: Exception) -> str:
+    """The message of a client or of deltalake in one line, with advice where it is of S3."""
+    if s3_errors.is_of_s3(error):
+        return s3_errors.advice(error)
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
+
+
 def advice(source: str, error: OSError) -> str:
     """What to do about an error of a source, in one line."""
-    return s3.advice(error) if is_s3(source) else f"Name a folder: -P source=FOLDER ({error})"
+    if is_s3(source):
+        return s3_errors.advice(error)
+    return f"Name a folder: -P source=FOLDER ({error})"

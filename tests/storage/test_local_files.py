@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from mlproject.errors import UserError
-from mlproject.integrations.local_files import output_to, write_whole
+from mlproject.storage.local_files import output_to, write_whole
 from mlproject.training import labelled_images
 
 

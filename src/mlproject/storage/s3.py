@@ -1,4 +1,4 @@
-"""Folders in S3: their URIs, the clients of each library, and advice for a server's errors.
+"""Folders in S3: their URIs, and the clients of each library that reads or writes there.
 
 Each gets the same server, credentials and certificates, see `aws`; but Spark's JVMs look for
 credentials themselves, at the same places.
@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from pyarrow import fs
 
-from mlproject.errors import UserError, first_line
-from mlproject.integrations import aws
+from mlproject.errors import UserError
+from mlproject.storage import aws, s3_errors
 
 if TYPE_CHECKING:  # it takes 0.1 s to import
     from obstore.store import S3Store
@@ -30,19 +30,6 @@ ATTEMPTS = 3
 WHOLE_SECONDS = 300.0  # for a request and all its bytes, which are at most 100 MB
 
 SETTINGS = ("endpoint_override", "region", "scheme", "anonymous", "requester_pays")
-
-# What to do about an error code of the SDK. Source: Arrow C++, filesystem/s3_internal.h
-FAULTS = {
-    "NETWORK_CONNECTION": "The server cannot be reached. Check the network, or name another "
-    "server: AWS_ENDPOINT_URL, or ?endpoint_override=URL in the source",
-    "NO_SUCH_BUCKET": "There is no such bucket. Name one: -P source=s3://BUCKET/FOLDER",
-    "301": "The bucket is in another region. Name it: ?region=NAME in the source",
-}
-REFUSALS = (
-    *("403", "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"),
-    *("INVALID_SIGNATURE", "INVALID_CLIENT_TOKEN_ID", "MISSING_AUTHENTICATION_TOKEN"),
-    *("EXPIRED_TOKEN", "REQUEST_EXPIRED", "UNRECOGNIZED_CLIENT"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +75,23 @@ def folder(source: str) -> Folder:
     endpoint = given.get("endpoint_override", aws.endpoint())
     if "@" in place.split("/")[0] or "@" in endpoint:
         raise UserError(
-            "A source and the URL of its server must not contain credentials: everybody can read "
-            f"them. {aws.ADVICE}"
+            "A URI of S3 and its server must not contain credentials: everybody can read them. "
+            f"{aws.ADVICE}"
         )
     parts = [part for part in place.split("/") if part]
     unknown = sorted(given.keys() - set(SETTINGS))
     if not parts or {".", ".."} & set(parts):
-        raise UserError(
-            f"Source {source!r} names no bucket and folder. Write: -P source=s3://BUCKET/FOLDER"
-        )
+        raise UserError(f"{source!r} names no bucket and folder. Write: s3://BUCKET/FOLDER")
     if unknown:
         raise UserError(
-            f"Source {f's3://{place}'!r} has unknown settings: {', '.join(unknown)} "
+            f"{f's3://{place}'!r} has unknown settings: {', '.join(unknown)} "
             f"(known: {', '.join(SETTINGS)})"
         )
     if endpoint and "://" not in endpoint:
         endpoint = f"{given.get('scheme', 'https')}://{endpoint}"
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise UserError(
-            f"{endpoint!r}, the server of source {source!r}, is not a URL. Write http://HOST:PORT"
+            f"{endpoint!r}, the server of {source!r}, is not a URL. Write http://HOST:PORT"
         )
     region = given.get("region")
     if endpoint and not region:  # with which requests to other servers than Amazon's are signed
@@ -129,7 +114,7 @@ def _region(source: str, bucket: str) -> str:
     try:
         return str(fs.resolve_s3_region(bucket))
     except OSError as error:
-        raise UserError(f"Source {source!r} cannot be opened. {advice(error)}") from error
+        raise UserError(f"{source!r} cannot be opened. {s3_errors.advice(error)}") from error
 
 
 def filesystem(folder: Folder) -> fs.S3FileSystem:
@@ -221,7 +206,7 @@ def is_atomic(folder: Folder) -> bool:
         finally:
             obstore.delete(bucket, key)
     except BaseError as error:
-        raise OSError(first_line(error)) from error
+        raise OSError(str(error)) from error
     return False
 
 
@@ -264,30 +249,3 @@ def hadoop_options(folder: Folder) -> dict[str, str]:
             folder.endpoint.startswith("https")
         ).lower()
     return options
-
-
-def advice(error: OSError) -> str:
-    """What to do about an error, and the message of the SDK, in one line."""
-    if is_refusal(error):
-        action = f"Access is refused. {aws.ADVICE}"
-    elif isinstance(error, FileNotFoundError):
-        action = "The bucket has no such folder. Name one: -P source=s3://BUCKET/FOLDER"
-    else:
-        action = FAULTS.get(_code(error), "Check the message of the server")
-    return f"{action} ({' '.join(str(error).split())})"
-
-
-def is_refusal(error: OSError) -> bool:
-    """Whether a server answered and refused access."""
-    return _code(error) in REFUSALS
-
-
-def is_broken(error: OSError) -> bool:
-    """Whether a connection to a server failed, broke or timed out."""
-    return _code(error) == "NETWORK_CONNECTION"
-
-
-def _code(error: OSError) -> str:
-    """The error code of the SDK, or the HTTP status where it has none; "" for other errors."""
-    found = re.search(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during", str(error))
-    return found[2] or found[1] if found else ""

@@ -1,0 +1,69 @@
+"""Errors of S3: what kind each is, and what to do about it.
+
+They are known by their texts: codes of AWS's SDK in those of pyarrow, and codes of S3 or texts of
+the HTTP client in those of object_store, which delta-rs and obstore are built on.
+"""
+
+import re
+from typing import Literal
+
+from mlproject.storage import aws
+
+Kind = Literal["certificate", "network", "bucket", "region", "access", "missing", "other"]
+
+# By kind, the first that matches. Sources: Arrow C++, filesystem/s3_internal.h; S3, "Error
+# responses"; the errors of the Rust crates reqwest and rustls.
+_TEXTS: tuple[tuple[Kind, str], ...] = (
+    ("certificate", r"certificate|curlCode: 60\b"),
+    (
+        "network",
+        r"AWS Error NETWORK_CONNECTION|error sending request|operation timed out|timed out"
+        r"|connection closed|client error \(Connect\)|dns error|body error|decoding response",
+    ),
+    ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b"),
+    ("region", r"HTTP status 301|\b301 Moved|PermanentRedirect|AuthorizationHeaderMalformed"),
+    (
+        "access",
+        r"HTTP status 403|\b40[13] (?:Forbidden|Unauthorized)|AccessDenied"
+        r"|AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
+        r"|INVALID_SIGNATURE|INVALID_CLIENT_TOKEN_ID|MISSING_AUTHENTICATION_TOKEN|EXPIRED_TOKEN"
+        r"|REQUEST_EXPIRED|UNRECOGNIZED_CLIENT)",
+    ),
+)
+_ADVICE: dict[Kind, str] = {
+    "certificate": "The server's certificate is not trusted. Name a file with that of its "
+    "authority: AWS_CA_BUNDLE",
+    "network": "The server cannot be reached. Check the network, or name another server: "
+    "AWS_ENDPOINT_URL",
+    "bucket": "There is no such bucket. Name one: s3://BUCKET/FOLDER",
+    "region": "The bucket is in another region. Name it: AWS_REGION",
+    "access": f"Access is refused. {aws.ADVICE}",
+    "missing": "The bucket has no such folder. Name one: s3://BUCKET/FOLDER",
+    "other": "Check the message of the server",
+}
+
+
+def kind(error: Exception) -> Kind:
+    """What an error of a server, or of the way to it, is about."""
+    text = str(error)
+    found = next((kind for kind, pattern in _TEXTS if re.search(pattern, text)), None)
+    return found or ("missing" if isinstance(error, FileNotFoundError) else "other")
+
+
+def advice(error: Exception) -> str:
+    """What to do about an error, and what the server said, in one line."""
+    return f"{_ADVICE[kind(error)]} ({_message(str(error))})"
+
+
+def is_of_s3(error: Exception) -> bool:
+    """Whether an error comes from a client of S3."""
+    return bool(re.search(r"\bS3 error|\bAWS Error", str(error)))
+
+
+def _message(text: str) -> str:
+    """What a text says, without the XML and the debug output that object_store adds."""
+    text = text.partition("Debug source:")[0]
+    text = text.rpartition(" - ")[2] if "Error performing" in text else text
+    codes = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message")]
+    said = ": ".join(found[1] for found in codes if found)
+    return " ".join((said or re.sub(r"\x1b\[\d+m|↳", " ", text)).split())[:300]
