@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import os
 import re
 import socket
 import socketserver
@@ -19,23 +20,28 @@ import pytest
 import requests
 
 from mlproject.errors import UserError
+from tests.support.mlflow_servers import free_port
 
 KEYS = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
+MOTO = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0")
+
+
 @contextlib.contextmanager
-def running(log):
-    """A server on a free port: its process and its URL."""
+def running(log, command=MOTO, **environment):
+    """A server: its process and its URL. Moto, on a free port, unless another is named."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            command,
+            env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
         until = time.monotonic() + 120
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+        while not (found := re.search(r"https?://127\.0\.0\.1:\d+", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.1)
@@ -43,6 +49,25 @@ def running(log):
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def chosen(folder):
+    """The server that TEST_S3_SERVER names: the path of versitygw, else moto. Its process and URL.
+
+    Both are real servers of the protocol, independent of each other and of what is tested.
+    """
+    program = os.environ.get("TEST_S3_SERVER")
+    if not program:
+        with running(folder / "moto.txt") as started:
+            yield started
+        return
+    (folder / "buckets").mkdir()
+    place = f"127.0.0.1:{free_port()}"
+    keys = dict(zip(("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"), KEYS.values(), strict=True))
+    command = (program, "--port", place, "--keep-alive", "posix", str(folder / "buckets"))
+    with running(folder / "versitygw.txt", command, **keys) as started:
+        yield started
 
 
 def client(url, service="s3"):

@@ -1,0 +1,129 @@
+"""Commands that write one lake in S3 at once, while the server fails: each a process of its own.
+
+`make test-s3` runs these against versitygw too.
+"""
+
+import os
+import signal
+import time
+
+import pytest
+
+from mlproject.lake import queries, snapshots
+from tests.conftest import photo, start_command
+from tests.support import s3_servers
+from tests.support.s3_proxy import FaultyServer
+from tests.support.versions import register_colours
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.s3]
+
+PHOTOS = 40
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_servers.chosen(tmp_path_factory.mktemp("s3")) as (_, url):
+        yield url
+
+
+@pytest.fixture
+def bucket(server, monkeypatch, request):
+    """A bucket with photos, and the environment that finds its server."""
+    for name, word in s3_servers.KEYS.items():
+        monkeypatch.setenv(name, word)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    name = f"b{abs(hash(request.node.name))}"
+    s3_servers.client(server).create_bucket(Bucket=name)
+    contents = {f"daily/red/{n:02}.jpg": photo((200, 30, 30), n) for n in range(PHOTOS)}
+    s3_servers.put(server, name, **contents)
+    return f"s3://{name}"
+
+
+def rows(lake, sql, *tables):
+    return queries.query(lake, sql, list(tables)).to_pylist()
+
+
+def done(process, codes=(0,)):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode in codes, output
+    return output
+
+
+def require_whole(lake, versions, erased=()):
+    """Each image once, with one prediction of each version, and nothing of the erased ones."""
+    images = rows(lake, "SELECT path, image_id FROM images", "images")
+    paths = {row["path"] for row in images}
+    assert (PHOTOS - len(erased), len(images)) == (len(images), len(paths))
+    assert not paths & set(erased)
+    ids = sorted(row["image_id"] for row in images)
+    for version in versions:
+        sql = f"SELECT image_id, error FROM predictions WHERE model_id = '{version.model_id}'"
+        made = rows(lake, sql, "predictions")
+        assert ids == sorted(row["image_id"] for row in made)
+        assert {None} == {row["error"] for row in made}
+
+
+def test_nothing_is_lost_doubled_or_brought_back_though_the_server_fails_now_and_then(
+    bucket, server, store, tmp_path
+):
+    lake, source = f"{bucket}/lake", f"{bucket}/daily"
+    first, second = (register_colours("in-s3", reverse=reverse) for reverse in (False, True))
+    secret = f"{source}/red/07.jpg"
+    with FaultyServer(server, failing=0.03, seed=7).running() as faulty:
+
+        def start(name, *words):
+            there = {"AWS_ENDPOINT_URL": faulty.url}
+            return start_command(name, *words, "--lake", lake, cwd=tmp_path, **there)
+
+        ingest = ("ingest", "--source", source, "--max_files", "8", "--settle", "0")
+        for process in [start(*ingest) for _ in range(2)]:
+            done(process)
+        batches = ("--batch_images", "5")
+        killed = start("score", "--model", first.uri, *batches)
+        processes = [
+            start("score", "--model", first.uri, *batches),
+            start("score", "--model", second.uri, *batches),
+        ]
+        until = time.monotonic() + 240
+        while not (snapshots.newest(lake, "predictions") and rows(lake, "SELECT 1", "predictions")):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        os.killpg(killed.pid, signal.SIGKILL)
+        processes.append(start("erase", "--path", secret))
+        for process in processes:
+            done(process)
+        for version in (first, second):  # what came too late for the others
+            done(start("score", "--model", version.uri))
+        assert faulty.faults > 3
+    require_whole(lake, (first, second), [secret])
+
+
+@pytest.mark.parametrize("kind", ["away", "hanging"])
+def test_a_server_that_does_not_answer_for_a_while_loses_nothing(
+    bucket, server, store, tmp_path, kind
+):
+    lake, source = f"{bucket}/lake", f"{bucket}/daily"
+    version = register_colours("in-s3")
+    with FaultyServer(server).running() as faulty:
+
+        def start(name, *words):
+            there = {"AWS_ENDPOINT_URL": faulty.url}
+            return start_command(name, *words, "--lake", lake, cwd=tmp_path, **there)
+
+        done(start("ingest", "--source", source, "--settle", "0"))
+        scoring = start("score", "--model", version.uri, "--batch_images", "5")
+        until = time.monotonic() + 240
+        while not (snapshots.newest(lake, "predictions") and rows(lake, "SELECT 1", "predictions")):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        if kind == "away":
+            faulty.away.set()
+        else:
+            faulty.hanging = 1.0
+        time.sleep(40)
+        faulty.hanging = 0.0
+        faulty.away.clear()
+        output = done(scoring, codes=(0, 1))
+        assert "Traceback" not in output
+        done(start("score", "--model", version.uri))
+    require_whole(lake, [version])
