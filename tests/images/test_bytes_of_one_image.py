@@ -50,6 +50,7 @@ def test_after_several_failures_of_a_server_no_file_is_read_with_retries(tmp_pat
         return read(path, ())
 
     monkeypatch.setattr(image_bytes, "_read_with_retries", noted)
+    monkeypatch.setattr(image_bytes, "REMOTE", 1)
     (tmp_path / "here.jpg").write_bytes(RED)
     image_id = hashlib.sha256(RED).hexdigest()
     away = [{"image_id": str(number), "paths": [str(tmp_path)]} for number in range(6)]
@@ -70,7 +71,8 @@ def test_a_server_that_does_not_respond_gets_no_request_for_each_file(tmp_path, 
         asked.append(path)
         raise UserError("The server does not answer")
 
-    monkeypatch.setattr(image_bytes, "open_path", away)
+    monkeypatch.setattr(image_bytes, "blocks", away)
+    monkeypatch.setattr(image_bytes, "REMOTE", 1)
     monkeypatch.setattr(image_bytes, "RETRY_WAITS_S", ())
     monkeypatch.setattr(image_bytes, "SERVER_TIMEOUT_S", 0)
     rows = [{"image_id": str(n), "size_bytes": 1, "paths": [f"s3://a/{n}"]} for n in range(4)]

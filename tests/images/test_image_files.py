@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow import fs
 
 from mlproject.images.image_files import Reading, in_batches, read_file
+from mlproject.storage import object_storage
 from tests.conftest import photo
 
 GB = 1024**3
@@ -17,13 +17,13 @@ GB = 1024**3
 # The memory that a process may take beside what it has when all is imported.
 READ = """
 import resource, sys
-from pyarrow import fs
 from mlproject.images.image_files import Reading, read_file
+from mlproject.storage import object_storage
 path, size, more = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 listed = {"path": path, "size_bytes": size, "modified_at": None, "label": None}
-row, reason = read_file(fs.LocalFileSystem(), "", listed, Reading("/"))
+row, reason = read_file(object_storage.reader("/"), listed, Reading("/"))
 print(row["format"], row["width"], row["height"], row["error"], row["content"], reason)
 """
 
@@ -77,7 +77,8 @@ def test_only_files_up_to_the_limit_are_stored_with_their_content(tmp_path, inli
         "modified_at": None,
         "label": None,
     }
-    row, _ = read_file(fs.LocalFileSystem(), "", listed, Reading("/", inline_bytes, 16))
+    read = object_storage.reader(str(tmp_path))
+    row, _ = read_file(read, listed, Reading("/", inline_bytes, 16))
     assert (content if there else None) == row["content"]
     assert ("JPEG", 48, 40, None) == (row["format"], row["width"], row["height"], row["error"])
     assert row["thumbnail"].startswith(b"\xff\xd8")

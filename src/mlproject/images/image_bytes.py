@@ -5,7 +5,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
 from mlproject.lake import snapshots
 from mlproject.lake.queries import instant, query, quoted
 from mlproject.lake.snapshots import Snapshot
-from mlproject.storage.object_storage import open_path, require
+from mlproject.storage.object_storage import blocks, require
+from mlproject.storage.overlap import REMOTE, overlapped
 
 _MILLISECOND = timedelta(milliseconds=1)
 RETRY_WAITS_S = (1, 4)  # seconds before a file that cannot be read is read again
@@ -112,7 +113,7 @@ def read_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
     if rows and rows[0]["error"]:
         return None, rows[0]["error"]
     content, error, fault = _from_files(
-        image_id, [row["path"] for row in rows], lambda path: hashed(*open_path(path)), _exists
+        image_id, [row["path"] for row in rows], lambda path: hashed(blocks(path)), _exists
     )
     if fault:
         raise UserError(
@@ -149,23 +150,39 @@ def _fetcher(
         exists = cache(_exists)  # one request for each bucket or folder in a task
         requests = (row for batch in batches for row in batch.to_pylist())
         failed_s = defaultdict[str, list[float]](list)  # bucket -> seconds of each file
-        rows = (row for request in requests for row in _fetch(request, exists, counts, failed_s))
-        yield from in_batches(rows, schema)
+        one = partial(_fetch, exists=exists, failed_s=failed_s)
+        found = overlapped(one, requests, _held_bytes, at_once=REMOTE)
+        yield from in_batches(_counted(found, counts), schema)
 
     return fetch
 
 
+def _held_bytes(request: dict[str, Any]) -> int:
+    return min(int(request["size_bytes"]), HELD_BYTES)
+
+
+def _counted(rows: Iterator[dict[str, Any] | None], counts: Any) -> Iterator[dict[str, Any]]:
+    """The rows; images without one, which cannot be read now, are counted."""
+    for row in rows:
+        if row is None:
+            counts.add(Counter(unreadable=1))
+        else:
+            yield row
+
+
 def _fetch(
     request: dict[str, Any],
+    *,
     exists: Callable[[str], bool],
-    counts: Any,
     failed_s: defaultdict[str, list[float]],
-) -> Iterator[dict[str, Any]]:
-    """The row of one image: its bytes from the first path that has them, or an error."""
+) -> dict[str, Any] | None:
+    """The row of one image: its bytes from the first path that has them, or an error.
+
+    None where its bytes cannot be read now. Called by several threads.
+    """
     row = {"image_id": request["image_id"], "content": None, "error": TOO_MANY_BYTES}
     if request["size_bytes"] > HELD_BYTES:
-        yield row
-        return
+        return row
 
     def read(path: str) -> tuple[str, int, bytes | None]:
         failed, began = failed_s[_folder(path) if "://" in path else ""], time.monotonic()
@@ -180,10 +197,7 @@ def _fetch(
             raise
 
     content, error, fault = _from_files(request["image_id"], request["paths"], read, exists)
-    if fault:
-        counts.add(Counter(unreadable=1))
-    else:
-        yield {**row, "content": content, "error": error or None}
+    return None if fault else {**row, "content": content, "error": error or None}
 
 
 def _from_files(
@@ -241,9 +255,9 @@ def _read_with_retries(path: str, waits: Sequence[float]) -> tuple[str, int, byt
     """As `hashed`; a file that cannot be read is read again after each wait, in seconds."""
     for wait in waits:
         try:
-            return hashed(*open_path(path))
+            return hashed(blocks(path))
         except MISSING:
             raise
         except UNREADABLE:
             time.sleep(wait)
-    return hashed(*open_path(path))
+    return hashed(blocks(path))

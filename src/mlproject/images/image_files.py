@@ -3,14 +3,13 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-from pyarrow import fs
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import SparkSession
 
@@ -72,18 +71,20 @@ def in_batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa
 
 
 def read_file(
-    filesystem: fs.FileSystem, prefix: str, file: dict[str, Any], reading: Reading
+    read: Callable[[str], Iterator[bytes]], file: dict[str, Any], reading: Reading
 ) -> tuple[dict[str, Any] | None, str]:
     """The row of a listed file, without `ingested_at`; or None and why it cannot be read now.
 
-    `prefix` is what the canonical path has before the path of the file system.
+    `read` is the `object_storage.reader` of its source.
     """
-    path = file["path"].removeprefix(prefix)
+    path = file["path"]
     try:
-        image_id, size, content = hashed(filesystem, path)
-        if size != file["size_bytes"] or _modified_since(filesystem, path, file["modified_at"]):
+        image_id, size, content = hashed(read(path))
+        if size != file["size_bytes"] or _modified_since(path, file["modified_at"]):
             return None, "changing"
-        found = header(io.BytesIO(content)) if content is not None else _header(filesystem, path)
+        found = header(io.BytesIO(content)) if content is not None else _header(path, reading)
+    except object_storage.FileChangedError:
+        return None, "changing"
     except (FileNotFoundError, NotADirectoryError):
         return None, "gone"
     except OSError as error:
@@ -105,37 +106,30 @@ def read_file(
     }, ""
 
 
-def hashed(filesystem: fs.FileSystem, path: str) -> tuple[str, int, bytes | None]:
-    """Sha256, size in bytes (-1: changed meanwhile) and content (up to HELD_BYTES) of a file."""
-    digest, size, blocks = hashlib.sha256(), 0, []
-    with filesystem.open_input_stream(path, compression=None) as stream:
-        version = stream.metadata()
-        while block := stream.read(BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
-            if size <= HELD_BYTES:
-                blocks.append(block)
-            else:
-                blocks.clear()
-    # The size and each block are requests of their own: an object that is overwritten meanwhile
-    # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
-    if not isinstance(filesystem, fs.LocalFileSystem):
-        with filesystem.open_input_stream(path, compression=None) as stream:
-            if stream.metadata() != version:
-                return "", -1, None
-    return digest.hexdigest(), size, b"".join(blocks) if size <= HELD_BYTES else None
+def hashed(blocks: Iterable[bytes]) -> tuple[str, int, bytes | None]:
+    """Sha256, size in bytes and content (up to HELD_BYTES) of a file, from its bytes in blocks."""
+    digest, size, held = hashlib.sha256(), 0, []
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+        if size <= HELD_BYTES:
+            held.append(block)
+        else:
+            held.clear()
+    return digest.hexdigest(), size, b"".join(held) if size <= HELD_BYTES else None
 
 
-def _modified_since(filesystem: fs.FileSystem, path: str, listed: datetime | None) -> bool:
+def _modified_since(path: str, listed: datetime | None) -> bool:
     """Whether a local file was written since it was listed; object stores replace objects whole."""
-    if listed is None or not isinstance(filesystem, fs.LocalFileSystem):
+    if listed is None or "://" in path:
         return False
     return bool(Path(path).stat().st_mtime_ns // 1000 != (listed - EPOCH) // timedelta.resolution)
 
 
-def _header(filesystem: fs.FileSystem, path: str) -> Header:
+def _header(path: str, reading: Reading) -> Header:
     """The header of a file that is too large for memory: Pillow reads only what it needs."""
-    with filesystem.open_input_file(path) as file:
+    _, filesystem, prefix = object_storage.open_source(reading.source)
+    with filesystem.open_input_file(path.removeprefix(prefix)) as file:
         start = _Start(file)
         found = header(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
         return found._replace(error=TOO_MANY_BYTES) if start.left < 0 else found

@@ -13,7 +13,7 @@ from mlproject.errors import UserError
 from mlproject.images.image_files import hashed
 from mlproject.lake import snapshots
 from mlproject.lake.snapshots import ActiveFile
-from mlproject.storage.object_storage import one_line, open_path
+from mlproject.storage.object_storage import blocks, one_line, open_path
 
 _COLUMNS = ["image_id", "path", "content", "error"]
 _DRAWN = 4  # rows drawn for each wanted image: some rows have an error, or the bytes of another
@@ -99,7 +99,7 @@ def _image(row: dict[str, str | bytes | None]) -> Sampled | None:
     image_id, content = str(row["image_id"]), row["content"]
     if content is None and row["error"] is None:
         try:
-            found, _, content = hashed(*open_path(str(row["path"])))
+            found, _, content = hashed(blocks(str(row["path"])))
         except _MISSING:
             return None
         content = content if found == image_id else None

@@ -4,19 +4,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
+from threading import Event
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from mlproject.images.image_files import BROKEN, Reading, in_batches, read_file
+from mlproject.images.image_files import BROKEN, HELD_BYTES, Reading, in_batches, read_file
 from mlproject.ingestion import labels
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.lake.snapshots import Snapshot
-from mlproject.storage.object_storage import open_source
+from mlproject.storage.object_storage import reader
+from mlproject.storage.overlap import LOCAL, REMOTE, overlapped
 
 Result = TypeVar("Result")
 
@@ -94,13 +96,22 @@ def _new(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, A
 
 def _rows(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, Any]]:
     """The rows of the files that can be read."""
-    _, filesystem, prefix = open_source(reading.source)
+    read, is_down = reader(reading.source), Event()
+
+    def row_of(file: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        return (None, BROKEN) if is_down.is_set() else read_file(read, file, reading)
+
+    at_once = REMOTE if "://" in reading.source else LOCAL
     broken = 0
-    for file in files.to_pylist():
-        is_down = broken >= BROKEN_AT_MOST
-        row, reason = (None, BROKEN) if is_down else read_file(filesystem, prefix, file, reading)
+    for row, reason in overlapped(row_of, files.to_pylist(), _held_bytes, at_once=at_once):
         broken = broken + 1 if reason == BROKEN else 0
+        if broken >= BROKEN_AT_MOST:
+            is_down.set()
         if row is None:
             counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
         else:
             yield row
+
+
+def _held_bytes(file: dict[str, Any]) -> int:
+    return min(int(file["size_bytes"]), HELD_BYTES)

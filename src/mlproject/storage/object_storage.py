@@ -1,7 +1,9 @@
 """File systems of folders and URIs: local, S3, and those that pyarrow can open."""
 
 import re
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
@@ -9,6 +11,10 @@ from pyarrow import fs
 from mlproject.errors import UserError, first_line
 from mlproject.storage import s3, s3_errors
 from mlproject.storage.local_files import local_path
+
+
+class FileChangedError(OSError):
+    """A file was replaced while it was read."""
 
 
 def is_broken(error: Exception) -> bool:
@@ -43,6 +49,50 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
             "-P source=FOLDER"
         ) from error
     return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
+
+
+def reader(source: str) -> Callable[[str], Iterator[bytes]]:
+    """A function that reads a file of a source, given its canonical path: its bytes, in blocks.
+
+    All blocks are of one version of the file where it is on object storage.
+
+    Raises:
+        FileChangedError: The file was replaced while it was read.
+        FileNotFoundError: It is not there.
+        OSError: It cannot be read, or its server does not answer.
+    """
+    if is_s3(source):
+        folder = s3.folder(source)
+        return lambda path: s3.blocks(folder, path.removeprefix("s3://"))
+    _, filesystem, prefix = open_source(source)
+    if not prefix:
+        return _local_blocks
+    return lambda path: _remote_blocks(filesystem, path.removeprefix(prefix))
+
+
+def blocks(path: str) -> Iterator[bytes]:
+    """As `reader`, of a canonical path, whose server is the default of its scheme."""
+    if "://" not in path:
+        return _local_blocks(path)
+    return reader("/".join(path.split("/")[:3]))(path)
+
+
+def _local_blocks(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb", buffering=0) as file:
+        while block := file.read(s3.BLOCK_BYTES):
+            yield block
+
+
+def _remote_blocks(filesystem: fs.FileSystem, path: str) -> Iterator[bytes]:
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        version = stream.metadata()
+        while block := stream.read(s3.BLOCK_BYTES):
+            yield block
+    # The size and each block are requests of their own: an object that is overwritten meanwhile
+    # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        if stream.metadata() != version:
+            raise FileChangedError(path)
 
 
 def open_path(path: str) -> tuple[fs.FileSystem, str]:

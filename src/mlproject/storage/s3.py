@@ -7,6 +7,7 @@ credentials themselves, at the same places.
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # it takes 0.1 s to import
 CONNECT_SECONDS = 5.0  # for a connection
 SILENT_SECONDS = 10.0  # for the next byte
 ATTEMPTS = 3
+BLOCK_BYTES = 1024**2  # bytes read at a time
 WHOLE_SECONDS = 300.0  # for a request and all its bytes, which are at most 100 MB
 
 SETTINGS = ("endpoint_override", "region", "scheme", "anonymous", "requester_pays")
@@ -180,6 +182,28 @@ def _key_for_minutes() -> Any:
         "token": key.session_token,
         "expires_at": datetime.now(UTC) + timedelta(minutes=5),
     }
+
+
+def blocks(folder: Folder, path: str) -> Iterator[bytes]:
+    """The bytes of an object, in blocks, by one request: all are of one version of it.
+
+    Args:
+        folder: A folder in its bucket.
+        path: Names of the bucket and the key.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+        OSError: The server does not answer, or refuses.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        found = obstore.get(store(folder), path.partition("/")[2])
+        for block in found.stream(min_chunk_size=BLOCK_BYTES):
+            yield bytes(block)
+    except BaseError as error:
+        raise OSError(str(error)) from error
 
 
 def is_atomic(folder: Folder) -> bool:
