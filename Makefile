@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs test-plain test-spark test-keras test-torch format clean
+.PHONY: help setup jars demo test lint types docs test-plain test-spark test-keras test-torch \
+	test-s3 format clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -12,7 +13,7 @@ LANE := python -m pytest --durations=25 -m
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.made ## Make .venv with all packages (again only when the requirements changed)
 
@@ -22,6 +23,9 @@ setup: .venv/.made ## Make .venv with all packages (again only when the requirem
 	$(BIN)/python -m pip install --quiet $(UV)
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
+
+jars: setup ## Fetch the jars of Spark for Delta and S3, which the first use fetches else
+	PYTHONPATH=src python -c 'from mlproject.integrations import spark_session as s; s.fetch_jars()'
 
 demo: setup ## Run the whole life cycle on drawn images (about three minutes)
 	mlflow run . --env-manager local
@@ -51,6 +55,14 @@ test-keras: setup ## Tests with TensorFlow
 
 test-torch: setup ## Tests with torch
 	$(LANE) torch $(TWO)
+
+# An independent server of the protocol, built from source once. Its version is pinned here.
+.venv/bin/versitygw:
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.venv/bin go install -ldflags '-s -w' \
+		github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+test-s3: setup .venv/bin/versitygw ## Tests of S3 against a second server, versitygw (needs Go)
+	TEST_S3_SERVER=$(CURDIR)/.venv/bin/versitygw python -m pytest -m s3 $(TWO)
 
 format: setup ## Format the code
 	ruff check --fix .

@@ -226,8 +226,8 @@ def test_conda_yaml_and_requirements_pin_the_same():
 
 def test_every_import_is_a_pinned_requirement_or_of_the_standard_library():
     names = {"PIL": "pillow", "delta": "delta-spark", "mlproject": None, "pipelines": None}
-    # What benchmarks import of their own, and of a downloaded version.
-    own = {path.stem for path in (PROJECT / "benchmarks").iterdir()} | {"inference"}
+    # What benchmarks import of their own, of a downloaded version, and of the tests' servers.
+    own = {path.stem for path in (PROJECT / "benchmarks").iterdir()} | {"inference", "tests"}
     for folder in ("src", "pipelines", "models", "benchmarks"):
         pins = {pin.split("==")[0] for pin in pins_of("requirements.txt")}
         if folder == "benchmarks":

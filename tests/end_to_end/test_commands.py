@@ -5,6 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from mlproject.lake import snapshots
 from tests.conftest import photo, photos, start_command
 from tests.support.commands import run_command
 from tests.support.lakes import frame
@@ -69,6 +70,15 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
     rows = ledger(tmp_path)
     served = rows[rows.state == "serving"].model_version
     assert [version.version, other.version] == list(dict.fromkeys(served))
+
+
+def test_two_slots_get_the_same_number_of_images(version, source, tmp_path):
+    for words in (("ingest", "--source", "source"), ("score", "--model", version.uri)):
+        process = start_command(*words, cwd=tmp_path, SPARK_MASTER="local[2]")
+        output, _ = process.communicate(timeout=300)
+        assert 0 == process.returncode, output
+    table = snapshots.open_table(str(tmp_path / "lake" / "predictions"))
+    assert [30, 30] == [file.rows for file in snapshots.active_files(table)]
 
 
 @pytest.mark.slow

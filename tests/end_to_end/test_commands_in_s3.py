@@ -1,4 +1,4 @@
-"""All commands with source and lake in S3: a real server (moto), and one JVM."""
+"""All commands with source and lake in S3: a real server, and one JVM."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.support import s3_servers
 from tests.support.fresh_processes import run
 from tests.support.versions import register_colours
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.s3]
 
 # Each command as the console runs it, in a session of its own but in one JVM.
 COMMANDS = """
@@ -24,7 +24,7 @@ for name, *words in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with s3_servers.running(tmp_path_factory.mktemp("s3") / "log.txt") as (_, url):
+    with s3_servers.chosen(tmp_path_factory.mktemp("s3")) as (_, url):
         yield url
 
 

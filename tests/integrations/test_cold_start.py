@@ -96,7 +96,8 @@ with session(archive=sys.argv[1:] == ["archive"]) as spark:
 """
     cache = tmp_path / "a cache" / "mlproject"
     cache.mkdir(parents=True)
-    shutil.copy(spark_jars._list(s3=False), cache)
+    lists = (spark_jars._list(s3=s3) for s3 in (True, False))
+    shutil.copy(next(file for file in lists if file.is_file()), cache)
     home = {"XDG_CACHE_HOME": str(cache.parent)}
     (tmp_path / "conf").mkdir()
     with_folder = run(code, tmp_path, "archive", **home, SPARK_CONF_DIR=str(tmp_path / "conf"))

@@ -156,7 +156,7 @@ except UserError as error:
         SPARK_CONF_DIR=str(tmp_path / "conf"),
         XDG_CACHE_HOME=str(tmp_path / "cache"),
     ).stdout
-    assert "could not fetch Delta's jars" in printed
+    assert "could not fetch its jars" in printed
     assert 1 == len(printed.splitlines())
 
 

@@ -5,15 +5,14 @@ from pathlib import Path
 
 from mlproject.images import image_bytes, image_files
 from mlproject.ingestion import new_images, source_listing
-from mlproject.integrations.spark_session import end_jvm, session
+from mlproject.integrations.spark_session import end_jvm, fetch_jars, session
 from mlproject.lake import location, snapshots
 from tests.conftest import photos
 
 
 def main() -> None:
     """Runs what most tests run, in a session whose classes are saved at its end."""
-    with session():  # fetches Delta's jars, where they are not there
-        pass
+    fetch_jars()
     end_jvm()
     with tempfile.TemporaryDirectory() as folder, session(archive=True) as spark:
         source = photos(Path(folder) / "source", 3)

@@ -60,6 +60,12 @@ def session(
         shutil.rmtree(started.log.parent, ignore_errors=True)
 
 
+def fetch_jars() -> None:
+    """Fetches the jars for Delta and S3, unless they are there, for machines without a network."""
+    with session(lake="s3://"):
+        pass
+
+
 class LazySession:
     """A Spark session that starts at its first use: a command with nothing to do starts none."""
 

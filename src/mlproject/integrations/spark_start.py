@@ -23,7 +23,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from mlproject.errors import UserError, first_line
-from mlproject.integrations import java, spark_jars
+from mlproject.integrations import java, java_trust, spark_jars
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -103,7 +103,7 @@ def begin(name: str, *, s3: bool = False, archive: bool = False) -> None:
         except BaseException as error:  # noqa: BLE001 - `start` raises it
             begun.set_exception(error)
 
-    # A daemon: a command that fails meanwhile ends at once, and the JVM with its stdin.
+    # A daemon: a command that fails ends at once, and the JVM with its stdin.
     threading.Thread(target=run, name="start of Spark", daemon=True).start()
 
 
@@ -116,9 +116,9 @@ def active() -> SparkSession | None:
 
 
 def start(name: str, *, s3: bool = False, archive: bool = False) -> Started:
-    """A new session, or the one that has begun to start; UserError if Spark cannot start.
+    """A new session, which can read S3 if asked, or the one that has begun to start.
 
-    With `s3` it can read from S3; once the jars for that were fetched, every session can.
+    Raises UserError if Spark cannot start.
     """
     if not _begun:
         return _start(name, s3, archive)
@@ -163,7 +163,7 @@ def _start_with_jars(name: str, log: Path, s3: bool, archive: bool) -> Started:
         # None of a class path with folders or of jars to fetch, and a running JVM saves none.
         if archive and jars and not (classes or _conf_folder() or SparkContext._gateway):
             saved = java.new_archive(jars) if java.can_archive() else None
-        wanted |= _local(classes, saved)
+        wanted |= _local(classes, saved, s3)
     conf = SparkConf(loadDefaults=False).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master())
@@ -177,15 +177,15 @@ def _start_with_jars(name: str, log: Path, s3: bool, archive: bool) -> Started:
             launch: Any = launch_gateway  # untyped
             with log.open("wb") as file:
                 gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
-            gateway.reads_s3 = bool(spark_jars.known(s3=True)) or s3
+            gateway.reads_s3 = s3
             SparkContext._ensure_initialized(gateway=gateway)
         # With the JVM's own settings, as the builder would: spark-submit has set a master there.
         begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
         spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except (PySparkRuntimeError, Py4JError) as error:
         raise UserError(_start_error(error, log)) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, on_interrupt)  # Spark sets its own
+    if threading.current_thread() is threading.main_thread():  # Spark sets a handler of its own
+        signal.signal(signal.SIGINT, on_interrupt)
     require_delta(spark)
     spark_jars.remember(spark)
     ship_package(spark)
@@ -194,19 +194,19 @@ def _start_with_jars(name: str, log: Path, s3: bool, archive: bool) -> Started:
     return Started(spark, log, saved)
 
 
-def _local(classes: Path | None, saved: Path | None) -> dict[str, str]:
+def _local(classes: Path | None, saved: Path | None, s3: bool) -> dict[str, str]:
     """The settings of a session on this machine, which uses an archive of classes or saves one."""
     package = str(Path(__file__).parents[2])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if package not in paths:  # the daemon imports this package
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-    options = LOCAL["spark.driver.extraJavaOptions"]
+    options = [LOCAL["spark.driver.extraJavaOptions"], *(java_trust.options() if s3 else ())]
     if classes or saved:
         name = "SharedArchiveFile" if classes else "ArchiveClassesAtExit"
-        options = f"{options} '-XX:{name}={classes or saved}'"
-    memory = {"spark.driver.memory": f"{_heap(master())}m"}
+        options.append(f"'-XX:{name}={classes or saved}'")
     forked = FORKED if sys.platform == "linux" else {}
-    return {**LOCAL, **forked, **memory, "spark.driver.extraJavaOptions": options}
+    driver = {"memory": f"{_heap(master())}m", "extraJavaOptions": " ".join(options)}
+    return {**LOCAL, **forked, **{f"spark.driver.{key}": word for key, word in driver.items()}}
 
 
 def begin_workers(context: SparkContext) -> None:
@@ -293,8 +293,8 @@ def _start_error(error: Exception, log: Path) -> str:
     output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     if "unresolved dependency" in output or "UNRESOLVED DEPENDENCIES" in output:
         return (
-            "Spark could not fetch Delta's jars from Maven Central (needed once). Connect this "
-            "machine to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
+            "Spark could not fetch its jars from Maven Central (needed once). Connect this machine "
+            "to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
             f"(spark.jars.ivySettings), and run again. Log of Spark: {str(log)!r}"
         )
     return f"Spark did not start ({first_line(error)}). Read its log: {str(log)!r}"

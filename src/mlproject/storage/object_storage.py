@@ -1,5 +1,6 @@
 """File systems of folders and URIs: local, S3, and those that pyarrow can open."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -9,7 +10,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.storage import s3, s3_errors
+from mlproject.storage import aws, s3, s3_errors
 from mlproject.storage.local_files import local_path
 
 
@@ -118,6 +119,11 @@ def _remote(bucket: str) -> tuple[str, fs.FileSystem]:
 def delta_options(path: str) -> dict[str, str] | None:
     """The settings with which delta-rs opens a path; None = it finds them in the environment."""
     return s3.delta_options(s3.folder(path)) if is_s3(path) else None
+
+
+def certificates() -> str:
+    """The file of certificates that servers of S3 are checked with; "" = those of the system."""
+    return aws.certificates() if {"AWS_CA_BUNDLE", "SSL_CERT_FILE"} & set(os.environ) else ""
 
 
 def is_atomic(path: str) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pyarrow import fs
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 from mlproject.storage import aws, s3_errors
 
 if TYPE_CHECKING:  # it takes 0.1 s to import
@@ -203,7 +203,7 @@ def blocks(folder: Folder, path: str) -> Iterator[bytes]:
         for block in found.stream(min_chunk_size=BLOCK_BYTES):
             yield bytes(block)
     except BaseError as error:
-        raise OSError(str(error)) from error
+        raise OSError(first_line(error)) from error
 
 
 def is_atomic(folder: Folder) -> bool:
@@ -230,7 +230,7 @@ def is_atomic(folder: Folder) -> bool:
         finally:
             obstore.delete(bucket, key)
     except BaseError as error:
-        raise OSError(str(error)) from error
+        raise OSError(first_line(error)) from error
     return False
 
 

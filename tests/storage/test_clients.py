@@ -1,0 +1,138 @@
+"""Every client of S3 (pyarrow, delta-rs, obstore, Spark) finds the same server and credentials."""
+
+import os
+
+import boto3
+import pytest
+
+from mlproject.errors import MachineError, UserError
+from mlproject.lake import snapshots
+from mlproject.storage import object_storage
+from tests.conftest import photos
+from tests.support import certificates, s3_servers
+from tests.support.fresh_processes import run
+
+# An ingest writes through delta-rs and pyarrow, an obstore reads, and Spark reads Delta.
+USES_ALL = """
+import sys
+from mlproject.ingestion import new_images, source_listing
+from mlproject.integrations.spark_session import session
+from mlproject.lake import location, snapshots
+from mlproject.storage import object_storage
+lake = location.locate_to_write(sys.argv[1])
+with session("all", lake=lake) as spark:
+    listing = source_listing.listing(sys.argv[2], settle=0)
+    new_images.ingest_pending(spark, lake, listing)
+    images = snapshots.required(lake, "images")
+    file = f"{images.path}/{snapshots.plain_files(images)[0]['path']}"
+    start = next(object_storage.blocks(file))[:4].decode()
+    print(images.read(spark).count(), start)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch, tmp_path):
+    """An environment without any settings of AWS."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "SSL_CERT"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    with s3_servers.running(tmp_path / "moto.txt") as (_, url):
+        s3_servers.client(url).create_bucket(Bucket="photos")
+        yield url
+
+
+def set_all(monkeypatch, **environment):
+    for name, word in environment.items():
+        monkeypatch.setenv(name, word)
+
+
+def message_of(lake):
+    with pytest.raises((UserError, MachineError)) as raised:
+        snapshots.newest(lake, "images")
+    assert "\n" not in str(raised.value)
+    return type(raised.value), str(raised.value)
+
+
+@pytest.mark.spark
+def test_a_certificate_of_ones_own_authority_is_trusted_when_it_is_named(monkeypatch, tmp_path):
+    authority, certificate, key = certificates.write(tmp_path)
+    command = (*s3_servers.MOTO, "-c", str(certificate), "-k", str(key))
+    source = photos(tmp_path / "source", 3)
+    with s3_servers.running(tmp_path / "moto.txt", command) as (_, place):
+        url = place.replace("http:", "https:")
+        keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), "ab", strict=True))
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", verify=str(authority), **keys
+        )
+        client.create_bucket(Bucket="photos")
+        set_all(monkeypatch, **s3_servers.KEYS, AWS_ENDPOINT_URL=url)
+        kind, message = message_of("s3://photos/lake")
+        assert (UserError, True) == (kind, "certificate is not trusted" in message)
+        assert "AWS_CA_BUNDLE" in message
+        done = run(
+            USES_ALL, tmp_path, "s3://photos/lake", str(source), AWS_CA_BUNDLE=str(authority)
+        )
+    assert (0, "3 PAR1\n") == (done.returncode, done.stdout), done.stderr
+
+
+@pytest.mark.spark
+def test_a_profile_is_enough(server, monkeypatch, tmp_path):
+    source = photos(tmp_path / "source", 3)
+    with s3_servers.user_without_secrets(server) as keys:
+        lines = [f"{name.lower()} = {word}" for name, word in keys.items()]
+        (tmp_path / "keys").write_text("\n".join(["[scorer]", *lines]))
+        server_of = f"[profile scorer]\nendpoint_url = {server}\nregion = us-east-1\n"
+        (tmp_path / "config").write_text(server_of)
+        profile = {
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "keys"),
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_PROFILE": "scorer",
+        }
+        done = run(USES_ALL, tmp_path, "s3://photos/lake", str(source), **profile)
+    assert (0, "3 PAR1\n") == (done.returncode, done.stdout), done.stderr
+
+
+def test_what_is_wrong_is_said_in_one_line_with_what_to_do(server, monkeypatch):
+    lake = "s3://photos/lake"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    kind, message = message_of(lake)
+    assert (UserError, True) == (kind, "No credentials for S3 were found" in message)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert "profile (nobody) could not be found" in message_of(lake)[1]
+    monkeypatch.delenv("AWS_PROFILE")
+    set_all(monkeypatch, **s3_servers.KEYS)
+    assert snapshots.newest(lake, "images") is None
+    assert "no such bucket" in message_of("s3://elsewhere/lake")[1]
+    s3_servers.let_in(server, "0")
+    assert "Access is refused" in message_of(lake)[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    kind, message = message_of(lake)
+    assert (MachineError, True) == (kind, "server cannot be reached" in message)
+
+
+def test_requests_are_not_signed_and_are_paid_for_where_the_source_says_so(server, monkeypatch):
+    client = s3_servers.client(server)
+    client.put_object(Bucket="photos", Key="a.jpg", Body=b"public", ACL="public-read")
+    source = f"s3://photos?endpoint_override={server}&anonymous=true&requester_pays=true"
+    folder = object_storage.s3.folder(source)
+    assert (True, True) == (folder.anonymous, folder.requester_pays)
+    assert folder == object_storage.s3.folder(folder.uri())
+    assert b"public" == b"".join(object_storage.reader(source)("s3://photos/a.jpg"))
+    assert 1 == len(object_storage.open_source(source)[1].get_file_info(["photos/a.jpg"]))
+    options = object_storage.s3.delta_options(folder)
+    assert {
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_REQUEST_PAYER": "requester",
+    }.items() <= options.items()
+    assert not [name for name in options if "KEY" in name]
+
+
+def test_credentials_are_in_no_text_of_theirs(monkeypatch):
+    set_all(monkeypatch, **s3_servers.KEYS)
+    assert "secret" not in repr(object_storage.aws.credentials())
