@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_for_a_while_loses_nothing(
             faulty.away.set()
         else:
             faulty.hanging = 1.0
-        time.sleep(40)
+        time.sleep(25)
         faulty.hanging = 0.0
         faulty.away.clear()
         output = done(scoring, codes=(0, 1))

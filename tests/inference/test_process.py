@@ -1,7 +1,6 @@
 """What a worker process keeps from task to task."""
 
 import hashlib
-import os
 
 from mlproject.inference import process
 
@@ -18,6 +17,6 @@ def test_a_file_is_hashed_again_only_when_it_was_replaced(tmp_path, monkeypatch)
     for content, times in ((b"one", 1), (b"one", 1), (b"two", 2)):
         if not file.exists() or file.read_bytes() != content:
             (tmp_path / "new").write_bytes(content)
-            os.replace(tmp_path / "new", file)
+            (tmp_path / "new").replace(file)
         assert hashlib.sha256(content).hexdigest() == process.file_sha256(file)
         assert times == len(read)
