@@ -14,8 +14,6 @@ server that lets each request wait. Everything is measured in turn, each in a ne
 """
 
 import argparse
-import contextlib
-import multiprocessing
 import os
 import random
 import statistics
@@ -23,9 +21,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import scratch
 
@@ -72,7 +69,7 @@ def main() -> None:
 
 def measure(folder: Path, images: int, repetitions: int) -> dict[str, dict[int, list[float]]]:
     """Seconds of each way, by milliseconds that a request waits."""
-    from tests.support import s3_servers
+    from tests.support import s3_proxy, s3_servers
 
     ways: dict[str, Callable[[str], float]] = {
         "ingest": lambda name: scratch.run_command(
@@ -93,7 +90,7 @@ def measure(folder: Path, images: int, repetitions: int) -> dict[str, dict[int, 
         prepare_versions(folder)
         for turn in range(repetitions):
             for wait_ms in WAITS_MS:
-                with waiting(url, wait_ms / 1000) as slow:
+                with s3_proxy.in_process(url, wait_s=wait_ms / 1000) as slow:
                     os.environ["AWS_ENDPOINT_URL"] = slow
                     for name, way in ways.items():
                         seconds[name][wait_ms].append(way(f"{name}-{turn}-{wait_ms}"))
@@ -111,28 +108,6 @@ def photo(number: int) -> bytes:
     out = io.BytesIO()
     Image.frombytes("RGB", (SIDE, SIDE), noise).save(out, "JPEG", quality=72)
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def waiting(behind: str, wait_s: float) -> Iterator[str]:
-    """The URL of a server in a process of its own, whose requests wait."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=serve, args=(behind, wait_s, theirs), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        process.kill()
-        process.join()
-
-
-def serve(behind: str, wait_s: float, pipe: Any) -> None:
-    """Serves until the process is killed."""
-    from tests.support.s3_proxy import FaultyServer
-
-    server = FaultyServer(behind, wait_s=wait_s)
-    pipe.send(server.url)
-    server.serve_forever()
 
 
 def prepare_versions(folder: Path) -> None:

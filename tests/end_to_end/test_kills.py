@@ -15,7 +15,8 @@ import pytest
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry
-from tests.conftest import photos, start_command
+from tests.conftest import photos
+from tests.support import forks
 from tests.support.lakes import frame
 from tests.support.rollouts import require_sound, serving
 from tests.support.versions import register_colours
@@ -24,6 +25,11 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 KILLS = 25
 POINTER = "models:/photos@champion"
+RESCORE = """
+import sys
+from mlproject import cli
+cli.main(["rescore", "--pointers", sys.argv[1], "--lake", sys.argv[2]], prog_name="mlproject")
+"""
 
 # What a reader does who has nothing but `deltalake`, again and again, in a process of its own. It
 # reports how often it read, and of every time when it saw other than one whole version.
@@ -68,17 +74,19 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         count += more
         new_images.ingest_pending(spark, lake, source_listing.listing(str(source)))
 
+    output = tmp_path / "output.txt"
+
     def rescore():
-        return start_command("rescore", "--pointers", POINTER, "--lake", lake, cwd=tmp_path)
+        return forks.start(RESCORE, POINTER, lake, cwd=tmp_path, output=output)
 
     images_come(8)
     for version in versions[:2]:  # the second one's life has all steps
         registry.move(client, version, alias="champion")
         images_come(2)
-        began = time.monotonic()
-        output, _ = rescore().communicate(timeout=300)
+        began, process = time.monotonic(), rescore()
+        process.join(300)
         life = time.monotonic() - began
-        assert version.version == serving(lake), output
+        assert version.version == serving(lake), output.read_text()
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, lake, POINTER],
         stdin=subprocess.PIPE,
@@ -92,22 +100,19 @@ def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
         if lives % 2:
             registry.move(client, dice.choice(versions), alias="champion")
         images_come(1)  # so that there is always something to do
-        # Nothing is written in the first third: Python and MLflow are loaded.
-        left = began + life * dice.uniform(0.3, 1) - time.monotonic()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=max(0, left))
-        if process.poll() is None:
-            killed += 1
-        else:  # it has ended before: the machine has less to do, or this life had
+        # Nothing is written in the first third: Spark starts.
+        process.join(max(0, began + life * dice.uniform(0.3, 1) - time.monotonic()))
+        if process.exitcode is not None:  # the machine has less to do, or this life had
             life = max(0.8 * life, time.monotonic() - began)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
         require_sound(lake)
     registry.move(client, versions[2], alias="champion")
     process = rescore()
-    output, _ = process.communicate(timeout=300)
-    assert 0 == process.returncode, output
+    process.join(300)
+    assert 0 == process.exitcode, output.read_text()
     report, _ = reader.communicate("end", timeout=60)
     reads, wrong = json.loads(report)
     assert [] == wrong

@@ -9,7 +9,7 @@ from mlproject.errors import MachineError, UserError
 from mlproject.lake import snapshots
 from mlproject.storage import object_storage
 from tests.conftest import photos
-from tests.support import certificates, s3_servers
+from tests.support import certificates, s3_proxy, s3_servers
 from tests.support.fresh_processes import run
 
 # An ingest writes through delta-rs and pyarrow, an obstore reads, and Spark reads Delta.
@@ -131,6 +131,20 @@ def test_requests_are_not_signed_and_are_paid_for_where_the_source_says_so(serve
         "AWS_REQUEST_PAYER": "requester",
     }.items() <= options.items()
     assert not [name for name in options if "KEY" in name]
+
+
+@pytest.mark.parametrize("unconditional", [False, True])
+def test_a_new_lake_says_where_several_writers_would_lose_commits(
+    server, monkeypatch, caplog, unconditional
+):
+    with s3_proxy.in_process(server, unconditional=unconditional) as url:
+        set_all(monkeypatch, **s3_servers.KEYS, AWS_ENDPOINT_URL=url)
+        for table in ("images", "files"):
+            snapshots.create(f"s3://photos/lake/{table}", table)
+    lines = [record.message for record in caplog.records if "lose commits" in record.message]
+    assert (1 if unconditional else 0) == len(lines)
+    listed = s3_servers.client(server).list_objects_v2(Bucket="photos")["Contents"]
+    assert all("/_delta_log/" in one["Key"] for one in listed)
 
 
 def test_credentials_are_in_no_text_of_theirs(monkeypatch):

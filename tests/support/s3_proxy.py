@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import multiprocessing
 import random
 import socket
 import threading
@@ -23,18 +24,22 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         failing: Share of the requests that get 503 or 500, half of them after they were done.
         hanging: Share of the requests that never get a response.
         seed: Of the requests that are chosen.
+        unconditional: Whether conditions of writes are ignored, as some servers do.
     """
 
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, behind, *, wait_s=0.0, failing=0.0, hanging=0.0, seed=0):
+    def __init__(
+        self, behind, *, wait_s=0.0, failing=0.0, hanging=0.0, seed=0, unconditional=False
+    ):
         super().__init__(("127.0.0.1", 0), _Request)
         place = urlsplit(behind)
         self.behind = str(place.hostname), int(place.port or 80)
         self.wait_s, self.failing, self.hanging = wait_s, failing, hanging
         self.dice, self.lock = random.Random(seed), threading.Lock()
         self.requests = self.faults = 0
+        self.left_out = {*HOP_BY_HOP, "if-none-match"} if unconditional else HOP_BY_HOP
         self.away = threading.Event()
         self.ended = threading.Event()
 
@@ -123,7 +128,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
                     self.command, self.path, skip_host=True, skip_accept_encoding=True
                 )
                 for name, value in self.headers.items():
-                    if name.lower() not in HOP_BY_HOP:
+                    if name.lower() not in server.left_out:
                         self.upstream.putheader(name, value)
                 if body or self.command in ("PUT", "POST"):
                     self.upstream.putheader("Content-Length", str(len(body)))
@@ -148,3 +153,22 @@ class _Request(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format, *args):  # noqa: A002 - the library's name
         pass
+
+
+@contextlib.contextmanager
+def in_process(behind, **options):
+    """The URL of such a server in a process of its own: delta-rs holds Python's lock at times."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_serve, args=(behind, options, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(behind, options, pipe):
+    server = FaultyServer(behind, **options)
+    pipe.send(server.url)
+    server.serve_forever()
