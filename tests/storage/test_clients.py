@@ -11,23 +11,7 @@ from mlproject.storage import object_storage
 from tests.conftest import photos
 from tests.support import certificates, s3_proxy, s3_servers
 from tests.support.fresh_processes import run
-
-# An ingest writes through delta-rs and pyarrow, an obstore reads, and Spark reads Delta.
-USES_ALL = """
-import sys
-from mlproject.ingestion import new_images, source_listing
-from mlproject.integrations.spark_session import session
-from mlproject.lake import location, snapshots
-from mlproject.storage import object_storage
-lake = location.locate_to_write(sys.argv[1])
-with session("all", lake=lake) as spark:
-    listing = source_listing.listing(sys.argv[2], settle=0)
-    new_images.ingest_pending(spark, lake, listing)
-    images = snapshots.required(lake, "images")
-    file = f"{images.path}/{snapshots.plain_files(images)[0]['path']}"
-    start = next(object_storage.blocks(file))[:4].decode()
-    print(images.read(spark).count(), start)
-"""
+from tests.support.s3_clients import USES_ALL
 
 
 @pytest.fixture(autouse=True)

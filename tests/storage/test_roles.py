@@ -1,0 +1,100 @@
+"""Keys of a role, which a container or a web identity gets for some hours, in every client."""
+
+import contextlib
+import http.server
+import json
+import os
+import threading
+
+import pytest
+
+from mlproject.storage import aws
+from tests.conftest import photos
+from tests.support import s3_servers
+from tests.support.fresh_processes import run
+from tests.support.s3_clients import USES_ALL
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch, tmp_path):
+    """An environment without any settings of AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server that lets only those in whose keys it has made."""
+    with s3_servers.running(tmp_path / "moto.txt") as (_, url):
+        s3_servers.client(url).create_bucket(Bucket="photos")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield url
+
+
+@pytest.fixture
+def role(server):
+    """The name of a role that may do all with S3."""
+    iam = s3_servers.client(server, "iam")
+    made = iam.create_role(RoleName="scorer", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="scorer", PolicyName="all", PolicyDocument=policy)
+    return made
+
+
+@contextlib.contextmanager
+def container(key):
+    """The URL at which a container finds its keys."""
+
+    class Keys(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = json.dumps(key).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys) as keys:
+        threading.Thread(target=keys.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{keys.server_port}/keys"
+        keys.shutdown()
+
+
+def require_all_work(source, tmp_path, **environment):
+    done = run(USES_ALL, tmp_path, "s3://photos/lake", str(source), **environment)
+    assert (0, "3 PAR1\n") == (done.returncode, done.stdout), done.stderr
+
+
+@pytest.mark.spark
+def test_a_container_has_the_keys_of_its_role(server, role, tmp_path):
+    made = s3_servers.client(server, "sts").assume_role(RoleArn=role, RoleSessionName="one")
+    found = made["Credentials"]
+    key = {
+        "AccessKeyId": found["AccessKeyId"],
+        "SecretAccessKey": found["SecretAccessKey"],
+        "Token": found["SessionToken"],
+        "Expiration": found["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "RoleArn": role,
+    }
+    source = photos(tmp_path / "source", 3)
+    s3_servers.let_in(server, "0")
+    with container(key) as url:
+        require_all_work(source, tmp_path, AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
+
+
+@pytest.mark.spark
+def test_a_web_identity_gets_the_keys_of_a_role(server, role, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("somebody.who.is.known")
+    words = {"AWS_ROLE_ARN": role, "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token")}
+    for name, word in words.items():
+        monkeypatch.setenv(name, word)
+    assert aws.credentials().session_token
+    require_all_work(photos(tmp_path / "source", 3), tmp_path)
