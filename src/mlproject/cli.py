@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 
@@ -75,6 +76,11 @@ class Command(click.Command):
 
 class Commands(click.Group):
     """All commands; a module is imported when its command is used or listed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; words that are none of its options are an error in one line."""
+        with console.exit_codes(ctx.command_path):
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of their use."""

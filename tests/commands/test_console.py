@@ -23,7 +23,7 @@ from mlproject.commands.console import (
 from mlproject.errors import MachineError, RefusedError, UserError
 from mlproject.integrations.outages import error_message
 
-AGAIN = "What was committed stays. Fix this, then run the command again"
+AGAIN = ". What was committed stays. Fix this, then run the command again"
 
 TELL = """
 from mlproject.commands.console import progress
@@ -96,9 +96,9 @@ class NotFoundError(MlflowException):
         (RefusedError("Refused."), 3, ["mlproject x: Refused."]),
         (MachineError("No memory."), 1, ["mlproject x: No memory."]),
         (KeyboardInterrupt(), 130, ["mlproject x: stopped; what was committed stays"]),
-        (NotFoundError("No server\nat all"), 1, ["mlproject x: MLflow: No server", AGAIN]),
-        (Py4JError("No method\nTrace: x"), 1, ["mlproject x: Spark stopped: No method", AGAIN]),
-        (OSError(errno.ENOSPC, "Full"), 1, ["mlproject x: [Errno 28] Full", AGAIN]),
+        (NotFoundError("No server\nat all"), 1, ["mlproject x: MLflow: No server" + AGAIN]),
+        (Py4JError("No method\nTrace: x"), 1, ["mlproject x: Spark stopped: No method" + AGAIN]),
+        (OSError(errno.ENOSPC, "Full"), 1, ["mlproject x: [Errno 28] Full" + AGAIN]),
     ],
 )
 def test_an_error_that_is_no_bug_is_one_line_and_an_exit_code(error, code, lines, capsys):

@@ -93,6 +93,21 @@ def test_a_wrong_argument_is_the_users_error(words, message):
     assert message in last
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["replay", "--pointer", "x"], "mlproject replay: No such option '--pointer'."),
+        (["score"], "mlproject score: Missing option '--model'."),
+        (["scores"], "mlproject: No such command 'scores'."),
+    ],
+)
+def test_a_wrong_word_is_one_line_that_says_where_the_right_ones_stand(words, message):
+    result = CliRunner().invoke(cli.main, words, prog_name="mlproject")
+    assert (2, 1) == (result.exit_code, len(result.stderr.splitlines()))
+    assert result.stderr.startswith(message)
+    assert result.stderr.endswith("--help\n")
+
+
 def test_texts_come_from_the_docstring():
     texts = parameters.descriptions(bake)
     assert "Its name; see: the second line." == texts["cake"]

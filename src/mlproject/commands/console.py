@@ -14,10 +14,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import click
+
 from mlproject.errors import MlprojectError
 from mlproject.integrations.outages import error_message, spark_error
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+AGAIN = "What was committed stays. Fix this, then run the command again"
 STOPPED = 130  # exit code. Source: POSIX shells, 128 + SIGINT
 WIDTH = 100  # columns of text, at most
 
@@ -26,7 +29,7 @@ OnProgress = Callable[[int, int], None]
 
 @contextmanager
 def exit_codes(command: str) -> Iterator[None]:
-    """Ends the process for an error in the block: 1 outage, 2 user's error, 3 check failed.
+    """Ends the process for an error in the block, in one line: 1 outage, 2 user's, 3 check failed.
 
     An error of ours, a bug, leaves the block as it is: Python prints it and ends with 1.
     """
@@ -38,16 +41,21 @@ def exit_codes(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{command}: stopped; what was committed stays", file=sys.stderr)
         sys.exit(STOPPED)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else command
+        print(f"{path}: {error.format_message().rstrip('.')}. See {path} --help", file=sys.stderr)
+        sys.exit(error.exit_code)
     except Exception as error:
         if any(kind.__module__ == "mlflow.exceptions" for kind in type(error).__mro__):
-            print(f"{command}: MLflow: {error_message(error)}", file=sys.stderr)
+            system = "MLflow: "
         elif spark_error(error) is not None:
-            print(f"{command}: Spark stopped: {error_message(error)}", file=sys.stderr)
+            system = "Spark stopped: "
         elif isinstance(error, OSError) and error.errno in DISK:
-            print(f"{command}: {error_message(error)}", file=sys.stderr)
+            system = ""
         else:
             raise
-        print("What was committed stays. Fix this, then run the command again", file=sys.stderr)
+        message = f"{command}: {system}{error_message(error).rstrip('.')}. {AGAIN}"
+        print(message, file=sys.stderr)
         sys.exit(1)
 
 
