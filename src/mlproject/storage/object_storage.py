@@ -1,6 +1,5 @@
 """File systems of folders and URIs: local, S3, and those that pyarrow can open."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,8 +18,8 @@ class FileChangedError(OSError):
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether a connection to a server failed, broke or timed out."""
-    return s3_errors.kind(error) == "network"  # no other file system has such errors
+    """Whether a connection to a server failed, broke or timed out, or the server itself failed."""
+    return s3_errors.kind(error) in s3_errors.OF_THE_MACHINE
 
 
 def is_refusal(error: Exception) -> bool:
@@ -123,7 +122,7 @@ def delta_options(path: str) -> dict[str, str] | None:
 
 def certificates() -> str:
     """The file of certificates that servers of S3 are checked with; "" = those of the system."""
-    return aws.certificates() if {"AWS_CA_BUNDLE", "SSL_CERT_FILE"} & set(os.environ) else ""
+    return aws.certificates()
 
 
 def is_atomic(path: str) -> bool:

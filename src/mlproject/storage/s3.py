@@ -217,10 +217,8 @@ def is_atomic(folder: Folder) -> bool:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError
 
-    bucket, key = (
-        store(folder),
-        f"{folder.root.partition('/')[2]}/.probe-{uuid.uuid4()}".lstrip("/"),
-    )
+    bucket = store(folder)
+    key = "/".join([*folder.root.split("/")[1:], f".probe-{uuid.uuid4()}"])
     try:
         obstore.put(bucket, key, b"1")
         try:

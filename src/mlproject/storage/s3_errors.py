@@ -9,7 +9,8 @@ from typing import Literal
 
 from mlproject.storage import aws
 
-Kind = Literal["certificate", "network", "bucket", "region", "access", "missing", "other"]
+Kind = Literal["certificate", "network", "busy", "bucket", "region", "access", "missing", "other"]
+OF_THE_MACHINE = ("network", "busy")  # they may be gone when a request is made again
 
 # By kind, the first that matches. Sources: Arrow C++, filesystem/s3_internal.h; S3, "Error
 # responses"; the errors of the Rust crates reqwest and rustls.
@@ -19,6 +20,11 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         "network",
         r"AWS Error NETWORK_CONNECTION|error sending request|operation timed out|timed out"
         r"|connection closed|client error \(Connect\)|dns error|body error|decoding response",
+    ),
+    (
+        "busy",
+        r"HTTP status (?:5\d\d|429)|\b(?:5\d\d|429) (?:Internal|Bad|Service|Gateway|Too Many)"
+        r"|\bSlowDown\b|AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING)",
     ),
     ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b"),
     ("region", r"HTTP status 301|\b301 Moved|PermanentRedirect|AuthorizationHeaderMalformed"),
@@ -35,6 +41,7 @@ _ADVICE: dict[Kind, str] = {
     "authority: AWS_CA_BUNDLE",
     "network": "The server cannot be reached. Check the network, or name another server: "
     "AWS_ENDPOINT_URL",
+    "busy": "The server fails, or is busy",
     "bucket": "There is no such bucket. Name one: s3://BUCKET/FOLDER",
     "region": "The bucket is in another region. Name it: AWS_REGION",
     "access": f"Access is refused. {aws.ADVICE}",

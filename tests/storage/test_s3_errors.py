@@ -1,0 +1,45 @@
+"""What an error of a client is about: the texts of pyarrow, delta-rs and obstore."""
+
+import pytest
+
+from mlproject.storage import object_storage, s3_errors
+
+RUST = "Generic S3 error: Error performing GET http://s3/photos?list-type=2 in 2.1s - {}"
+ARROW = "When listing objects in bucket 'photos': AWS Error {} during ListObjectsV2 operation: no"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (RUST.format("HTTP error: error sending request"), "network"),
+        (RUST.format("HTTP error: error sending request: operation timed out"), "network"),
+        (
+            RUST.format("(Connect): invalid peer certificate: UnknownIssuer"),
+            "certificate",
+        ),
+        (RUST.format("Server returned error response: 503 Service Unavailable"), "busy"),
+        (RUST.format("Server returned non-2xx status code: 403 Forbidden: "), "access"),
+        (RUST.format("404 Not Found: <Error><Code>NoSuchBucket</Code></Error>"), "bucket"),
+        (RUST.format("301 Moved Permanently: "), "region"),
+        (ARROW.format("NETWORK_CONNECTION"), "network"),
+        (ARROW.format("SLOW_DOWN"), "busy"),
+        (ARROW.format("UNKNOWN (HTTP status 500)"), "busy"),
+        (ARROW.format("UNKNOWN (HTTP status 301)"), "region"),
+        (ARROW.format("ACCESS_DENIED"), "access"),
+        (ARROW.format("UNKNOWN (HTTP status 403)"), "access"),
+        (ARROW.format("NO_SUCH_BUCKET"), "bucket"),
+        ("When listing: curlCode: 60, SSL peer certificate was not OK", "certificate"),
+        ("something else", "other"),
+    ],
+)
+def test_the_kind_of_an_error_is_known_by_its_text(text, kind):
+    error = OSError(text)
+    assert kind == s3_errors.kind(error)
+    assert (kind in ("network", "busy")) == object_storage.is_broken(error)
+
+
+def test_the_message_has_what_the_server_said_in_one_line_without_the_request():
+    said = "<Error><Code>AccessDenied</Code>\n<Message>No, \nnot you</Message></Error>"
+    line = s3_errors.advice(OSError(f"{RUST.format(said)}\n\nDebug source:\nGeneric {{"))
+    assert line.startswith("Access is refused. Set AWS_ACCESS_KEY_ID")
+    assert line.endswith("(AccessDenied: No, not you)")
