@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -70,7 +69,7 @@ class LazySession:
     """A Spark session that starts at its first use: a command with nothing to do starts none."""
 
     def __init__(self, name: str, *, lake: str = "", archive: bool = False) -> None:
-        self._open = partial(session, name, lake=lake, archive=archive)
+        self._options: Any = {"name": name, "lake": lake, "archive": archive}
         self._stack = contextlib.ExitStack()
         self._spark: SparkSession | None = None
         self.used_at = time.monotonic()
@@ -79,7 +78,7 @@ class LazySession:
         """The session; a new one after `close` or `end`."""
         self.used_at = time.monotonic()
         if self._spark is None:
-            self._spark = self._stack.enter_context(self._open())
+            self._spark = self._stack.enter_context(session(**self._options))
         return self._spark
 
     def close(self) -> None:
