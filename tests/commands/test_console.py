@@ -85,6 +85,9 @@ def test_another_error_of_py4j_is_reported_with_its_message(words):
     assert words.splitlines()[0] == error_message(Py4JError(words))
 
 
+AWAY = "AWS Error NETWORK_CONNECTION during HeadObject operation"
+
+
 class NotFoundError(MlflowException):
     """An error of MLflow's kind."""
 
@@ -98,6 +101,7 @@ class NotFoundError(MlflowException):
         (KeyboardInterrupt(), 130, ["mlproject x: stopped; what was committed stays"]),
         (NotFoundError("No server\nat all"), 1, ["mlproject x: MLflow: No server" + AGAIN]),
         (Py4JError("No method\nTrace: x"), 1, ["mlproject x: Spark stopped: No method" + AGAIN]),
+        (OSError(AWAY), 1, [f"mlproject x: S3: {AWAY}{AGAIN}"]),
         (OSError(errno.ENOSPC, "Full"), 1, ["mlproject x: [Errno 28] Full" + AGAIN]),
     ],
 )

@@ -18,6 +18,7 @@ import click
 
 from mlproject.errors import MlprojectError
 from mlproject.integrations.outages import error_message, spark_error
+from mlproject.storage import object_storage
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 AGAIN = "What was committed stays. Fix this, then run the command again"
@@ -50,6 +51,8 @@ def exit_codes(command: str) -> Iterator[None]:
             system = "MLflow: "
         elif spark_error(error) is not None:
             system = "Spark stopped: "
+        elif object_storage.is_outage(error):
+            system = "S3: "
         elif isinstance(error, OSError) and error.errno in DISK:
             system = ""
         else:

@@ -22,6 +22,11 @@ def is_broken(error: Exception) -> bool:
     return s3_errors.kind(error) in s3_errors.OF_THE_MACHINE
 
 
+def is_outage(error: Exception) -> bool:
+    """Whether a client of S3 says that its server is away, or fails."""
+    return s3_errors.is_of_s3(error) and is_broken(error)
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether a server answered and refused access."""
     return s3_errors.kind(error) == "access"
