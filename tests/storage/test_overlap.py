@@ -24,7 +24,7 @@ def test_as_many_run_at_once_as_are_asked_for():
 
 
 def test_the_bytes_that_are_held_are_bounded_and_one_item_may_exceed_them(monkeypatch):
-    monkeypatch.setattr(overlap, "HELD_BYTES", 10)
+    monkeypatch.setattr(overlap, "WINDOW_BYTES", 10)
     held, most, lock = 0, 0, threading.Lock()
 
     def read(size):

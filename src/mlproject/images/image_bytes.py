@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from mlproject.errors import UserError
-from mlproject.images.image_files import HELD_BYTES, hashed, in_batches
+from mlproject.images.image_files import HELD_BYTES, hashed, held_bytes, in_batches
 from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
 from mlproject.lake import snapshots
 from mlproject.lake.queries import instant, query, quoted
@@ -151,14 +151,10 @@ def _fetcher(
         requests = (row for batch in batches for row in batch.to_pylist())
         failed_s = defaultdict[str, list[float]](list)  # bucket -> seconds of each file
         one = partial(_fetch, exists=exists, failed_s=failed_s)
-        found = overlapped(one, requests, _held_bytes, at_once=REMOTE)
+        found = overlapped(one, requests, held_bytes, at_once=REMOTE)
         yield from in_batches(_counted(found, counts), schema)
 
     return fetch
-
-
-def _held_bytes(request: dict[str, Any]) -> int:
-    return min(int(request["size_bytes"]), HELD_BYTES)
 
 
 def _counted(rows: Iterator[dict[str, Any] | None], counts: Any) -> Iterator[dict[str, Any]]:

@@ -119,6 +119,11 @@ def hashed(blocks: Iterable[bytes]) -> tuple[str, int, bytes | None]:
     return digest.hexdigest(), size, b"".join(held) if size <= HELD_BYTES else None
 
 
+def held_bytes(file: dict[str, Any]) -> int:
+    """Bytes in memory of a file that is read by `hashed`, from its row with `size_bytes`."""
+    return min(int(file["size_bytes"]), HELD_BYTES)
+
+
 def _modified_since(path: str, listed: datetime | None) -> bool:
     """Whether a local file was written since it was listed; object stores replace objects whole."""
     if listed is None or "://" in path:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from mlproject.images.image_files import BROKEN, HELD_BYTES, Reading, in_batches, read_file
+from mlproject.images.image_files import BROKEN, Reading, held_bytes, in_batches, read_file
 from mlproject.ingestion import labels
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
@@ -103,7 +103,7 @@ def _rows(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, 
 
     at_once = REMOTE if "://" in reading.source else LOCAL
     broken = 0
-    for row, reason in overlapped(row_of, files.to_pylist(), _held_bytes, at_once=at_once):
+    for row, reason in overlapped(row_of, files.to_pylist(), held_bytes, at_once=at_once):
         broken = broken + 1 if reason == BROKEN else 0
         if broken >= BROKEN_AT_MOST:
             is_down.set()
@@ -111,7 +111,3 @@ def _rows(files: pa.Table, reading: Reading, counts: Any) -> Iterator[dict[str, 
             counts.add(Counter({"unreadable" if reason == BROKEN else reason: 1}))
         else:
             yield row
-
-
-def _held_bytes(file: dict[str, Any]) -> int:
-    return min(int(file["size_bytes"]), HELD_BYTES)

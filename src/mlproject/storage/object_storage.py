@@ -67,8 +67,8 @@ def reader(source: str) -> Callable[[str], Iterator[bytes]]:
         OSError: It cannot be read, or its server does not answer.
     """
     if is_s3(source):
-        folder = s3.folder(source)
-        return lambda path: s3.blocks(folder, path.removeprefix("s3://"))
+        bucket = s3.store(s3.folder(source))
+        return lambda path: s3.blocks(bucket, path.removeprefix("s3://"))
     _, filesystem, prefix = open_source(source)
     if not prefix:
         return _local_blocks

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 REMOTE, LOCAL = 32, 4  # files of a task at once, on a server and on this machine's disks
-HELD_BYTES = 64 * 1024**2  # bytes of these files in memory, at most, or one file
+WINDOW_BYTES = 64 * 1024**2  # bytes of these files in memory, at most, or one file
 
 
 def overlapped(
@@ -33,7 +33,7 @@ def overlapped(
         try:
             for item in items:
                 size = size_of(item)
-                while begun and (len(begun) >= at_once or held + size > HELD_BYTES):
+                while begun and (len(begun) >= at_once or held + size > WINDOW_BYTES):
                     future, taken = begun.popleft()
                     held -= taken
                     yield future.result()

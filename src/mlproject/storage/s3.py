@@ -184,11 +184,11 @@ def _key_for_minutes() -> Any:
     }
 
 
-def blocks(folder: Folder, path: str) -> Iterator[bytes]:
+def blocks(bucket: "S3Store", path: str) -> Iterator[bytes]:
     """The bytes of an object, in blocks, by one request: all are of one version of it.
 
     Args:
-        folder: A folder in its bucket.
+        bucket: As `store` gives it.
         path: Names of the bucket and the key.
 
     Raises:
@@ -199,7 +199,7 @@ def blocks(folder: Folder, path: str) -> Iterator[bytes]:
     from obstore.exceptions import BaseError
 
     try:
-        found = obstore.get(store(folder), path.partition("/")[2])
+        found = obstore.get(bucket, path.partition("/")[2])
         for block in found.stream(min_chunk_size=BLOCK_BYTES):
             yield bytes(block)
     except BaseError as error:

@@ -18,8 +18,8 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
     ("certificate", r"certificate|curlCode: 60\b"),
     (
         "network",
-        r"AWS Error NETWORK_CONNECTION|error sending request|operation timed out|timed out"
-        r"|connection closed|client error \(Connect\)|dns error|body error|decoding response",
+        r"AWS Error NETWORK_CONNECTION|error sending request|timed out|connection closed"
+        r"|client error \(Connect\)|dns error|body error|decoding response",
     ),
     (
         "busy",
