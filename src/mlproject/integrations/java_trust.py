@@ -7,6 +7,7 @@ from typing import Any
 
 from mlproject.errors import UserError
 from mlproject.integrations import java
+from mlproject.storage.local_files import write_whole
 from mlproject.storage.object_storage import certificates
 
 PASSWORD = "changeit"  # noqa: S105 - Java wants one; certificates are no secrets
@@ -38,11 +39,8 @@ def options() -> tuple[str, ...]:
             pkcs12.PKCS12Certificate(one, str(number).encode())
             for number, one in enumerate(dict.fromkeys([*own, *public]))
         ]
-        part = store.with_suffix(".part")
-        part.write_bytes(
-            pkcs12.serialize_java_truststore(entries, BestAvailableEncryption(PASSWORD.encode()))
-        )
-        part.replace(store)
+        encryption = BestAvailableEncryption(PASSWORD.encode())
+        write_whole(store, pkcs12.serialize_java_truststore(entries, encryption))
     return (
         f"'-Djavax.net.ssl.trustStore={store}'",
         "-Djavax.net.ssl.trustStoreType=PKCS12",

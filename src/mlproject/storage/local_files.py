@@ -16,15 +16,16 @@ def local_path(place: str) -> Path:
     return Path(place).expanduser().resolve()
 
 
-def write_whole(path: Path, text: str, *, executable: bool = False) -> None:
-    """Writes a text file atomically: neither a reader nor a kill leaves half of it."""
+def write_whole(path: Path, content: str | bytes, *, executable: bool = False) -> None:
+    """Writes a file atomically: neither a reader nor a kill leaves half of it. Text is UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # a pipe, or a device
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(data)
         if executable:
             part.chmod(0o755)
         part.replace(path)
