@@ -14,9 +14,11 @@ server that lets each request wait. Everything is measured in turn, each in a ne
 """
 
 import argparse
+import io
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import scratch
+from PIL import Image
 
 WAITS_MS = (0, 30, 100)
 SIDE = 170  # pixels of a drawn photo of noise, which takes about 27 kB
@@ -100,10 +103,6 @@ def measure(folder: Path, images: int, repetitions: int) -> dict[str, dict[int, 
 
 def photo(number: int) -> bytes:
     """A JPEG of noise, different for each number."""
-    import io
-
-    from PIL import Image
-
     noise = random.Random(number).randbytes(3 * SIDE * SIDE)  # noqa: S311 - no secrets
     out = io.BytesIO()
     Image.frombytes("RGB", (SIDE, SIDE), noise).save(out, "JPEG", quality=72)
@@ -134,8 +133,6 @@ def register(name: str) -> None:
 
 def script(folder: Path, code: str, out: str) -> float:
     """Seconds of a new process that reads all photos and writes them."""
-    import subprocess
-
     began = time.monotonic()
     words = [sys.executable, "-c", code, "s3://photos/daily", out]
     subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)

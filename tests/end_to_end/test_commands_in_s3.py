@@ -22,27 +22,17 @@ for name, *words in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with s3_servers.chosen(tmp_path_factory.mktemp("s3")) as (_, url):
-        yield url
-
-
 @pytest.fixture
-def bucket(server, monkeypatch):
-    """A bucket with six photos, and the environment that finds its server."""
-    for name, word in s3_servers.KEYS.items():
-        monkeypatch.setenv(name, word)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    s3_servers.client(server).create_bucket(Bucket="photos")
+def bucket(server, empty_bucket):
+    """A bucket with six photos."""
     colours = {"red": (200, 30, 30), "green": (30, 200, 30)}
     contents = {
         f"daily/{name}/{number}.jpg": photo(colour, number)
         for name, colour in colours.items()
         for number in range(3)
     }
-    s3_servers.put(server, "photos", **contents)
-    return "s3://photos"
+    s3_servers.put(server, empty_bucket, **contents)
+    return f"s3://{empty_bucket}"
 
 
 def test_every_command_works_with_a_lake_in_s3(bucket, store, tmp_path):
@@ -51,7 +41,7 @@ def test_every_command_works_with_a_lake_in_s3(bucket, store, tmp_path):
     here = ("--lake", lake)
     erased = f"{bucket}/daily/red/1.jpg"
     commands = [
-        ("ingest", "--source", f"{bucket}/daily", "--lake", "s3a://photos/lake/", "--settle", "0"),
+        ("ingest", "--source", f"{bucket}/daily", "--lake", f"s3a:{lake[3:]}/", "--settle", "0"),
         ("score", "--model", first.uri, *here),
         ("promote", "--model", first.uri, *here),
         ("plan", "--pointers", pointer, *here),

@@ -20,23 +20,12 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.s3]
 PHOTOS = 40
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with s3_servers.chosen(tmp_path_factory.mktemp("s3")) as (_, url):
-        yield url
-
-
 @pytest.fixture
-def bucket(server, monkeypatch, request):
-    """A bucket with photos, and the environment that finds its server."""
-    for name, word in s3_servers.KEYS.items():
-        monkeypatch.setenv(name, word)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    name = f"b{abs(hash(request.node.name))}"
-    s3_servers.client(server).create_bucket(Bucket=name)
+def bucket(server, empty_bucket):
+    """A bucket with photos."""
     contents = {f"daily/red/{n:02}.jpg": photo((200, 30, 30), n) for n in range(PHOTOS)}
-    s3_servers.put(server, name, **contents)
-    return f"s3://{name}"
+    s3_servers.put(server, empty_bucket, **contents)
+    return f"s3://{empty_bucket}"
 
 
 def rows(lake, sql, *tables):

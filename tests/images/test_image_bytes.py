@@ -10,6 +10,7 @@ from mlproject.lake import snapshots
 from mlproject.scoring import scorer
 from tests.conftest import photo, photos
 from tests.support.lakes import day, frame
+from tests.support.local_servers import serving
 from tests.support.s3_servers import KEYS, EmptyBucket
 from tests.support.versions import register_colours
 
@@ -103,7 +104,7 @@ def test_a_reference_that_cannot_be_read_now_stays_pending(spark, lake, store, s
 def test_references_to_a_missing_bucket_stay_pending(spark, lake, source, monkeypatch):
     ingest(spark, lake, source, content="reference")
     images = snapshots.required(lake, "images").read(spark)
-    with EmptyBucket("there").running() as url:
+    with serving(EmptyBucket("there")) as url:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
             monkeypatch.setitem(spark.sparkContext.environment, name, value)
         for bucket, errors, unreadable in (("there", ["gone"] * 6, 0), ("nowhere", [], 6)):

@@ -14,6 +14,7 @@ from mlproject.rollout.decision import Policy
 from mlproject.service import loop
 from mlproject.service.retries import Retries, Troubles
 from tests.support.lakes import add_images, add_predictions, image_id, register
+from tests.support.local_servers import serving
 from tests.support.rollouts import POINTER, point
 
 PAGE = b"<!doctype html><title>Maintenance</title>"
@@ -45,10 +46,8 @@ class Faulty(http.server.BaseHTTPRequestHandler):
 def faulty_server(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)) as url:
+        yield url
 
 
 class Client:

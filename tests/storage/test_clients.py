@@ -1,7 +1,5 @@
 """Every client of S3 (pyarrow, delta-rs, obstore, Spark) finds the same server and credentials."""
 
-import os
-
 import boto3
 import pytest
 
@@ -13,15 +11,7 @@ from tests.support import certificates, s3_proxy, s3_servers
 from tests.support.fresh_processes import run
 from tests.support.s3_clients import USES_ALL
 
-
-@pytest.fixture(autouse=True)
-def nobody(monkeypatch, tmp_path):
-    """An environment without any settings of AWS."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "SSL_CERT"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 @pytest.fixture

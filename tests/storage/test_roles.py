@@ -3,8 +3,6 @@
 import contextlib
 import http.server
 import json
-import os
-import threading
 
 import pytest
 
@@ -12,17 +10,10 @@ from mlproject.storage import aws
 from tests.conftest import photos
 from tests.support import s3_servers
 from tests.support.fresh_processes import run
+from tests.support.local_servers import serving
 from tests.support.s3_clients import USES_ALL
 
-
-@pytest.fixture(autouse=True)
-def nobody(monkeypatch, tmp_path):
-    """An environment without any settings of AWS."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 @pytest.fixture
@@ -62,10 +53,8 @@ def container(key):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys) as keys:
-        threading.Thread(target=keys.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{keys.server_port}/keys"
-        keys.shutdown()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys)) as url:
+        yield f"{url}/keys"
 
 
 def require_all_work(source, tmp_path, **environment):

@@ -11,6 +11,8 @@ import time
 from typing import cast
 from urllib.parse import urlsplit
 
+from tests.support.local_servers import serving, url_of
+
 # Headers of one connection. Source: RFC 9110, 7.6.1
 HOP_BY_HOP = ("connection", "content-length", "expect", "keep-alive", "transfer-encoding")
 
@@ -38,26 +40,23 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         self.behind = str(place.hostname), int(place.port or 80)
         self.wait_s, self.failing, self.hanging = wait_s, failing, hanging
         self.dice, self.lock = random.Random(seed), threading.Lock()
-        self.requests = self.faults = 0
+        self.faults = 0
         self.left_out = {*HOP_BY_HOP, "if-none-match"} if unconditional else HOP_BY_HOP
         self.away = threading.Event()
         self.ended = threading.Event()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return url_of(self)
 
     @contextlib.contextmanager
     def running(self):
-        thread = threading.Thread(target=self.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with serving(self):
             yield self
-        finally:
-            self.ended.set()
-            self.shutdown()
-            thread.join()
-            self.server_close()
+
+    def shutdown(self):
+        self.ended.set()
+        super().shutdown()
 
     def chosen(self, share):
         with self.lock:
@@ -84,8 +83,6 @@ class _Request(http.server.BaseHTTPRequestHandler):
 
     def pass_on(self):
         server = cast(FaultyServer, self.server)
-        with server.lock:
-            server.requests += 1
         if server.away.is_set():
             self.close_connection = True
             return

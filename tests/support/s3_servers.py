@@ -9,7 +9,6 @@ import socket
 import socketserver
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -20,11 +19,10 @@ import pytest
 import requests
 
 from mlproject.errors import UserError
+from tests.support.local_servers import serving, url_of
 from tests.support.mlflow_servers import free_port
 
 KEYS = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "secret"}
-
-
 MOTO = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0")
 
 
@@ -152,18 +150,12 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return url_of(self)
 
     @contextlib.contextmanager
     def running(self):
-        thread = threading.Thread(target=self.serve_forever)
-        thread.start()
-        try:
+        with serving(self):
             yield self
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
 
 
 class _Request(socketserver.BaseRequestHandler):
@@ -195,18 +187,6 @@ class EmptyBucket(http.server.ThreadingHTTPServer):
     def __init__(self, bucket: str):
         super().__init__(("127.0.0.1", 0), _Absence)
         self.bucket = bucket
-
-    @contextlib.contextmanager
-    def running(self):
-        """Its URL."""
-        thread = threading.Thread(target=self.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{self.server_address[1]}"
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
 
 
 class _Absence(http.server.BaseHTTPRequestHandler):
