@@ -159,10 +159,10 @@ def test_packages_that_differ_from_the_versions_pins_are_named(version):
 
 
 def test_versions_share_worker_processes_with_one_thread_where_their_engine_is_onnx_runtime(
-    spark, version
+    spark, store
 ):
-    other = register_colours("colours", reverse=True)
-    onnx = [register_colours("colours", config={"engine": "onnxruntime"}) for _ in range(2)]
+    onnx = [register_colours("colours") for _ in range(2)]
+    native = [register_colours("colours", config={"engine": "native"}) for _ in range(2)]
 
     def processes(of):
         with workers.environment_of(spark, of):
@@ -172,7 +172,7 @@ def test_versions_share_worker_processes_with_one_thread_where_their_engine_is_o
             found = spark.range(0, 8, 1, 4).select(asked("id").alias("answer"))
         return {row.answer for row in found.collect()}
 
-    first, second = processes(version), processes(other)
+    first, second = map(processes, native)
     assert {"1"} == {words.split()[1] for words in first | second}
     assert set() == first & second
     third, fourth = map(processes, onnx)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import mlflow
 
+from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.registration import signature
 from mlproject.versions.registry import Version, resolve
 
@@ -21,11 +22,22 @@ def register_colours(
     pins: Sequence[str] = PINS,
     config: Mapping[str, str] = MappingProxyType({}),
 ) -> Version:
+    """A new version of the colour model.
+
+    It names the engine whose versions share worker processes: those of a version's own take seconds
+    to start.
+    """
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
             name="colours",
             python_model=str(Path(__file__).with_name("colour_model.py")),
-            model_config={"reverse": reverse, "fault": fault, "mended": str(mended), **config},
+            model_config={
+                "engine": ONNXRUNTIME,
+                "reverse": reverse,
+                "fault": fault,
+                "mended": str(mended),
+                **config,
+            },
             signature=signature(),
             pip_requirements=list(pins),
         )
