@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import mlflow
+import pyarrow as pa
 import pytest
+from pyspark.sql import functions as F
 
 from mlproject import inference
+from mlproject.integrations import spark_session
 from mlproject.scoring import workers
 from mlproject.versions.registration import signature
 from tests.support import device_model
@@ -40,7 +43,7 @@ with spark_session.session() as spark:
     returned = prediction_rows.predict(spark, version, Path("."), guarded=False)
     with spark_session.settings(spark, workers.batch_settings(spark)):
         images = spark.range(0, 1600, numPartitions=8)
-        images = images.select(F.lit(b"image").alias("content"), "id")
+        images = images.select(F.lit(b"." * 100_000).alias("content"), "id")
         # As in scoring, rows come from a join.
         images = images.join(F.broadcast(spark.range(1600)), "id", "left_semi")
         for row in images.select(returned.alias("returned")).collect():
@@ -76,13 +79,29 @@ def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path
     assert [[str(row["device"])] for row in rows] == [row["addresses"] for row in rows]
     assert {0, 1, 2, 3} == {row["device"] for row in rows}
     assert {2} == {row["cores"] for row in rows}
-    assert {200} == {row["rows"] for row in rows}  # all rows of a task, where a CPU task has 64
+    assert {200} == {row["rows"] for row in rows}  # of 100 kB: a CPU task has fewer in a batch
 
 
-def test_without_gpus_batches_stay_small(spark, monkeypatch):
+@pytest.mark.parametrize(
+    ("size_bytes", "batches"), [(100_000, [84, 84, 84, 48]), (1_000, [300]), (9_000_000, [1, 1])]
+)
+def test_without_gpus_batches_are_limited_by_their_bytes(spark, size_bytes, batches):
+    images = spark.range(sum(batches)).withColumn("content", F.repeat(F.lit("."), size_bytes))
+    images = images.join(F.broadcast(spark.range(1000)), "id", "left_semi").coalesce(1)
+    with spark_session.settings(spark, workers.batch_settings(spark)):
+        sizes = images.mapInArrow(_rows, "rows long").collect()
+    assert batches == [row.rows for row in sizes]
+
+
+def _rows(batches):
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"rows": [batch.num_rows]})
+
+
+def test_batches_are_larger_for_gpus_unless_a_setting_says_otherwise(spark, monkeypatch):
     assert {} == workers.batch_settings(spark)
     monkeypatch.setattr(inference, "cuda_devices", lambda: 1)  # a driver on this machine
     assert workers.GPU_BATCHES == workers.batch_settings(spark)
-    rows = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    monkeypatch.setattr(workers.spark_start, "BLOBS", {**workers.spark_start.BLOBS, rows: "7"})
-    assert {*workers.GPU_BATCHES} - {rows} == {*workers.batch_settings(spark)}
+    key = "spark.sql.execution.arrow.maxBytesPerBatch"
+    monkeypatch.setattr(workers.spark_start, "BLOBS", {**workers.spark_start.BLOBS, key: "7"})
+    assert {} == workers.batch_settings(spark)

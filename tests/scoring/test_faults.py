@@ -120,9 +120,14 @@ def test_a_version_whose_workers_all_die_or_hang_is_refused(spark, filled, store
     assert version.model_id not in set(answered.model_id)
 
 
-@pytest.mark.parametrize("fault", ["crashes", "killed"])  # as the kernel does without memory
-def test_an_image_that_kills_workers_gets_an_error_while_others_do_not(spark, filled, store, fault):
-    version = register_colours("isolated", fault=fault)
+@pytest.mark.parametrize(
+    ("fault", "engine"),
+    [("crashes", "onnxruntime"), ("killed", "native")],  # killed as the kernel does without memory
+)
+def test_an_image_that_kills_workers_gets_an_error_while_others_do_not(
+    spark, filled, store, fault, engine
+):
+    version = register_colours("isolated", fault=fault, config={"engine": engine})
     blue, _ = blue_and_others(filled)
     with pytest.raises(RefusedError, match="2 times a worker process died"):
         scorer.score_pending(spark, filled, version, only=blue)

@@ -37,8 +37,9 @@ BLOBS = {
     "parquet.block.size": str(16 * 1024 * 1024),
     "parquet.page.size.row.check.min": "1",
     "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB for each task
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # rows of a batch to and from Python
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),  # bytes of it
+    # A batch to Python is limited by its bytes, whatever the size of an image.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(8 * 1024 * 1024),
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
     "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
     # Tasks of at most about a thousand photos; fewer bytes are divided evenly among all slots.
     "spark.sql.files.maxPartitionBytes": str(128 * 1024 * 1024),

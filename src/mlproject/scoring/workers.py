@@ -41,10 +41,7 @@ ENVIRONMENT = {
 
 # Arrow batches for tasks with a GPU, which computes hundreds of images at once. In a CPU task they
 # would take more memory and no less time.
-GPU_BATCHES = {
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # rows
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(128 * 1024 * 1024),  # bytes
-}
+GPU_BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(128 * 1024 * 1024)}
 
 RAISES = "org.apache.spark.api.python.PythonException"
 # Source: Spark, PythonRunner.handlePythonException and PythonWorkerFactory

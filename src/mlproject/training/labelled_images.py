@@ -19,6 +19,7 @@ from mlproject.integrations.framework_process import OnProgress
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.training.learning import Examples
 
+DECODED_ROWS = 64  # images that a task holds decoded at once
 REPORTED = 1000  # images between two reports of progress
 INGEST = "mlflow run . -e ingest -P source=FOLDER"
 
@@ -142,7 +143,12 @@ def _decoding(
     """A function for mapInArrow: (image_id, content) -> (image_id, pixels)."""
 
     def decoded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
+        parts = (
+            batch.slice(start, DECODED_ROWS)
+            for batch in batches
+            for start in range(0, batch.num_rows, DECODED_ROWS)
+        )
+        for batch in parts:
             ids, squares = [], []
             for image_id, content in zip(batch.column(0), batch.column(1), strict=True):
                 square, _ = inference.decode(content.as_py(), config)
