@@ -80,6 +80,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; words that are none of its options are an error in one line."""
         with console.exit_codes(ctx.command_path):
+            console.complete_environment()
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -103,5 +103,5 @@ def test_batches_are_larger_for_gpus_unless_a_setting_says_otherwise(spark, monk
     monkeypatch.setattr(inference, "cuda_devices", lambda: 1)  # a driver on this machine
     assert workers.GPU_BATCHES == workers.batch_settings(spark)
     key = "spark.sql.execution.arrow.maxBytesPerBatch"
-    monkeypatch.setattr(workers.spark_start, "BLOBS", {**workers.spark_start.BLOBS, key: "7"})
+    monkeypatch.setattr(workers.spark_settings, "BLOBS", {**workers.spark_settings.BLOBS, key: "7"})
     assert {} == workers.batch_settings(spark)

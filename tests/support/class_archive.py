@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mlproject.images import image_bytes, image_files
 from mlproject.ingestion import new_images, source_listing
-from mlproject.integrations.spark_session import end_jvm, fetch_jars, session
+from mlproject.integrations.spark_session import fetch_jars, session
+from mlproject.integrations.spark_start import end_jvm
 from mlproject.lake import location, snapshots
 from tests.conftest import photos
 

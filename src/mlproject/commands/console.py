@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mlproject.errors import MlprojectError
 from mlproject.integrations.outages import error_message, spark_error
-from mlproject.storage import object_storage
+from mlproject.storage import local_files, object_storage
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 AGAIN = "What was committed stays. Fix this, then run the command again"
@@ -82,6 +83,18 @@ def silence_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # TensorFlow reports missing CUDA libraries and CPU features at import, at level error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def complete_environment() -> None:
+    """Names a user and a home folder where the system knows none, as in a container.
+
+    MLflow, torch and others ask for them.
+    """
+    os.environ.setdefault("LOGNAME", local_files.user_name())
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(local_files.cache_folder())
 
 
 @contextmanager

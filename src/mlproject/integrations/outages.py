@@ -11,6 +11,7 @@ from typing import Literal
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from mlproject.errors import MachineError, first_line
+from mlproject.integrations import spark_log
 
 # Memory and accelerators: their faults may follow one image. Sources: the exceptions of Python,
 # numpy, pyarrow and torch; TensorFlow's errors; the texts of torch, ONNX Runtime, TensorFlow, CUDA
@@ -85,7 +86,8 @@ def spark_ended(error: Exception) -> bool:
 def spark_error(error: Exception) -> str | None:
     """The root cause in an error of Spark, such as a full disk; None for another error."""
     if spark_ended(error):
-        return "its JVM ended, as one does that is stopped or out of memory (spark.driver.memory)"
+        jvm = "its JVM ended, as one does that is stopped or out of memory (spark.driver.memory)"
+        return spark_log.reason() or jvm
     if type(error).__module__.split(".")[0] not in ("py4j", "pyspark"):
         return None
     lines = [line.strip() for line in _text(error).splitlines() if line.strip()] or [""]

@@ -1,16 +1,15 @@
-"""Jars of Delta and S3 for a new Spark session: Ivy fetches them once, then their paths are used.
+"""Jars of Delta and S3 for new Spark sessions: Ivy fetches them once, then their paths are used.
 
 Those of S3 are the least that Hadoop's S3A needs to read: 18 MB, and not the 686 MB of the whole
 SDK on which it depends.
 """
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from pyspark.sql import SparkSession
-
-from mlproject.integrations import java
-from mlproject.storage.local_files import write_whole
+from mlproject.storage.local_files import cache_folder, write_whole
 
 # Of hadoop-aws and its SDK. Source: the dependencies of Spark 4.2's hadoop-client-api, 3.5.0
 HADOOP, SDK = "3.5.0", "2.35.4"
@@ -43,20 +42,6 @@ LEFT_OUT = (
 )
 
 
-def settings(*, local: bool, s3: bool) -> dict[str, str]:
-    """The settings with which a new session finds them, or has Ivy fetch them.
-
-    A local session has them on its class path, where their classes are archived too; a cluster gets
-    them from the driver.
-    """
-    jars = known(s3=s3)
-    if jars and local:
-        return {"spark.driver.extraClassPath": ":".join(jars)}
-    if jars:
-        return {"spark.jars": ",".join(jars)}
-    return {"spark.jars.packages": packages(s3=s3), "spark.jars.excludes": ",".join(LEFT_OUT)}
-
-
 def known(*, s3: bool = False) -> list[str]:
     """Their paths from the last fetch, empty when one of the files is missing.
 
@@ -76,15 +61,23 @@ def packages(*, s3: bool) -> str:
     return ",".join([delta, *S3] if s3 else [delta])
 
 
-def remember(spark: SparkSession) -> None:
-    """Saves the paths of the jars that Ivy fetched for a session."""
-    conf = spark.sparkContext.getConf()
-    for s3 in (False, True):
-        if conf.get("spark.jars.packages") == packages(s3=s3) and conf.get("spark.jars"):
-            jars = [jar.removeprefix("file://") for jar in str(conf.get("spark.jars")).split(",")]
-            write_whole(_list(s3=s3), "\n".join(jars))
+def fetch(jvm: Any, given: Mapping[str, str], *, s3: bool) -> None:
+    """Has Ivy fetch them, where the person's settings say, and saves their paths.
+
+    Raises:
+        Py4JJavaError: They cannot be fetched.
+    """
+    fetched = jvm.org.apache.spark.util.DependencyUtils.resolveMavenDependencies(
+        True,  # with their dependencies
+        ",".join(LEFT_OUT),
+        packages(s3=s3),
+        given.get("spark.jars.repositories"),
+        given.get("spark.jars.ivy"),
+        jvm.scala.Option.apply(given.get("spark.jars.ivySettings")),
+    )
+    write_whole(_list(s3=s3), fetched.mkString("\n"))
 
 
 def _list(*, s3: bool) -> Path:
     versions = f"{metadata.version('delta-spark')}-spark-{metadata.version('pyspark')}"
-    return java.cache_folder() / f"delta-{versions}{'-s3' if s3 else ''}-jars.txt"
+    return cache_folder() / f"delta-{versions}{'-s3' if s3 else ''}-jars.txt"

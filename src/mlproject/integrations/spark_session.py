@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -15,11 +13,10 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject.integrations import java, spark_start
+from mlproject.integrations import java, spark_settings, spark_start
 from mlproject.storage.object_storage import is_s3
 
 PARTITION_ROWS = 50_000  # rows without content
-JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
 
 
 @contextlib.contextmanager
@@ -40,12 +37,12 @@ def session(
     active = spark_start.active()
     if active is not None:
         spark_start.require_delta(active)
-        spark_start.ship_package(active)
-        with settings(active, spark_start.BLOBS):
+        spark_start.ship(active)
+        with settings(active, spark_settings.BLOBS):
             yield active
         return
     if is_s3(lake) and not getattr(SparkContext._gateway, "reads_s3", True):
-        end_jvm()  # it was launched without the jars
+        spark_start.end_jvm()  # it was launched without the jars
     started = spark_start.start(name, s3=is_s3(lake), archive=archive)
     try:
         yield started.spark
@@ -53,10 +50,9 @@ def session(
         _stop(started.spark)
         if started.archive:
             print("Saving Spark's classes once (190 MB) ...", file=sys.stderr)  # noqa: T201 - a wait
-            if end_jvm():
+            if spark_start.end_jvm():
                 java.keep_archive(started.archive)
             started.archive.unlink(missing_ok=True)
-        shutil.rmtree(started.log.parent, ignore_errors=True)
 
 
 def fetch_jars() -> None:
@@ -89,7 +85,7 @@ class LazySession:
     def end(self) -> None:
         """Ends the session and its JVM, which may have died."""
         self.close()
-        end_jvm()
+        spark_start.end_jvm()
 
 
 def master_name() -> str:
@@ -97,30 +93,8 @@ def master_name() -> str:
     if SparkContext._active_spark_context is not None:
         master = str(SparkContext._active_spark_context.master)
     else:
-        master = spark_start.master()
+        master = spark_settings.master(spark_settings.given())
     return master.replace("*", str(os.cpu_count() or 1))
-
-
-def end_jvm() -> bool:
-    """Ends the JVM that pyspark keeps for this process, after errors of Spark were reported.
-
-    Returns whether it has ended by itself, and without an error.
-    """
-    # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
-    gateway: Any = None if SparkContext._active_spark_context else SparkContext._gateway
-    process = getattr(gateway, "proc", None)
-    if process is None:  # the JVM of spark-submit, which started this process
-        return False
-    with contextlib.suppress(Py4JError, OSError):
-        gateway.shutdown()
-    process.stdin.close()
-    try:
-        process.wait(timeout=JVM_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    # pyspark keeps both for the process: the next session has to launch a JVM of its own.
-    SparkContext._gateway = SparkContext._jvm = None
-    return bool(process.returncode == 0)
 
 
 @contextlib.contextmanager
@@ -146,8 +120,7 @@ def settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """The rows of a table without content, such as a listing, in few partitions.
 
-    Spark makes one partition of each Arrow batch, which `spark_start.BLOBS` keeps small: a listing
-    of 100,000 files would be 1,563 tasks.
+    Spark makes one partition of each Arrow batch, which `spark_settings.BLOBS` keeps small.
     """
     with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(PARTITION_ROWS)}):
         return spark.createDataFrame(table)
@@ -165,4 +138,4 @@ def _stop(spark: SparkSession) -> None:
     except (Py4JError, OSError):
         spark.sparkContext.stop()  # ends the Python side: the call above failed in Java
         SparkSession._instantiatedSession = SparkSession._activeSession = None
-        end_jvm()
+        spark_start.end_jvm()

@@ -5,9 +5,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,58 +25,20 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from mlproject.errors import UserError, first_line
-from mlproject.integrations import java, java_trust, spark_jars
+from mlproject.errors import MachineError, MlprojectError, UserError
+from mlproject.integrations import (
+    java,
+    outages,
+    spark_environment,
+    spark_jars,
+    spark_log,
+    spark_settings,
+)
+from mlproject.integrations.spark_settings import DELTA, is_local
+from mlproject.storage.local_files import cache_folder
 
-DELTA = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-}
-
-# Rows with whole images are thousands of times larger than Spark's defaults expect.
-BLOBS = {
-    # A reader holds one row group in memory. Parquet checks its size after 100 rows at the
-    # earliest, which are 100 MB of photos of 1 MB. Source: parquet-hadoop, ParquetProperties.
-    "parquet.block.size": str(16 * 1024 * 1024),
-    "parquet.page.size.row.check.min": "1",
-    "spark.sql.parquet.columnarReaderBatchSize": "64",  # rows; 4096 photos are 400 MB for each task
-    # A batch to Python is limited by its bytes, whatever the size of an image.
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(8 * 1024 * 1024),
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
-    "spark.sql.parquet.compression.codec": "uncompressed",  # photos are compressed already
-    # Tasks of at most about a thousand photos; fewer bytes are divided evenly among all slots.
-    "spark.sql.files.maxPartitionBytes": str(128 * 1024 * 1024),
-    "spark.sql.files.openCostInBytes": str(256 * 1024),
-}
-
-LOCAL = {
-    # Python does the work: in a run of the tests the JVM's second compiler (C2) took 40 % of its
-    # time. Without C2 the code cache has 48 MB, which a long session fills: sweeping it took a
-    # quarter of the time. The parallel collector takes the least time for whole photos.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
-    "-XX:+UseParallelGC -XX:MetaspaceSize=256m",
-    "spark.sql.shuffle.partitions": "4",  # only ids are shuffled; the default 200 costs seconds
-}
-
-# Workers are forked from a process that has imported what they need. On a cluster this package
-# would have to be installed: what is sent there is for workers only. On macOS a process that has
-# imported much cannot be forked safely.
-FORKED = {
-    "spark.python.daemon.module": "mlproject.worker_daemon",
-    "spark.executorEnv.MLPROJECT_IMPORTS": "mlproject.images.image_files "
-    "mlproject.scoring.prediction_files",
-    # As Spark SQL sets it: workers are pooled by environment, and `begin_workers` uses none of SQL.
-    "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
-}
-
-# Settings in spark-defaults to which ours are added, by what separates their parts.
-ADDED_TO = {"spark.jars": ",", "spark.jars.packages": ",", "spark.driver.extraClassPath": ":"}
-
-QUIET = {
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.databricks.delta.snapshotPartitions": "2",  # the default 50 costs seconds per commit
-}
+JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
+EXECUTOR_WAIT_S = 20  # without an executor a session says so then; to start one takes some seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +46,6 @@ class Started:
     """A new session."""
 
     spark: SparkSession
-    log: Path  # what its JVM prints, in a folder of its own
     archive: Path | None  # where the JVM saves its classes when it ends; None = it does not
 
 
@@ -135,79 +99,104 @@ def _start(name: str, s3: bool, archive: bool) -> Started:
     if home:
         os.environ["JAVA_HOME"] = str(home)
     java.remove_unused_archives()
-    log = Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt"
-    if "PYSPARK_GATEWAY_PORT" in os.environ or spark_jars.known(s3=s3):
-        return _start_with_jars(name, log, s3, archive)
+    try:
+        if "PYSPARK_GATEWAY_PORT" not in os.environ and not spark_jars.known(s3=s3):
+            _fetch_jars(s3)
+        return _start_with_jars(name, s3, archive)
+    except (PySparkRuntimeError, Py4JError) as error:
+        raise _start_error(error) from error
+
+
+def _fetch_jars(s3: bool) -> None:
     what = "Delta's and S3's jars once (31 MB)" if s3 else "Delta's jars once (13 MB)"
     print(f"Fetching {what} ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
-    with filelock.FileLock(java.cache_folder() / "ivy.lock"):
-        return _start_with_jars(name, log, s3, archive)
+    with filelock.FileLock(cache_folder() / "ivy.lock"):
+        if not spark_jars.known(s3=s3):
+            end_jvm()
+            spark_environment.prepare(local=True)
+            _launch(SparkConf(loadDefaults=False), s3=s3)
+            spark_jars.fetch(SparkContext._jvm, spark_settings.given(), s3=s3)
+    end_jvm()
 
 
-def _start_with_jars(name: str, log: Path, s3: bool, archive: bool) -> Started:
-    if is_local(master()) or "PYSPARK_PYTHON" not in os.environ:
+def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:  # spark-submit started the JVM: its options apply
+        SparkContext._ensure_initialized()
+    given = dict(SparkConf().getAll()) if submitted else spark_settings.given()
+    master = spark_settings.master(given)
+    local, jars, own, saved = is_local(master), list[str](), {}, None
+    if local or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    defaults, saved = _spark_defaults(), None
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if submitted:  # spark-submit started the JVM: its --conf options apply
-        SparkContext._ensure_initialized()
-        defaults |= dict(SparkConf().getAll())
-    wanted = {**DELTA, **BLOBS, **QUIET}
     if not submitted:
-        wanted |= spark_jars.settings(local=is_local(master()), s3=s3)
-    if is_local(master()) and not submitted:
-        jars = wanted.get("spark.driver.extraClassPath", "")
-        classes = java.archive(jars)
-        # None of a class path with folders or of jars to fetch, and a running JVM saves none.
-        if archive and jars and not (classes or _conf_folder() or SparkContext._gateway):
-            saved = java.new_archive(jars) if java.can_archive() else None
-        wanted |= _local(classes, saved, s3)
-    conf = SparkConf(loadDefaults=False).setAppName(name)
+        spark_environment.prepare(local=local)
+        jars = spark_jars.known(s3=s3)
+        own = {spark_settings.CLASS_PATH: ":".join(jars)}
+    if local and not submitted:
+        classes, saved = _archives(":".join(jars), save=archive)
+        own |= spark_settings.local(master, classes, saved, s3=s3)
+    conf = spark_settings.added_to(given, own).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
-        conf.setMaster(master())
-    for key, value in wanted.items():
-        if key in ADDED_TO and key in defaults:
-            conf.set(key, f"{defaults[key]}{ADDED_TO[key]}{value}")
-        elif key not in defaults:
-            conf.set(key, value)
-    try:
-        if not submitted and SparkContext._gateway is None:
-            launch: Any = launch_gateway  # untyped
-            with log.open("wb") as file:
-                gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
-            gateway.reads_s3 = s3
-            SparkContext._ensure_initialized(gateway=gateway)
-        # With the JVM's own settings, as the builder would: spark-submit has set a master there.
-        begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
-        spark = SparkSession.Builder().config(conf=conf).getOrCreate()
-    except (PySparkRuntimeError, Py4JError) as error:
-        raise UserError(_start_error(error, log)) from error
+        conf.setMaster(master)
+    if not submitted and SparkContext._gateway is None:
+        _launch(conf, s3=s3)
+    if not local:
+        spark_log.log_executors(SparkContext._jvm)
+    # With the JVM's own settings, as the builder would: spark-submit has set a master there.
+    begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
+    spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     if threading.current_thread() is threading.main_thread():  # Spark sets a handler of its own
         signal.signal(signal.SIGINT, on_interrupt)
     require_delta(spark)
-    spark_jars.remember(spark)
-    ship_package(spark)
+    ship(spark, jars)
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
-    return Started(spark, log, saved)
+    if not local and spark.conf.get("spark.dynamicAllocation.enabled", "false") != "true":
+        threading.Thread(target=_say_what_is_missing, args=(spark,), daemon=True).start()
+    return Started(spark, saved)
 
 
-def _local(classes: Path | None, saved: Path | None, s3: bool) -> dict[str, str]:
-    """The settings of a session on this machine, which uses an archive of classes or saves one."""
-    package = str(Path(__file__).parents[2])
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if package not in paths:  # the daemon imports this package
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-    options = [LOCAL["spark.driver.extraJavaOptions"], *(java_trust.options() if s3 else ())]
-    if classes or saved:
-        name = "SharedArchiveFile" if classes else "ArchiveClassesAtExit"
-        options.append(f"'-XX:{name}={classes or saved}'")
-    forked = FORKED if sys.platform == "linux" else {}
-    driver = {"memory": f"{_heap(master())}m", "extraJavaOptions": " ".join(options)}
-    return {**LOCAL, **forked, **{f"spark.driver.{key}": word for key, word in driver.items()}}
+def _archives(jars: str, *, save: bool) -> tuple[Path | None, Path | None]:
+    """The archive of classes that the next JVM uses, and the one that it saves, if any.
+
+    None of a class path with folders or of jars to fetch, and a running JVM saves none.
+    """
+    classes = java.archive(jars)
+    saves = save and jars and not (classes or spark_settings.conf_folder() or SparkContext._gateway)
+    return classes, java.new_archive(jars) if saves and java.can_archive() else None
+
+
+def _launch(conf: SparkConf, *, s3: bool) -> None:
+    """Starts the JVM of this process."""
+    launch: Any = launch_gateway  # untyped
+    with spark_log.new().open("wb") as file:
+        gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
+    gateway.reads_s3 = s3
+    SparkContext._ensure_initialized(gateway=gateway)
+    spark_environment.log_in(SparkContext._jvm)
+
+
+def _say_what_is_missing(spark: SparkSession) -> None:
+    """Says once that no executor has come, which Spark only logs, for as long as it takes."""
+    time.sleep(EXECUTOR_WAIT_S)
+    context, conf = spark.sparkContext, spark.sparkContext.getConf()
+    with suppress(Exception):  # the session has ended
+        java_context: Any = context._jsc.sc()
+        if java_context.getExecutorMemoryStatus().size() > 1:  # the driver is one
+            return
+        asked = [
+            f"{key}={conf.get(f'spark.executor.{key}')}"
+            for key in ("cores", "memory", "resource.gpu.amount")
+            if conf.get(f"spark.executor.{key}")
+        ]
+        print(  # noqa: T201 - a wait
+            f"Spark waits: {context.master} has given no executor in {EXECUTOR_WAIT_S} s "
+            f"({', '.join(asked) or 'memory=1g'}). Does a worker have so much free?",
+            file=sys.stderr,
+        )
 
 
 def begin_workers(context: SparkContext) -> None:
@@ -228,42 +217,6 @@ def begin_workers(context: SparkContext) -> None:
     threading.Thread(target=run, name="start of workers", daemon=True).start()
 
 
-def master() -> str:
-    """The master of a new session."""
-    return os.environ.get("SPARK_MASTER") or _spark_defaults().get("spark.master") or "local[*]"
-
-
-def is_local(master: str) -> bool:
-    """Whether tasks run in the JVM of the driver, and workers on its machine."""
-    return bool(re.match(r"local(\[|$)", master))
-
-
-def _heap(master: str) -> int:
-    """MiB of a local driver: for each slot a row group and a batch of large photos."""
-    slots = re.match(r"local\[(\d+)", master)
-    wanted = 1024 * max(2, int(slots[1]) if slots else os.cpu_count() or 1)
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
-    return min(wanted, max(2048, installed // 2))
-
-
-def _spark_defaults() -> dict[str, str]:
-    """The settings in spark-defaults.conf, which those of a session would silently override."""
-    folder = _conf_folder()
-    file = folder / "spark-defaults.conf" if folder else None
-    if file is None or not file.is_file():
-        return {}
-    # Lines such as "KEY VALUE", "KEY=VALUE" or "# a comment".
-    lines = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
-    return dict(lines.findall(file.read_text(encoding="utf-8")))
-
-
-def _conf_folder() -> Path | None:
-    """The folder of Spark's configuration, which is on the class path; None = there is none."""
-    home = os.environ.get("SPARK_HOME")
-    named = os.environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else "")
-    return Path(named) if named and Path(named).is_dir() else None
-
-
 def require_delta(spark: SparkSession) -> None:
     """Raises UserError when a session has no Delta."""
     extensions = str(spark.conf.get("spark.sql.extensions", ""))
@@ -276,26 +229,56 @@ def require_delta(spark: SparkSession) -> None:
         )
 
 
-def ship_package(spark: SparkSession) -> None:
-    """Sends this package to the executors of a cluster, which run functions of it."""
-    if is_local(str(spark.sparkContext.master)):
+def ship(spark: SparkSession, jars: Sequence[str] = ()) -> None:
+    """Sends jars and this package to the executors of a cluster, which run functions of it."""
+    context: Any = spark.sparkContext
+    if is_local(str(context.master)):
         return
-    if any(file.endswith("/mlproject.zip") for file in spark.sparkContext.listFiles):
+    for jar in jars:
+        context._jsc.addJar(jar)
+    if any(file.endswith("/mlproject.zip") for file in context.listFiles):
         return
     package = Path(__file__).parents[1]
     folder = tempfile.mkdtemp(prefix="mlproject-package-")
     # Executors fetch it when they first need it, which can be late.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = shutil.make_archive(f"{folder}/mlproject", "zip", package.parent, package.name)
-    spark.sparkContext.addPyFile(made)
+    context.addPyFile(made)
 
 
-def _start_error(error: Exception, log: Path) -> str:
-    output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    if "unresolved dependency" in output or "UNRESOLVED DEPENDENCIES" in output:
-        return (
+def end_jvm() -> bool:
+    """Ends the JVM that pyspark keeps for this process, after errors of Spark were reported.
+
+    Returns whether it has ended by itself, and without an error.
+    """
+    # It ends when its stdin is closed. Source: pyspark 4.2, java_gateway.launch_gateway
+    gateway: Any = None if SparkContext._active_spark_context else SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if process is None:  # the JVM of spark-submit, which started this process
+        return False
+    with suppress(Py4JError, OSError):
+        gateway.shutdown()
+    process.stdin.close()
+    try:
+        process.wait(timeout=JVM_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    # pyspark keeps both for the process: the next session has to launch a JVM of its own.
+    SparkContext._gateway = SparkContext._jvm = None
+    return bool(process.returncode == 0)
+
+
+def _start_error(error: Exception) -> MlprojectError:
+    log = spark_log.text()
+    if "unresolved dependency" in str(error):
+        return UserError(
             "Spark could not fetch its jars from Maven Central (needed once). Connect this machine "
             "to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
-            f"(spark.jars.ivySettings), and run again. Log of Spark: {str(log)!r}"
+            f"(spark.jars.ivySettings), and run again. Log of Spark: {spark_log.keep()!r}"
         )
-    return f"Spark did not start ({first_line(error)}). Read its log: {str(log)!r}"
+    if reason := spark_log.reason():
+        message = f"Spark did not start: {reason}. Mend that, or name another in SPARK_MASTER, and "
+        return MachineError(f"{message}run again. Log of Spark: {spark_log.keep()!r}")
+    thrown = re.findall(r'^Exception in thread "main" (.*)', log, re.MULTILINE)
+    cause = thrown[-1] if thrown else outages.error_message(error)
+    return UserError(f"Spark did not start ({cause}). Read its log: {spark_log.keep()!r}")

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from mlproject import inference
 from mlproject.errors import MlprojectError, UserError
-from mlproject.integrations import outages, spark_start
+from mlproject.integrations import outages, spark_settings, spark_start
 from mlproject.scoring.decision import Fault
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
@@ -111,9 +111,9 @@ def batch_settings(spark: SparkSession) -> dict[str, str]:
     """
     context = spark.sparkContext
     gpus = float(context.getConf().get("spark.task.resource.gpu.amount", "0") or 0)
-    if not gpus and not (spark_start.is_local(str(context.master)) and inference.cuda_devices()):
+    if not gpus and not (spark_settings.is_local(str(context.master)) and inference.cuda_devices()):
         return {}
-    ours = spark_start.BLOBS
+    ours = spark_settings.BLOBS
     return {key: size for key, size in GPU_BATCHES.items() if spark.conf.get(key) == ours[key]}
 
 

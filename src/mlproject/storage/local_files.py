@@ -1,12 +1,16 @@
 """Local files: their paths, atomic writes, and the output of native code."""
 
 import contextlib
+import getpass
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
+
+from mlproject.errors import UserError
 
 
 def local_path(place: str) -> Path:
@@ -14,6 +18,35 @@ def local_path(place: str) -> Path:
     if place.startswith("file:"):
         place = unquote(re.sub("^file:(//(localhost(?=/))?)?", "", place))
     return Path(place).expanduser().resolve()
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of mlproject (XDG_CACHE_HOME, else ~/.cache), created when absent.
+
+    Without a home folder that can be written, as in a container, one among the temporary files.
+    Source: XDG Base Directory Specification.
+
+    Raises:
+        UserError: The temporary one is another user's.
+    """
+    with contextlib.suppress(RuntimeError, OSError):  # no home folder; one that cannot be written
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.gettempdir()) / f"mlproject-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise UserError(f"{str(folder)!r} is another user's. Name a folder: export XDG_CACHE_HOME=")
+    return folder
+
+
+def user_name() -> str:
+    """The name of this process's user; the number where the system has none, as `id` prints it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def write_whole(path: Path, content: str | bytes, *, executable: bool = False) -> None:

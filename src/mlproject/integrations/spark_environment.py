@@ -1,0 +1,90 @@
+"""What Spark's JVM takes from its surroundings, and what it is given where a container lacks it.
+
+A locale, a user, a home folder, a host name, and certificates: Java reads no PEM files.
+"""
+
+import codecs
+import hashlib
+import locale
+import os
+import pwd
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mlproject.errors import UserError
+from mlproject.storage.local_files import cache_folder, user_name, write_whole
+from mlproject.storage.object_storage import certificates
+
+PASSWORD = "changeit"  # noqa: S105 - Java wants one; certificates are no secrets
+
+
+def prepare(*, local: bool) -> None:
+    """Sets environment variables for the next JVM, whose driver or all of it runs here."""
+    # Java would read and write `?` for other letters in paths.
+    if codecs.lookup(locale.getencoding()).name == "ascii":
+        os.environ["LC_ALL"] = "C.UTF-8"
+    home = _passwd_home()
+    if not (home and os.access(home, os.W_OK)):  # Ivy would end with `basedir must be absolute`
+        option, options = f"'-Duser.home={cache_folder()}'", os.environ.get("SPARK_SUBMIT_OPTS", "")
+        if option not in options:
+            os.environ["SPARK_SUBMIT_OPTS"] = f"{options} {option}"
+    if local:  # nobody else connects, and a container's own name may have no address
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def log_in(jvm: Any) -> None:
+    """Names the user for Hadoop where the system has no name, of which Hadoop's login fails."""
+    if _passwd_home() is None:
+        users = jvm.org.apache.hadoop.security.UserGroupInformation
+        users.setLoginUser(users.createRemoteUser(user_name()))
+
+
+def _passwd_home() -> str | None:
+    """The home folder of this process's user, as Java finds it; None = the user is not known."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return None
+
+
+def trust_options() -> tuple[str, ...]:
+    """The options of a JVM that trusts AWS_CA_BUNDLE and the public certificates, if that is set.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    bundle = certificates()
+    if not bundle:
+        return ()
+    import certifi  # these take 0.1 s to import
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+    try:
+        content = Path(bundle).read_bytes()
+        own = _certificates(content)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"AWS_CA_BUNDLE={bundle!r} is no file of certificates (PEM): {error}"
+        ) from error
+    store = cache_folder() / f"trusted-{hashlib.sha256(content).hexdigest()[:12]}.p12"
+    if not store.is_file():
+        public = _certificates(Path(certifi.where()).read_bytes())
+        entries = [
+            pkcs12.PKCS12Certificate(one, str(number).encode())
+            for number, one in enumerate(dict.fromkeys([*own, *public]))
+        ]
+        encryption = BestAvailableEncryption(PASSWORD.encode())
+        write_whole(store, pkcs12.serialize_java_truststore(entries, encryption))
+    return (
+        f"'-Djavax.net.ssl.trustStore={store}'",
+        "-Djavax.net.ssl.trustStoreType=PKCS12",
+        f"-Djavax.net.ssl.trustStorePassword={PASSWORD}",
+    )
+
+
+def _certificates(content: bytes) -> list[Any]:
+    from cryptography import x509
+
+    with warnings.catch_warnings(action="ignore"):  # some public ones have odd serial numbers
+        return x509.load_pem_x509_certificates(content)
