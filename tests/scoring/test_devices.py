@@ -63,11 +63,11 @@ def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path
     conf.mkdir()
     lines = (f"{key} {value}\n" for key, value in SETTINGS.items())
     (conf / "spark-defaults.conf").write_text("".join(lines))
-    with cluster(tmp_path, [["0", "2"], ["3", "1"]], cores=4) as url:
+    with cluster(tmp_path, [["0", "2"], ["3", "1"]], cores=4) as made:
         done = subprocess.run(
             [sys.executable, "-c", SCORING, logged.model_id],
             cwd=tmp_path,
-            env={**users_environment(), "SPARK_MASTER": url, "SPARK_CONF_DIR": str(conf)},
+            env={**users_environment(), "SPARK_MASTER": made.url, "SPARK_CONF_DIR": str(conf)},
             capture_output=True,
             text=True,
             timeout=300,

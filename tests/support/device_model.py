@@ -2,10 +2,11 @@
 
 Models-from-code like those in models/. The label of each image is JSON: the addresses that Spark
 gave the task, the device that `inference` chooses of four, the cores that decode, and the rows of
-the batch.
+the batch. For each image it sleeps the `pause_s` of its config.
 """
 
 import json
+import time
 
 import mlflow
 import pandas as pd
@@ -19,7 +20,11 @@ DEVICES = 4
 class DeviceModel(mlflow.pyfunc.PythonModel):
     """Predicts where it runs."""
 
+    def load_context(self, context):
+        self.pause_s = (context.model_config or {}).get("pause_s", 0)
+
     def predict(self, context, model_input, params=None):
+        time.sleep(self.pause_s * len(model_input))
         assigned = TaskContext.get().resources().get("gpu")
         label = json.dumps(
             {

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,56 +20,94 @@ CLASSES = "org.apache.spark.deploy"
 QUICK = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # JVMs of a few seconds
 
 
+class Cluster:
+    """A master and its workers, each with the executors that it starts in a process group."""
+
+    def __init__(self, folder: Path, cores: int, *, scala: str = "2.13") -> None:
+        self.folder, self.cores = folder, cores
+        # Workers launch executors by a script's rules, which look for the build folders of Spark.
+        self.environment = {"SPARK_SCALA_VERSION": scala} if scala else {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._start("master", "master.Master", "--port", "0")
+        self.url = _logged(folder / "master.log", r"spark://127\.0\.0\.1:\d+")
+
+    def start_worker(self, name: str, addresses: Sequence[str]) -> None:
+        """Starts a worker whose GPUs have these addresses."""
+        # Source: Spark, Custom Resource Scheduling: a script that prints one line of JSON
+        script = self.folder / f"{name}.sh"
+        found = json.dumps({"name": "gpu", "addresses": list(addresses)})
+        script.write_text(f"#!/bin/sh\necho '{found}'\n")
+        script.chmod(0o755)
+        resources = {"amount": len(addresses), "discoveryScript": script}
+        defaults = (f"spark.worker.resource.gpu.{k} {v}\n" for k, v in resources.items())
+        (self.folder / f"{name}.conf").write_text("".join(defaults))
+        given = ("--cores", str(self.cores), "--memory", "2g")
+        given += ("--work-dir", str(self.folder / name))
+        given += ("--properties-file", str(self.folder / f"{name}.conf"))
+        self._start(name, "worker.Worker", *given, self.url)
+        _logged(self.folder / f"{name}.log", "Successfully registered with master")
+
+    def kill(self, name: str) -> None:
+        """Kills a process, its executors and their workers, as kill -9 does."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def executors(self) -> int:
+        """How many processes run as executors."""
+        found = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                mine = (process / "cwd").readlink().is_relative_to(self.folder)
+                found += (
+                    mine and b"CoarseGrainedExecutorBackend" in (process / "cmdline").read_bytes()
+                )
+        return found
+
+    def stop(self) -> None:
+        """Ends all."""
+        for process in reversed(self.processes.values()):
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(timeout=30)
+
+    def _start(self, name: str, kind: str, *words: str) -> None:
+        home = java.home()
+        program = str(home / "bin" / "java") if home else "java"
+        jars = Path(pyspark.__file__).parent / "jars"
+        command = [program, "-cp", f"{jars}/*", *QUICK, f"{CLASSES}.{kind}"]
+        given = ["--host", "127.0.0.1", "--webui-port", "0", *words]
+        environment = users_environment() | {"SPARK_HOME": str(jars.parent)} | self.environment
+        environment |= {"JAVA_HOME": str(home)} if home else {}
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [*command, *given],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
 @contextlib.contextmanager
-def cluster(folder: Path, workers: Sequence[Sequence[str]], cores: int) -> Iterator[str]:
-    """The URL of the master; its processes end with the block.
+def cluster(
+    folder: Path, workers: Sequence[Sequence[str]], cores: int, *, scala: str = "2.13"
+) -> Iterator[Cluster]:
+    """A cluster whose processes end with the block; its workers are `worker0` and so on.
 
     Args:
         folder: Where logs and scripts go.
         workers: The addresses of the GPUs of each worker.
         cores: Cores of each worker.
+        scala: SPARK_SCALA_VERSION of its workers; without it no executor starts.
     """
-    started = []
+    made = Cluster(folder, cores, scala=scala)
     try:
-        started.append(_start(folder, "master", "master.Master", "--port", "0"))
-        url = _logged(folder / "master.log", r"spark://127\.0\.0\.1:\d+")
         for number, addresses in enumerate(workers):
-            name = f"worker{number}"
-            # Source: Spark, Custom Resource Scheduling: a script that prints one line of JSON
-            script = folder / f"{name}.sh"
-            found = json.dumps({"name": "gpu", "addresses": list(addresses)})
-            script.write_text(f"#!/bin/sh\necho '{found}'\n")
-            script.chmod(0o755)
-            resources = {"amount": len(addresses), "discoveryScript": script}
-            defaults = (f"spark.worker.resource.gpu.{k} {v}\n" for k, v in resources.items())
-            (folder / f"{name}.conf").write_text("".join(defaults))
-            given = ("--cores", str(cores), "--memory", "2g", "--work-dir", str(folder / name))
-            given += ("--properties-file", str(folder / f"{name}.conf"))
-            started.append(_start(folder, name, "worker.Worker", *given, url))
-        for number in range(len(workers)):
-            _logged(folder / f"worker{number}.log", "Successfully registered with master")
-        yield url
+            made.start_worker(f"worker{number}", addresses)
+        yield made
     finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(timeout=30)
-
-
-def _start(folder: Path, name: str, kind: str, *words: str) -> subprocess.Popen[bytes]:
-    home = java.home()
-    program = str(home / "bin" / "java") if home else "java"
-    jars = Path(pyspark.__file__).parent / "jars"
-    command = [program, "-cp", f"{jars}/*", *QUICK, f"{CLASSES}.{kind}"]
-    given = ["--host", "127.0.0.1", "--webui-port", "0", *words]
-    environment = users_environment()
-    # Workers launch executors by a script's rules, which look for the build folders of Spark.
-    environment |= {"SPARK_SCALA_VERSION": "2.13", "SPARK_HOME": str(jars.parent)}
-    environment |= {"JAVA_HOME": str(home)} if home else {}
-    with (folder / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, *given], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+        made.stop()
 
 
 def _logged(log: Path, pattern: str) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import locale
 import os
 import pwd
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,23 @@ def prepare(*, local: bool) -> None:
     # Java would read and write `?` for other letters in paths.
     if codecs.lookup(locale.getencoding()).name == "ascii":
         os.environ["LC_ALL"] = "C.UTF-8"
-    home = _passwd_home()
-    if not (home and os.access(home, os.W_OK)):  # Ivy would end with `basedir must be absolute`
-        option, options = f"'-Duser.home={cache_folder()}'", os.environ.get("SPARK_SUBMIT_OPTS", "")
-        if option not in options:
-            os.environ["SPARK_SUBMIT_OPTS"] = f"{options} {option}"
+    options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+    for name, folder in _folders().items():
+        if f"-D{name}=" not in options:
+            options = f"{options} '-D{name}={folder}'"
+    os.environ["SPARK_SUBMIT_OPTS"] = options
     if local:  # nobody else connects, and a container's own name may have no address
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def _folders() -> dict[str, Path]:
+    """Folders where Java itself would take one that it cannot write, or another than Python."""
+    found, home = {}, _passwd_home()
+    if not (home and os.access(home, os.W_OK)):  # Ivy would end with `basedir must be absolute`
+        found["user.home"] = cache_folder()
+    if os.environ.get("TMPDIR"):
+        found["java.io.tmpdir"] = Path(tempfile.gettempdir())
+    return found
 
 
 def log_in(jvm: Any) -> None:

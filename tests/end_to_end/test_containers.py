@@ -1,0 +1,85 @@
+"""Commands as processes in surroundings that lack what a person's machine has."""
+
+import subprocess
+import sys
+
+import mlflow
+import pytest
+
+from tests.conftest import photos, start_command
+from tests.support.containers import UID, require_namespaces, run_in_container
+from tests.support.fresh_processes import users_environment
+from tests.support.lakes import frame
+from tests.support.versions import register_colours
+
+pytestmark = pytest.mark.spark
+
+
+def test_a_user_without_a_name_and_a_home_works_on_a_read_only_system(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    given = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "container"}
+    photos(tmp_path / "source", 3)
+    (tmp_path / "register.py").write_text(
+        "from tests.support.versions import register_colours\nprint(register_colours('c').uri)\n"
+    )
+
+    def output(command, *words):
+        return run_in_container(tmp_path, "-m", f"pipelines.{command}", *words, **given)
+
+    printed = output("ingest", "--source", "source", "--settle", "0")
+    assert printed.startswith("Fetching Delta's jars once")
+    assert "Ingested 3 of 3" in printed
+    run_in_container(tmp_path, "register.py", **given)
+    assert "3 images scored" in output("score", "--model", "models:/c/1")
+    output("promote", "--model", "models:/c/1", "--alias", "champion", "--approve", "true")
+    output("rescore")
+    assert "3 images, 1 versions" in output("report")
+    assert ["red"] * 3 == list(frame(str(tmp_path / "lake"), "predictions").label)
+    with_store = mlflow.MlflowClient(uri)
+    found = with_store.get_experiment_by_name("container")
+    users = {one.data.tags["mlflow.user"] for one in with_store.search_runs([found.experiment_id])}
+    assert {UID} == users
+
+
+def test_names_with_umlauts_are_found_in_the_locale_c(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C")
+    version = register_colours("blüten")
+    photos(tmp_path / "bilder ü" / "röte", 3)
+
+    def output(command, *words):
+        process = start_command(command, *words, cwd=tmp_path)
+        printed, _ = process.communicate(timeout=300)
+        assert 0 == process.returncode, printed
+        return printed
+
+    lake = ("--lake", "see ü")
+    assert "Ingested 3 of 3" in output("ingest", *lake, "--source", "bilder ü", "--settle", "0")
+    assert "3 images scored" in output("score", *lake, "--model", version.uri)
+    assert "3 images" in output("report", *lake)
+    rows = frame(str(tmp_path / "see ü"), "images")
+    assert [f"{tmp_path}/bilder ü/röte/red/{number:03}.jpg" for number in range(3)] == sorted(
+        rows.path
+    )
+
+
+def test_spark_starts_where_the_hosts_name_has_no_address(tmp_path):
+    require_namespaces("--map-root-user", "--uts")
+    code = """
+import os
+from mlproject.integrations.spark_session import session
+with session() as spark:
+    print(spark.range(3).count(), os.uname().nodename)
+"""
+    script = 'hostname no-such-host && exec "$0" -c "$1"'
+    known = users_environment()
+    known.pop("SPARK_LOCAL_IP", None)
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", script, sys.executable, code],
+        cwd=tmp_path,
+        env=known,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "3 no-such-host\n" == done.stdout, done.stderr[-2000:]
