@@ -220,8 +220,10 @@ def begin_workers(context: SparkContext) -> None:
 def require_delta(spark: SparkSession) -> None:
     """Raises UserError when a session has no Delta."""
     extensions = str(spark.conf.get("spark.sql.extensions", ""))
-    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
-    if not on_databricks and DELTA["spark.sql.extensions"] not in extensions:
+    delta: str = DELTA["spark.sql.extensions"]
+    jvm: Any = spark.sparkContext._jvm
+    loadable = delta in extensions and jvm.org.apache.spark.util.Utils.classIsLoadable(delta)
+    if not loadable and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         raise UserError(
             f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
             f"Start it with --packages {spark_jars.packages(s3=False)} and "

@@ -1,0 +1,177 @@
+"""Sessions that spark-submit or a notebook has started, and clusters that give no executors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlproject.integrations import spark_jars, spark_log, spark_settings
+from tests.conftest import photos
+from tests.support.fresh_processes import run, users_environment
+from tests.support.lakes import frame
+from tests.support.spark_clusters import cluster
+
+
+@pytest.fixture
+def delta():
+    """What a session with Delta is started with, by jars that are here."""
+    return {"spark.jars": ",".join(spark_jars.known()), **spark_settings.DELTA}
+
+
+def submit(folder, *options):
+    """Runs `spark-submit OPTIONS pipelines/ingest.py`."""
+    photos(folder / "source", 3)
+    launcher = Path(__file__).parents[2] / "pipelines" / "ingest.py"
+    program = str(Path(sys.executable).with_name("spark-submit"))
+    return subprocess.run(
+        [program, *options, str(launcher), "--source", "source"],
+        cwd=folder,
+        env=users_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.spark
+def test_spark_submit_runs_a_command_with_its_own_options(delta, tmp_path):
+    options = [word for item in delta.items() for word in ("--conf", "=".join(item))]
+    done = submit(tmp_path, "--master", "local[3]", *options)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "Ingested 3 of 3 image files" in done.stdout
+    assert 3 == len(frame(str(tmp_path / "lake"), "images"))
+
+
+@pytest.mark.spark
+def test_spark_submit_without_delta_is_refused_with_the_options_that_it_needs(tmp_path):
+    done = submit(tmp_path, "--master", "local[1]")
+    assert 2 == done.returncode
+    assert f"Start it with --packages {spark_jars.packages(s3=False)}" in done.stderr, done.stderr[
+        -1500:
+    ]
+
+
+@pytest.mark.spark
+def test_functions_use_the_session_of_a_notebook(delta, tmp_path):
+    photos(tmp_path / "source", 3)
+    code = """
+import sys
+from pyspark.sql import SparkSession
+import mlproject
+builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+for key, value in dict(word.split("=", 1) for word in sys.argv[1:]).items():
+    builder = builder.config(key, value)
+spark = builder.getOrCreate()
+print(mlproject.ingest("source").ingested.rows, mlproject.report(out="report.html").images)
+print(spark.range(3).count())
+"""
+    done = run(code, tmp_path, *("=".join(item) for item in delta.items()))
+    assert ["3 3", "3"] == done.stdout.splitlines(), done.stderr[-2000:]
+
+
+def test_the_master_is_that_of_the_environment_then_of_options_then_of_the_files(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("SPARK_MASTER")
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert "local[*]" == spark_settings.master(spark_settings.given())
+    (tmp_path / "spark-defaults.conf").write_text("spark.master local[5]\nspark.cores.max 4\n")
+    assert "local[5]" == spark_settings.master(spark_settings.given())
+    words = "--master spark://here:7077 --conf spark.cores.max=2 --conf 'a.b=c d=e' pyspark-shell"
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", words)
+    given = spark_settings.given()
+    assert {"spark.master": "spark://here:7077", "spark.cores.max": "2", "a.b": "c d=e"} == given
+    assert "spark://here:7077" == spark_settings.master(given)
+    monkeypatch.setenv("SPARK_MASTER", "local[7]")
+    assert "local[7]" == spark_settings.master(given)
+
+
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_container_has_the_memory_of_its_group(tmp_path, file):
+    installed = spark_settings.memory(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("1073741824\n")
+    assert 2**30 == spark_settings.memory(tmp_path)
+    (tmp_path / file).write_text("max\n" if file == "memory.max" else f"{2**63 - 4096}\n")
+    assert installed == spark_settings.memory(tmp_path)
+
+
+SESSION = """
+import sys
+from mlproject.commands import console
+from mlproject.integrations import spark_session, spark_start
+spark_start.EXECUTOR_WAIT_S = 1
+with console.exit_codes("command"):
+    with spark_session.session() as spark:
+        print(spark.range(3).count())
+"""
+
+
+@pytest.mark.spark
+def test_a_cluster_whose_executors_do_not_start_is_one_line_with_the_workers_own_words(tmp_path):
+    with cluster(tmp_path, [["0"]], cores=1, scala="") as made:
+        done = run(SESSION, tmp_path, SPARK_MASTER=made.url)
+    assert 1 == done.returncode
+    (line,) = done.stderr.splitlines()
+    assert "its executors ended, 10 in all: " in line
+    assert "Cannot find any build directories" in line
+    log = Path(line.split("Log of Spark: '")[1].rstrip("'"))
+    assert "Master removed our application" in log.read_text()
+
+
+@pytest.mark.spark
+def test_a_cluster_without_a_free_gpu_is_waited_for_with_one_line(tmp_path):
+    (tmp_path / "conf").mkdir()
+    asked = "spark.executor.resource.gpu.amount 1\nspark.executor.memory 512m\n"
+    (tmp_path / "conf" / "spark-defaults.conf").write_text(asked)
+    with cluster(tmp_path, [[]], cores=1) as made:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SESSION],
+            cwd=tmp_path,
+            env={
+                **users_environment(),
+                "SPARK_MASTER": made.url,
+                "SPARK_CONF_DIR": str(tmp_path / "conf"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = process.stderr.readline()
+        assert line.startswith(f"Spark waits: {made.url} has given no executor in 1 s (memory=512m")
+        assert "resource.gpu.amount=1" in line
+        made.start_worker("worker1", ["0"])
+        out, rest = process.communicate(timeout=120)
+    assert ("3\n", "", 0) == (out, rest, process.returncode)
+
+
+# Of Spark 4.2, without times and stacks.
+UNREACHABLE = """
+WARN StandaloneAppClient$ClientEndpoint: Failed to connect to master node7:7077
+org.apache.spark.SparkException: Exception thrown in awaitResult:
+Caused by: java.io.IOException: Failed to connect to node7/10.0.0.7:7077
+Caused by: java.net.ConnectException: finishConnect(..) failed with error(-111): Connection refused
+ERROR StandaloneSchedulerBackend: Application has been killed. Reason: All masters are \
+unresponsive! Giving up.
+"""
+
+
+def test_the_log_says_why_a_master_does_not_answer(monkeypatch):
+    monkeypatch.setattr(spark_log, "text", lambda: UNREACHABLE)
+    assert "the master node7:7077 does not answer (Connection refused)" == spark_log.reason()
+    monkeypatch.setattr(spark_log, "text", lambda: "WARN of something else")
+    assert "" == spark_log.reason()
+
+
+def test_a_log_that_no_message_names_is_removed():
+    log = spark_log.new()
+    log.write_text("printed")
+    assert "printed" == spark_log.text()
+    assert not spark_log.new().exists()
+    assert not log.parent.exists()
+    kept = Path(spark_log.keep())
+    spark_log.remove()
+    kept.parent.rmdir()  # it is there
