@@ -35,7 +35,7 @@ def run_in_container(folder: Path, *words: str, **environment: str) -> str:
     require_namespaces(*user)
     for name in ("root", "tmp"):
         (folder / name).mkdir(exist_ok=True)
-    known = {**users_environment(), "TMPDIR": str(folder / "tmp"), **environment}
+    known = {"TMPDIR": str(folder / "tmp"), **users_environment(), **environment}
     done = subprocess.run(
         ["unshare", "--user", *user, "sh", "-c", READ_ONLY, str(folder), sys.executable, *words],
         env={name: known[name] for name in known if name not in ("HOME", "LOGNAME", "USER")},

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlproject.errors import UserError
-from mlproject.storage.local_files import cache_folder, write_whole
+from mlproject.storage.local_files import cache_folder, cache_folders, write_whole
 
 OLDEST = 17  # Spark 4 runs on Java 17 and newer. Source: spark.apache.org/docs/4.2.0, "Downloading"
 
@@ -63,7 +63,8 @@ def archive(class_path: str) -> Path | None:
     about half the time. One whose jars differ from those of the archive ignores it.
     Source: JEP 350, Dynamic CDS Archives.
     """
-    for file in cache_folder().glob(f"{new_archive(class_path).stem}-*.jsa"):
+    name = f"{new_archive(class_path).stem}-*.jsa"
+    for file in (file for folder in cache_folders() for file in folder.glob(name)):
         with suppress(FileNotFoundError):  # another process has removed it
             # A JVM crashes on an archive that was cut off, as by a loss of power.
             if file.stem.endswith(f"-{file.stat().st_size}"):

@@ -4,12 +4,12 @@ Those of S3 are the least that Hadoop's S3A needs to read: 18 MB, and not the 68
 SDK on which it depends.
 """
 
+import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from mlproject.storage.local_files import cache_folder, write_whole
+from mlproject.storage.local_files import cache_folder, cache_folders, write_whole
 
 # Of hadoop-aws and its SDK. Source: the dependencies of Spark 4.2's hadoop-client-api, 3.5.0
 HADOOP, SDK = "3.5.0", "2.35.4"
@@ -43,13 +43,14 @@ LEFT_OUT = (
 
 
 def known(*, s3: bool = False) -> list[str]:
-    """Their paths from the last fetch, empty when one of the files is missing.
+    """Their paths from the last fetch, empty when one of the files cannot be read.
 
     Once those of S3 were fetched, every session has them.
     """
-    for file in (_list(s3=True), _list(s3=False))[: 1 if s3 else 2]:
-        jars = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
-        if jars and all(Path(jar).is_file() for jar in jars):
+    names = (_list(s3=True), _list(s3=False))[: 1 if s3 else 2]
+    for file in (folder / name for name in names for folder in cache_folders()):
+        jars = file.read_text(encoding="utf-8").split("\n") if os.access(file, os.R_OK) else []
+        if jars and all(os.access(jar, os.R_OK) for jar in jars):
             return jars
     return []
 
@@ -75,9 +76,10 @@ def fetch(jvm: Any, given: Mapping[str, str], *, s3: bool) -> None:
         given.get("spark.jars.ivy"),
         jvm.scala.Option.apply(given.get("spark.jars.ivySettings")),
     )
-    write_whole(_list(s3=s3), fetched.mkString("\n"))
+    write_whole(cache_folder() / _list(s3=s3), fetched.mkString("\n"))
 
 
-def _list(*, s3: bool) -> Path:
+def _list(*, s3: bool) -> str:
+    """The name of the file that lists them."""
     versions = f"{metadata.version('delta-spark')}-spark-{metadata.version('pyspark')}"
-    return cache_folder() / f"delta-{versions}{'-s3' if s3 else ''}-jars.txt"
+    return f"delta-{versions}{'-s3' if s3 else ''}-jars.txt"

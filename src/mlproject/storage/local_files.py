@@ -29,9 +29,10 @@ def cache_folder() -> Path:
     Raises:
         UserError: The temporary one is another user's.
     """
-    with contextlib.suppress(RuntimeError, OSError):  # no home folder; one that cannot be written
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlproject"
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = _home_cache()
+    if folder:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
     folder = Path(tempfile.gettempdir()) / f"mlproject-{os.getuid()}"
@@ -39,6 +40,22 @@ def cache_folder() -> Path:
     if folder.stat().st_uid != os.getuid():
         raise UserError(f"{str(folder)!r} is another user's. Name a folder: export XDG_CACHE_HOME=")
     return folder
+
+
+def cache_folders() -> list[Path]:
+    """Where cached files may lie: in `cache_folder`, and in the home's that can only be read.
+
+    An image for containers may have the latter.
+    """
+    return list(dict.fromkeys(filter(None, (cache_folder(), _home_cache()))))
+
+
+def _home_cache() -> Path | None:
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # no home folder
+        return None
+    return Path(home) / "mlproject"
 
 
 def user_name() -> str:
