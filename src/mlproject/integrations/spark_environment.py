@@ -10,6 +10,8 @@ import os
 import pwd
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,31 @@ from mlproject.storage.object_storage import certificates
 PASSWORD = "changeit"  # noqa: S105 - Java wants one; certificates are no secrets
 
 
-def prepare(*, local: bool) -> None:
-    """Sets environment variables for the next JVM, whose driver or all of it runs here."""
+@contextmanager
+def complete(*, local: bool) -> Iterator[None]:
+    """Environment variables for a JVM that the block starts, whose session is local or not."""
+    wanted = {}
     # Java would read and write `?` for other letters in paths.
     if codecs.lookup(locale.getencoding()).name == "ascii":
-        os.environ["LC_ALL"] = "C.UTF-8"
+        wanted["LC_ALL"] = "C.UTF-8"
     options = os.environ.get("SPARK_SUBMIT_OPTS", "")
     for name, folder in _folders().items():
         if f"-D{name}=" not in options:
             options = f"{options} '-D{name}={folder}'"
-    os.environ["SPARK_SUBMIT_OPTS"] = options
-    if local:  # nobody else connects, and a container's own name may have no address
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    wanted["SPARK_SUBMIT_OPTS"] = options
+    # Nobody else connects, and a container's own name may have no address.
+    if local and "SPARK_LOCAL_IP" not in os.environ:
+        wanted["SPARK_LOCAL_IP"] = "127.0.0.1"
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _folders() -> dict[str, Path]:

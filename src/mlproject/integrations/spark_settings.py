@@ -4,14 +4,12 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from pyspark import SparkConf
-
-from mlproject.integrations import spark_environment
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -109,14 +107,18 @@ def conf_folder() -> Path | None:
     return Path(named) if named and Path(named).is_dir() else None
 
 
-def local(master: str, classes: Path | None, saved: Path | None, *, s3: bool) -> dict[str, str]:
-    """The settings of a session on this machine, which uses an archive of classes or saves one."""
+def local(
+    master: str, classes: Path | None, saved: Path | None, options: Sequence[str]
+) -> dict[str, str]:
+    """The settings of a session on this machine, which uses an archive of classes or saves one.
+
+    `options` are more of its JVM.
+    """
     package = str(Path(__file__).parents[2])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if package not in paths:  # the daemon imports this package
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, *paths]))
-    trust = spark_environment.trust_options() if s3 else ()
-    options = [LOCAL["spark.driver.extraJavaOptions"], *trust]
+    options = [LOCAL["spark.driver.extraJavaOptions"], *options]
     if classes or saved:
         name = "SharedArchiveFile" if classes else "ArchiveClassesAtExit"
         options.append(f"'-XX:{name}={classes or saved}'")

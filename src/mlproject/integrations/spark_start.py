@@ -114,8 +114,7 @@ def _fetch_jars(s3: bool) -> None:
     with filelock.FileLock(cache_folder() / "ivy.lock"):
         if not spark_jars.known(s3=s3):
             end_jvm()
-            spark_environment.prepare(local=True)
-            _launch(SparkConf(loadDefaults=False), s3=s3)
+            _launch(SparkConf(loadDefaults=False), local=False, s3=s3)
             spark_jars.fetch(SparkContext._jvm, spark_settings.given(), s3=s3)
     end_jvm()
 
@@ -132,17 +131,19 @@ def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if not submitted:
-        spark_environment.prepare(local=local)
         jars = spark_jars.known(s3=s3)
         own = {spark_settings.CLASS_PATH: ":".join(jars)}
-    if local and not submitted:
-        classes, saved = _archives(":".join(jars), save=archive)
-        own |= spark_settings.local(master, classes, saved, s3=s3)
+        trust = spark_environment.trust_options() if s3 else ()
+        if local:
+            classes, saved = _archives(":".join(jars), save=archive)
+            own |= spark_settings.local(master, classes, saved, trust)
+        elif trust:
+            own["spark.driver.extraJavaOptions"] = " ".join(trust)
     conf = spark_settings.added_to(given, own).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master)
     if not submitted and SparkContext._gateway is None:
-        _launch(conf, s3=s3)
+        _launch(conf, local=local, s3=s3)
     if not local:
         spark_log.log_executors(SparkContext._jvm)
     # With the JVM's own settings, as the builder would: spark-submit has set a master there.
@@ -169,10 +170,10 @@ def _archives(jars: str, *, save: bool) -> tuple[Path | None, Path | None]:
     return classes, java.new_archive(jars) if saves and java.can_archive() else None
 
 
-def _launch(conf: SparkConf, *, s3: bool) -> None:
+def _launch(conf: SparkConf, *, local: bool, s3: bool) -> None:
     """Starts the JVM of this process."""
     launch: Any = launch_gateway  # untyped
-    with spark_log.new().open("wb") as file:
+    with spark_log.new().open("wb") as file, spark_environment.complete(local=local):
         gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
     gateway.reads_s3 = s3
     SparkContext._ensure_initialized(gateway=gateway)
