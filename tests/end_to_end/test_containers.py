@@ -35,7 +35,7 @@ def test_a_user_without_a_name_and_a_home_works_on_a_read_only_system(tmp_path):
     cache = str(local_files.cache_folder().parent)
     printed = output("report", XDG_CACHE_HOME=cache, TMPDIR=str(tmp_path / "new"))
     assert "Fetching" not in printed
-    run_in_container(tmp_path, "register.py", **given)
+    run_in_container(tmp_path, "register.py", HOME=str(tmp_path), **given)  # MLflow wants one
     assert "3 images scored" in output("score", "--model", "models:/c/1")
     output("promote", "--model", "models:/c/1", "--alias", "champion", "--approve", "true")
     output("rescore")

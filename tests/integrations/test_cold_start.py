@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlproject.integrations import spark_jars
+from mlproject.storage.local_files import cache_folder
 from tests.support.fresh_processes import run, without_java
 
 pytestmark = pytest.mark.spark
@@ -96,7 +97,7 @@ with session(archive=sys.argv[1:] == ["archive"]) as spark:
 """
     cache = tmp_path / "a cache" / "mlproject"
     cache.mkdir(parents=True)
-    lists = (spark_jars._list(s3=s3) for s3 in (True, False))
+    lists = (cache_folder() / spark_jars._list(s3=s3) for s3 in (True, False))
     shutil.copy(next(file for file in lists if file.is_file()), cache)
     home = {"XDG_CACHE_HOME": str(cache.parent)}
     (tmp_path / "conf").mkdir()

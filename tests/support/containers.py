@@ -35,10 +35,12 @@ def run_in_container(folder: Path, *words: str, **environment: str) -> str:
     require_namespaces(*user)
     for name in ("root", "tmp"):
         (folder / name).mkdir(exist_ok=True)
-    known = {"TMPDIR": str(folder / "tmp"), **users_environment(), **environment}
+    known = users_environment()
+    for name in ("HOME", "LOGNAME", "USER"):
+        known.pop(name, None)
     done = subprocess.run(
         ["unshare", "--user", *user, "sh", "-c", READ_ONLY, str(folder), sys.executable, *words],
-        env={name: known[name] for name in known if name not in ("HOME", "LOGNAME", "USER")},
+        env={"TMPDIR": str(folder / "tmp"), **known, **environment},
         capture_output=True,
         text=True,
         timeout=300,
