@@ -143,3 +143,13 @@ def start_command(
         text=True,
         start_new_session=True,
     )
+
+
+def output_of(process: subprocess.Popen[str], *codes: int) -> str:
+    """What a process prints until it ends; the test fails with it unless its status is in `codes`.
+
+    Without any the status is 0.
+    """
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode in (codes or (0,)), output
+    return output

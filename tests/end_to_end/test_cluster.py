@@ -2,18 +2,14 @@
 
 import json
 import signal
-import subprocess
 import time
 
-import mlflow
 import pytest
 
-from mlproject.versions.registration import signature
-from mlproject.versions.registry import resolve
-from tests.conftest import photos, start_command
-from tests.support import device_model
+from tests.conftest import output_of, photos, start_command
 from tests.support.lakes import frame
-from tests.support.spark_clusters import cluster
+from tests.support.spark_clusters import cluster, with_defaults
+from tests.support.versions import register_devices
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -44,29 +40,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def environment(made, tmp_path):
-    (tmp_path / "conf").mkdir()
-    lines = (f"{key} {value}\n" for key, value in SETTINGS.items())
-    (tmp_path / "conf" / "spark-defaults.conf").write_text("".join(lines))
-    return {"SPARK_MASTER": made.url, "SPARK_CONF_DIR": str(tmp_path / "conf")}
-
-
-def register(name="devices", pause_s=0.0):
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=device_model.__file__,
-            model_config={"engine": "onnxruntime", "pause_s": pause_s},
-            signature=signature(),
-            pip_requirements=["mlflow"],
-        )
-    added = mlflow.register_model(f"models:/{logged.model_id}", name)
-    return resolve(mlflow.MlflowClient(), f"models:/{name}/{added.version}")
-
-
-def output(process: subprocess.Popen[str], code: int = 0) -> str:
-    printed, _ = process.communicate(timeout=300)
-    assert code == process.returncode, printed
-    return printed
+    return {"SPARK_MASTER": made.url, **with_defaults(tmp_path / "conf", SETTINGS)}
 
 
 def answers(folder, version):
@@ -98,14 +72,14 @@ def test_commands_on_a_cluster_lose_and_double_nothing_when_it_fails(
         return start_command(name, *words, cwd=tmp_path, **environment, **more)
 
     photos(tmp_path / "source", 40)
-    assert "Ingested 40 of 40" in output(start("ingest", "--source", "source", "--settle", "0"))
-    first, second = register(pause_s=0.3), register(pause_s=0.3)
+    assert "Ingested 40 of 40" in output_of(start("ingest", "--source", "source", "--settle", "0"))
+    first, second = (register_devices("devices", pause_s=0.3) for _ in range(2))
 
     # A worker is killed while both compute.
     scoring = start("score", "--model", first.uri, "--batch_images", "8")
     wait_for(tmp_path, first, 8)
     made.kill("worker0")
-    assert "40 images scored" in output(scoring)
+    assert "40 images scored" in output_of(scoring)
     found = answers(tmp_path, first)
     assert 40 == len(found)
     assert {"0", "1"} == {str(answer["device"]) for answer in found}
@@ -119,25 +93,23 @@ def test_commands_on_a_cluster_lose_and_double_nothing_when_it_fails(
     scoring.wait(timeout=60)
     before = len(answers(tmp_path, second))
     assert before < 40
-    rest = output(start("score", "--model", second.uri))
+    rest = output_of(start("score", "--model", second.uri))
     assert f"{40 - before} images scored" in rest
     assert 40 == len(answers(tmp_path, second))
 
-    output(start("promote", "--model", second.uri, "--alias", "champion", "--gate", "off"))
-    output(start("rescore", "--pointers", "models:/devices@champion"))
+    output_of(start("promote", "--model", second.uri, "--alias", "champion", "--gate", "off"))
+    output_of(start("rescore", "--pointers", "models:/devices@champion"))
     gone = frame(str(tmp_path / "lake"), "images").image_id[0]
-    output(start("erase", "--image_id", gone))
+    output_of(start("erase", "--image_id", gone))
     assert 39 == len(answers(tmp_path, second))
-    assert "39 images, 2 versions" in output(start("report"))
+    assert "39 images, 2 versions" in output_of(start("report"))
 
     # Executors leave between two reconciliations, and come again.
-    more = "".join(f"{key} {value}\n" for key, value in COME_AND_GO.items())
-    with (tmp_path / "conf" / "spark-defaults.conf").open("a") as defaults:
-        defaults.write(more)
+    environment |= with_defaults(tmp_path / "come and go", {**SETTINGS, **COME_AND_GO})
     watching = start("watch", "--source", "source", "--interval", "1", "--idle", "600")
     for number in (1, 2):
         photos(tmp_path / "source", 1, "blue", seed=number)
         wait_for(tmp_path, second, 39 + number)
         wait_until(lambda: made.executors() == 0)
     watching.send_signal(signal.SIGTERM)
-    output(watching)
+    output_of(watching)

@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from mlproject.lake import snapshots
-from tests.conftest import photo, photos, start_command
+from tests.conftest import output_of, photo, photos, start_command
 from tests.support.commands import run_command
 from tests.support.lakes import frame
 from tests.support.versions import register_colours
@@ -23,13 +23,6 @@ def version(store):
 def source(tmp_path) -> Path:
     photos(tmp_path / "source", 30, "red")
     return photos(tmp_path / "source", 30, "green", seed=1)
-
-
-def done(name: str, *arguments: str, cwd: Path, code: int = 0) -> str:
-    process = start_command(name, *arguments, cwd=cwd)
-    output, _ = process.communicate(timeout=300)
-    assert code == process.returncode, output
-    return output
 
 
 def predictions(folder: Path):
@@ -74,9 +67,7 @@ def test_the_life_of_a_stage_from_the_first_photo_to_a_switch(
 
 def test_two_slots_get_the_same_number_of_images(version, source, tmp_path):
     for words in (("ingest", "--source", "source"), ("score", "--model", version.uri)):
-        process = start_command(*words, cwd=tmp_path, SPARK_MASTER="local[2]")
-        output, _ = process.communicate(timeout=300)
-        assert 0 == process.returncode, output
+        output_of(start_command(*words, cwd=tmp_path, SPARK_MASTER="local[2]"))
     table = snapshots.open_table(str(tmp_path / "lake" / "predictions"))
     assert [30, 30] == [file.rows for file in snapshots.active_files(table)]
 
@@ -85,7 +76,7 @@ def test_two_slots_get_the_same_number_of_images(version, source, tmp_path):
 def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
     version, source, tmp_path
 ):
-    done("ingest", "--source", "source", cwd=tmp_path)
+    output_of(start_command("ingest", "--source", "source", cwd=tmp_path))
     both = [start_command("score", "--model", version.uri, cwd=tmp_path) for _ in range(2)]
     output = [process.communicate(timeout=300)[0] for process in both]
     assert [0, 0] == [process.returncode for process in both], output
@@ -110,7 +101,7 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
 def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, expected):
     (tmp_path / "file").write_text("no folder")
     before = names_and_versions()
-    output = done(name, *arguments, cwd=tmp_path, code=2)
+    output = output_of(start_command(name, *arguments, cwd=tmp_path), 2)
     assert expected in output
     assert output.startswith(f"mlproject {name}: ")
     assert 1 == len(output.splitlines())

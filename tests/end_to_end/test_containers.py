@@ -1,15 +1,14 @@
 """Commands as processes in surroundings that lack what a person's machine has."""
 
-import subprocess
 import sys
 
 import mlflow
 import pytest
 
 from mlproject.storage import local_files
-from tests.conftest import photos, start_command
+from tests.conftest import output_of, photos, start_command
 from tests.support.containers import UID, require_namespaces, run_in_container
-from tests.support.fresh_processes import users_environment
+from tests.support.fresh_processes import run_words
 from tests.support.lakes import frame
 from tests.support.versions import register_colours
 
@@ -54,10 +53,7 @@ def test_names_with_umlauts_are_found_in_the_locale_c(store, tmp_path, monkeypat
     photos(tmp_path / "bilder ü" / "röte", 3)
 
     def output(command, *words):
-        process = start_command(command, *words, cwd=tmp_path)
-        printed, _ = process.communicate(timeout=300)
-        assert 0 == process.returncode, printed
-        return printed
+        return output_of(start_command(command, *words, cwd=tmp_path))
 
     lake = ("--lake", "see ü")
     assert "Ingested 3 of 3" in output("ingest", *lake, "--source", "bilder ü", "--settle", "0")
@@ -77,16 +73,7 @@ from mlproject.integrations.spark_session import session
 with session() as spark:
     print(spark.range(3).count(), os.uname().nodename)
 """
-    script = 'hostname no-such-host && exec "$0" -c "$1"'
-    known = users_environment()
-    known.pop("SPARK_LOCAL_IP", None)
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", script, sys.executable, code],
-        cwd=tmp_path,
-        env=known,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    script = 'unset SPARK_LOCAL_IP && hostname no-such-host && exec "$0" -c "$1"'
+    words = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", script]
+    done = run_words([*words, sys.executable, code], tmp_path)
     assert "3 no-such-host\n" == done.stdout, done.stderr[-2000:]

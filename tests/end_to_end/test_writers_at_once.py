@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlproject.lake import maintenance, queries, snapshots
-from tests.conftest import photos, start_command
+from tests.conftest import output_of, photos, start_command
 from tests.support.lakes import add_predictions
 from tests.support.versions import register_colours
 
@@ -23,9 +23,7 @@ def lake(tmp_path, store) -> str:
     for number in range(8):
         photos(source, 5, "red", seed=number)
         (source / "red").rename(source / f"red{number}")
-    done = start_command("ingest", "--source", "source", "--max_files", "4", cwd=tmp_path)
-    output, _ = done.communicate(timeout=300)
-    assert 0 == done.returncode, output
+    output_of(start_command("ingest", "--source", "source", "--max_files", "4", cwd=tmp_path))
     return str(tmp_path / "lake")
 
 
@@ -68,9 +66,7 @@ def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     for process in processes:
         assert 0 == process.returncode, process.stdout.read()
     for version in (first, second):  # what came too late for the others
-        again = start_command("score", "--model", version.uri, cwd=tmp_path)
-        output, _ = again.communicate(timeout=300)
-        assert 0 == again.returncode, output
+        output_of(start_command("score", "--model", version.uri, cwd=tmp_path))
 
     images = rows(lake, "SELECT path, image_id FROM images", "images")
     assert len(images) == len({tuple(row.values()) for row in images})

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from mlproject.lake import queries, snapshots
-from tests.conftest import photo, start_command
+from tests.conftest import output_of, photo, start_command
 from tests.support import s3_servers
 from tests.support.s3_proxy import FaultyServer
 from tests.support.versions import register_colours
@@ -30,12 +30,6 @@ def bucket(server, empty_bucket):
 
 def rows(lake, sql, *tables):
     return queries.query(lake, sql, list(tables)).to_pylist()
-
-
-def done(process, codes=(0,)):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode in codes, output
-    return output
 
 
 def require_whole(lake, versions, erased=()):
@@ -66,7 +60,7 @@ def test_nothing_is_lost_doubled_or_brought_back_though_the_server_fails_now_and
 
         ingest = ("ingest", "--source", source, "--max_files", "8", "--settle", "0")
         for process in [start(*ingest) for _ in range(2)]:
-            done(process)
+            output_of(process)
         batches = ("--batch_images", "5")
         killed = start("score", "--model", first.uri, *batches)
         processes = [
@@ -80,9 +74,9 @@ def test_nothing_is_lost_doubled_or_brought_back_though_the_server_fails_now_and
         os.killpg(killed.pid, signal.SIGKILL)
         processes.append(start("erase", "--path", secret))
         for process in processes:
-            done(process)
+            output_of(process)
         for version in (first, second):  # what came too late for the others
-            done(start("score", "--model", version.uri))
+            output_of(start("score", "--model", version.uri))
         assert faulty.faults > 3
     require_whole(lake, (first, second), [secret])
 
@@ -100,7 +94,7 @@ def test_a_server_that_does_not_answer_for_a_while_loses_nothing(
             there = {"AWS_ENDPOINT_URL": faulty.url}
             return start_command(name, *words, "--lake", lake, cwd=tmp_path, **there)
 
-        done(start("ingest", "--source", source, "--settle", "0"))
+        output_of(start("ingest", "--source", source, "--settle", "0"))
         scoring = start("score", "--model", version.uri, "--batch_images", "5")
         until = time.monotonic() + 240
         while not (snapshots.newest(lake, "predictions") and rows(lake, "SELECT 1", "predictions")):
@@ -113,7 +107,7 @@ def test_a_server_that_does_not_answer_for_a_while_loses_nothing(
         time.sleep(25)
         faulty.hanging = 0.0
         faulty.away.clear()
-        output = done(scoring, codes=(0, 1))
+        output = output_of(scoring, 0, 1)
         assert "Traceback" not in output, output
-        done(start("score", "--model", version.uri))
+        output_of(start("score", "--model", version.uri))
     require_whole(lake, [version])

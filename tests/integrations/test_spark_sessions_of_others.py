@@ -8,9 +8,9 @@ import pytest
 
 from mlproject.integrations import spark_jars, spark_log, spark_settings
 from tests.conftest import photos
-from tests.support.fresh_processes import run, users_environment
+from tests.support.fresh_processes import run, run_words, users_environment
 from tests.support.lakes import frame
-from tests.support.spark_clusters import cluster
+from tests.support.spark_clusters import cluster, with_defaults
 
 
 @pytest.fixture
@@ -24,15 +24,7 @@ def submit(folder, *options):
     photos(folder / "source", 3)
     launcher = Path(__file__).parents[2] / "pipelines" / "ingest.py"
     program = str(Path(sys.executable).with_name("spark-submit"))
-    return subprocess.run(
-        [program, *options, str(launcher), "--source", "source"],
-        cwd=folder,
-        env=users_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_words([program, *options, str(launcher), "--source", "source"], folder)
 
 
 @pytest.mark.spark
@@ -123,18 +115,13 @@ def test_a_cluster_whose_executors_do_not_start_is_one_line_with_the_workers_own
 
 @pytest.mark.spark
 def test_a_cluster_without_a_free_gpu_is_waited_for_with_one_line(tmp_path):
-    (tmp_path / "conf").mkdir()
-    asked = "spark.executor.resource.gpu.amount 1\nspark.executor.memory 512m\n"
-    (tmp_path / "conf" / "spark-defaults.conf").write_text(asked)
+    asked = {"spark.executor.resource.gpu.amount": 1, "spark.executor.memory": "512m"}
+    configured = with_defaults(tmp_path / "conf", asked)
     with cluster(tmp_path, [[]], cores=1) as made:
         process = subprocess.Popen(
             [sys.executable, "-c", SESSION],
             cwd=tmp_path,
-            env={
-                **users_environment(),
-                "SPARK_MASTER": made.url,
-                "SPARK_CONF_DIR": str(tmp_path / "conf"),
-            },
+            env={**users_environment(), "SPARK_MASTER": made.url, **configured},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,10 +1,7 @@
 """GPUs as Spark assigns them, on a real cluster whose GPUs are made up."""
 
 import json
-import subprocess
-import sys
 
-import mlflow
 import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
@@ -12,10 +9,9 @@ from pyspark.sql import functions as F
 from mlproject import inference
 from mlproject.integrations import spark_session
 from mlproject.scoring import workers
-from mlproject.versions.registration import signature
-from tests.support import device_model
-from tests.support.fresh_processes import users_environment
-from tests.support.spark_clusters import cluster
+from tests.support.fresh_processes import run
+from tests.support.spark_clusters import cluster, with_defaults
+from tests.support.versions import register_devices
 
 pytestmark = pytest.mark.spark
 
@@ -52,27 +48,10 @@ with spark_session.session() as spark:
 
 
 def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path):
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="devices",
-            python_model=device_model.__file__,
-            signature=signature(),
-            pip_requirements=["mlflow"],
-        )
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    lines = (f"{key} {value}\n" for key, value in SETTINGS.items())
-    (conf / "spark-defaults.conf").write_text("".join(lines))
+    version = register_devices("devices")
+    configured = with_defaults(tmp_path / "conf", SETTINGS)
     with cluster(tmp_path, [["0", "2"], ["3", "1"]], cores=4) as made:
-        done = subprocess.run(
-            [sys.executable, "-c", SCORING, logged.model_id],
-            cwd=tmp_path,
-            env={**users_environment(), "SPARK_MASTER": made.url, "SPARK_CONF_DIR": str(conf)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run(SCORING, tmp_path, version.model_id, SPARK_MASTER=made.url, **configured)
     assert 0 == done.returncode, done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert 1600 == len(rows)

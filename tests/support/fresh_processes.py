@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -16,8 +17,14 @@ def users_environment() -> dict[str, str]:
 def run(
     code: str, cwd: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
+    return run_words([sys.executable, "-c", code, *arguments], cwd, **environment)
+
+
+def run_words(
+    words: Sequence[str], cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        words,
         cwd=cwd,
         env={**users_environment(), **environment},
         capture_output=True,

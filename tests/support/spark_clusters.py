@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyspark
@@ -108,6 +108,14 @@ def cluster(
         yield made
     finally:
         made.stop()
+
+
+def with_defaults(folder: Path, settings: Mapping[str, object]) -> dict[str, str]:
+    """The environment of a driver with these settings, which lie in a new folder."""
+    folder.mkdir()
+    lines = (f"{key} {value}\n" for key, value in settings.items())
+    (folder / "spark-defaults.conf").write_text("".join(lines))
+    return {"SPARK_CONF_DIR": str(folder)}
 
 
 def _logged(log: Path, pattern: str) -> str:

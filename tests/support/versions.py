@@ -1,4 +1,4 @@
-"""Registers versions of the colour model: real, and small enough for every test of scoring."""
+"""Registers versions of models that are real, and small enough for every test of scoring."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,17 +27,23 @@ def register_colours(
     It names the engine whose versions share worker processes: those of a version's own take seconds
     to start.
     """
+    options = {"reverse": reverse, "fault": fault, "mended": str(mended), **config}
+    return _register(name, "colour_model.py", {"engine": ONNXRUNTIME, **options}, pins)
+
+
+def register_devices(name: str, *, pause_s: float = 0) -> Version:
+    """A new version of the device model, which sleeps `pause_s` seconds for each image."""
+    return _register(name, "device_model.py", {"engine": ONNXRUNTIME, "pause_s": pause_s})
+
+
+def _register(
+    name: str, file: str, config: Mapping[str, object], pins: Sequence[str] = ("mlflow",)
+) -> Version:
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
-            name="colours",
-            python_model=str(Path(__file__).with_name("colour_model.py")),
-            model_config={
-                "engine": ONNXRUNTIME,
-                "reverse": reverse,
-                "fault": fault,
-                "mended": str(mended),
-                **config,
-            },
+            name=file.split("_", maxsplit=1)[0],
+            python_model=str(Path(__file__).with_name(file)),
+            model_config=dict(config),
             signature=signature(),
             pip_requirements=list(pins),
         )

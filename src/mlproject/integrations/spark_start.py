@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import STDOUT
 from typing import Any
 
 import filelock
@@ -115,7 +114,7 @@ def _fetch_jars(s3: bool) -> None:
         if not spark_jars.known(s3=s3):
             end_jvm()
             _launch(SparkConf(loadDefaults=False), local=False, s3=s3)
-            spark_jars.fetch(SparkContext._jvm, spark_settings.given(), s3=s3)
+            spark_jars.fetch(_jvm(), spark_settings.given(), s3=s3)
     end_jvm()
 
 
@@ -145,7 +144,7 @@ def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
     if not submitted and SparkContext._gateway is None:
         _launch(conf, local=local, s3=s3)
     if not local:
-        spark_log.log_executors(SparkContext._jvm)
+        spark_log.log_executors(_jvm())
     # With the JVM's own settings, as the builder would: spark-submit has set a master there.
     begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
     spark = SparkSession.Builder().config(conf=conf).getOrCreate()
@@ -174,24 +173,29 @@ def _launch(conf: SparkConf, *, local: bool, s3: bool) -> None:
     """Starts the JVM of this process."""
     launch: Any = launch_gateway  # untyped
     with spark_log.new().open("wb") as file, spark_environment.complete(local=local):
-        gateway = launch(conf, {"stdout": file, "stderr": STDOUT})
+        gateway = launch(conf, {"stdout": file, "stderr": subprocess.STDOUT})
     gateway.reads_s3 = s3
     SparkContext._ensure_initialized(gateway=gateway)
-    spark_environment.log_in(SparkContext._jvm)
+    spark_environment.log_in(_jvm())
+
+
+def _jvm() -> Any:
+    """The JVM of this process, for which pyspark has no public name."""
+    return SparkContext._jvm
 
 
 def _say_what_is_missing(spark: SparkSession) -> None:
     """Says once that no executor has come, which Spark only logs, for as long as it takes."""
     time.sleep(EXECUTOR_WAIT_S)
-    context, conf = spark.sparkContext, spark.sparkContext.getConf()
+    context: Any = spark.sparkContext
     with suppress(Exception):  # the session has ended
-        java_context: Any = context._jsc.sc()
-        if java_context.getExecutorMemoryStatus().size() > 1:  # the driver is one
+        if context._jsc.sc().getExecutorMemoryStatus().size() > 1:  # the driver is one
             return
+        conf = context.getConf()
         asked = [
-            f"{key}={conf.get(f'spark.executor.{key}')}"
+            f"{key}={size}"
             for key in ("cores", "memory", "resource.gpu.amount")
-            if conf.get(f"spark.executor.{key}")
+            if (size := conf.get(f"spark.executor.{key}"))
         ]
         print(  # noqa: T201 - a wait
             f"Spark waits: {context.master} has given no executor in {EXECUTOR_WAIT_S} s "
@@ -222,8 +226,7 @@ def require_delta(spark: SparkSession) -> None:
     """Raises UserError when a session has no Delta."""
     extensions = str(spark.conf.get("spark.sql.extensions", ""))
     delta: str = DELTA["spark.sql.extensions"]
-    jvm: Any = spark.sparkContext._jvm
-    loadable = delta in extensions and jvm.org.apache.spark.util.Utils.classIsLoadable(delta)
+    loadable = delta in extensions and _jvm().org.apache.spark.util.Utils.classIsLoadable(delta)
     if not loadable and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         raise UserError(
             f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
