@@ -103,7 +103,13 @@ def _start(name: str, s3: bool, archive: bool) -> Started:
             _fetch_jars(s3)
         return _start_with_jars(name, s3, archive)
     except (PySparkRuntimeError, Py4JError) as error:
-        raise _start_error(error) from error
+        failure = _start_error(error)
+        # The next session starts anew: this log is given away, and the context may be there.
+        if SparkContext._active_spark_context is not None:
+            with suppress(Py4JError, OSError):
+                SparkContext._active_spark_context.stop()
+        end_jvm()
+        raise failure from error
 
 
 def _fetch_jars(s3: bool) -> None:
