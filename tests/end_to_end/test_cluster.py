@@ -52,6 +52,13 @@ def answers(folder, version):
     return [json.loads(label) for label in rows.label]
 
 
+def devices(folder, version):
+    """The devices on which predictions of a version were made."""
+    if not (folder / "lake" / "predictions" / "_delta_log").is_dir():
+        return set()
+    return {str(answer["device"]) for answer in answers(folder, version)}
+
+
 def wait_for(folder, version, images):
     """Until so many predictions of a version are committed."""
     log = folder / "lake" / "predictions" / "_delta_log"
@@ -77,12 +84,13 @@ def test_commands_on_a_cluster_lose_and_double_nothing_when_it_fails(
 
     # A worker is killed while both compute.
     scoring = start("score", "--model", first.uri, "--batch_images", "8")
-    wait_for(tmp_path, first, 8)
+    wait_until(lambda: {"0", "1"} == devices(tmp_path, first))
+    assert 2 == made.executors()
     made.kill("worker0")
     assert "40 images scored" in output_of(scoring)
     found = answers(tmp_path, first)
     assert 40 == len(found)
-    assert {"0", "1"} == {str(answer["device"]) for answer in found}
+    assert {"0", "1"} == devices(tmp_path, first)
     assert [[str(answer["device"])] for answer in found] == [one["addresses"] for one in found]
     made.start_worker("worker0", ["0"])
 

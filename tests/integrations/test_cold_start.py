@@ -40,6 +40,20 @@ for name in ("first", "later"):
     assert ["begun 7", "None", "later 7", "None"] == printed
 
 
+def test_a_session_that_starts_in_the_background_has_a_master_at_each_moment(tmp_path):
+    code = """
+from mlproject.integrations import spark_session, spark_start
+spark_start.begin("begun")
+names = set()
+while not spark_start._begun[0].done():
+    names.add(spark_session.master_name())
+with spark_session.session() as spark:
+    names.add(spark_session.master_name())
+print(names)
+"""
+    assert "{'local[2]'}\n" == run(code, tmp_path, SPARK_MASTER="local[2]").stdout
+
+
 def test_an_error_in_the_background_is_raised_where_the_session_is_used(no_java, tmp_path):
     code = """
 import sys

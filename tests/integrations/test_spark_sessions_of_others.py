@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,13 +72,107 @@ def test_the_master_is_that_of_the_environment_then_of_options_then_of_the_files
     assert "local[*]" == spark_settings.master(spark_settings.given())
     (tmp_path / "spark-defaults.conf").write_text("spark.master local[5]\nspark.cores.max 4\n")
     assert "local[5]" == spark_settings.master(spark_settings.given())
-    words = "--master spark://here:7077 --conf spark.cores.max=2 --conf 'a.b=c d=e' pyspark-shell"
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", words)
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master spark://here:7077 pyspark-shell")
     given = spark_settings.given()
-    assert {"spark.master": "spark://here:7077", "spark.cores.max": "2", "a.b": "c d=e"} == given
+    assert {"spark.master": "spark://here:7077", "spark.cores.max": "4"} == given
     assert "spark://here:7077" == spark_settings.master(given)
     monkeypatch.setenv("SPARK_MASTER", "local[7]")
     assert "local[7]" == spark_settings.master(given)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--conf spark.cores.max=2 -c 'a.b=c d=e'", {"spark.cores.max": "2", "a.b": "c d=e"}),
+        (
+            "--conf=spark.cores.max=2 --master=yarn",
+            {"spark.cores.max": "2", "spark.master": "yarn"},
+        ),
+        ("--repositories https://mirror", {"spark.jars.repositories": "https://mirror"}),
+        ("--properties-file other.conf", {"spark.ui.enabled": "true"}),
+        ("--properties-file=other.conf --conf spark.ui.enabled=no", {"spark.ui.enabled": "no"}),
+        (
+            "--load-spark-defaults --properties-file other.conf",
+            {"spark.cores.max": "4", "spark.ui.enabled": "true"},
+        ),
+    ],
+)
+def test_options_in_the_environment_are_known_in_each_spelling(
+    tmp_path, monkeypatch, words, expected
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    (tmp_path / "spark-defaults.conf").write_text("spark.cores.max 4\nspark.ui.enabled false\n")
+    (tmp_path / "other.conf").write_text("spark.ui.enabled=true\n")
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{words} pyspark-shell")
+    assert expected.items() <= spark_settings.given().items()
+    if "--properties-file" in words and "load" not in words:
+        assert "spark.cores.max" not in spark_settings.given()
+
+
+CLASS_PATH = """
+from mlproject.integrations.spark_session import session
+with session() as spark:
+    print(spark._jvm.java.lang.System.getProperty("java.class.path").split(":")[0])
+"""
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    "option", ["--driver-class-path", "--conf spark.driver.extraClassPath="], ids=["option", "conf"]
+)
+def test_a_class_path_of_the_person_is_used_beside_that_of_delta(tmp_path, option):
+    jar = f"{tmp_path}/own.jar"
+    words = f"{option}{jar}" if option.endswith("=") else f"{option} {jar}"
+    done = run(CLASS_PATH, tmp_path, PYSPARK_SUBMIT_ARGS=f"{words} pyspark-shell")
+    assert (f"{jar}\n", "") == (done.stdout, done.stderr)
+
+
+@pytest.mark.spark
+def test_the_jvm_that_a_persons_session_has_left_is_not_used(tmp_path):
+    code = """
+from pyspark.sql import SparkSession
+from mlproject.integrations.spark_session import session
+SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate().stop()
+with session() as spark:
+    print(spark.range(3).count())
+"""
+    done = run(code, tmp_path)
+    assert ("3\n", 0) == (done.stdout, done.returncode), done.stderr
+
+
+ADDRESSES = """
+import os, sys
+from mlproject.integrations.spark_session import session
+for master in sys.argv[1:]:
+    os.environ["SPARK_MASTER"] = master
+    with session() as spark:
+        print(spark._jvm.java.lang.System.getenv("SPARK_LOCAL_IP"), spark.range(3).count())
+"""
+
+
+@pytest.mark.spark
+def test_a_local_session_listens_to_this_machine_alone_and_one_on_a_cluster_does_not(tmp_path):
+    with cluster(tmp_path, [[]], cores=1) as made:
+        done = run(ADDRESSES, tmp_path, "local[1]", made.url, "local[2]")
+    assert ["127.0.0.1 3", "None 3", "127.0.0.1 3"] == done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.spark
+def test_a_local_session_whose_pages_are_switched_on_shows_them_to_others(tmp_path):
+    options = "--conf spark.ui.enabled=true pyspark-shell"
+    done = run(ADDRESSES, tmp_path, "local[1]", PYSPARK_SUBMIT_ARGS=options)
+    assert ["None 3"] == done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "master", "expected"),
+    [(64, "local[4]", 4096), (64, "local[1]", 2048), (3, "local[4]", 1536), (1, "local[4]", 1024)],
+)
+def test_the_heap_grows_with_the_slots_to_half_the_memory(monkeypatch, gibibytes, master, expected):
+    monkeypatch.setattr(spark_settings, "memory", lambda: gibibytes * 2**30)
+    options = spark_settings.local(master, None, None, ())
+    assert f"{expected}m" == options["spark.driver.memory"]
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
@@ -94,8 +189,8 @@ SESSION = """
 import contextlib, sys
 from mlproject.commands import console
 from mlproject.errors import MachineError
-from mlproject.integrations import spark_session, spark_start
-spark_start.EXECUTOR_WAIT_S = 1
+from mlproject.integrations import spark_log, spark_session
+spark_log.EXECUTOR_WAIT_S = 1
 if "twice" in sys.argv:
     with contextlib.suppress(MachineError), spark_session.session():
         print("started")
@@ -115,6 +210,7 @@ def test_a_cluster_whose_executors_do_not_start_is_one_line_with_the_workers_own
     assert "Cannot find any build directories" in line
     log = Path(line.split("Log of Spark: '")[1].rstrip("'"))
     assert "Master removed our application" in log.read_text()
+    log.unlink()
 
 
 @pytest.mark.spark
@@ -156,12 +252,17 @@ def test_the_log_says_why_a_master_does_not_answer(monkeypatch):
     assert "" == spark_log.reason()
 
 
-def test_a_log_that_no_message_names_is_removed():
+def test_a_log_is_kept_where_a_message_names_it_and_leaves_no_file_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(spark_log, "_logs", [])
+    assert ("", "") == (spark_log.text(), spark_log.saved())
     log = spark_log.new()
-    log.write_text("printed")
-    assert "printed" == spark_log.text()
-    assert not spark_log.new().exists()
-    assert not log.parent.exists()
-    kept = Path(spark_log.keep())
-    spark_log.remove()
-    kept.parent.rmdir()  # it is there
+    subprocess.run(["echo", "printed"], stdout=log, check=True)
+    assert "printed\n" == spark_log.text()
+    assert [] == list(tmp_path.iterdir())
+    sentence = spark_log.saved()
+    [file] = tmp_path.iterdir()
+    assert f" Log of Spark: '{file}'" == sentence
+    assert "printed\n" == file.read_text()
+    spark_log.new()
+    assert "" == spark_log.text()

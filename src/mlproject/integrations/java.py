@@ -80,7 +80,7 @@ def can_archive() -> bool:
 def new_archive(class_path: str) -> Path:
     """Where a JVM of this process may save such an archive."""
     spark = metadata.distribution("pyspark")
-    parts = [str(_java()), str(spark.locate_file("")), spark.version, class_path]
+    parts = [str(_java()), spark.version, str(spark.locate_file("")), class_path]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     return cache_folder() / f"classes-{digest}.{os.getpid()}"
 

@@ -10,7 +10,7 @@ import os
 import pwd
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,18 @@ PASSWORD = "changeit"  # noqa: S105 - Java wants one; certificates are no secret
 
 
 @contextmanager
-def complete(*, local: bool) -> Iterator[None]:
-    """Environment variables for a JVM that the block starts, whose session is local or not."""
+def complete(*, jars: Sequence[str], alone: bool) -> Iterator[None]:
+    """Environment variables for a JVM that the block starts.
+
+    Args:
+        jars: Jars behind those of Spark on its class path. A setting would be replaced by one of
+            the person, of which there are three. Source: spark-launcher, AbstractCommandBuilder.
+        alone: Whether nobody connects to it from another machine.
+    """
     wanted = {}
+    if jars:
+        others = filter(None, [os.environ.get("SPARK_DIST_CLASSPATH")])
+        wanted["SPARK_DIST_CLASSPATH"] = os.pathsep.join([*others, *jars])
     # Java would read and write `?` for other letters in paths.
     if codecs.lookup(locale.getencoding()).name == "ascii":
         wanted["LC_ALL"] = "C.UTF-8"
@@ -34,8 +43,8 @@ def complete(*, local: bool) -> Iterator[None]:
         if f"-D{name}=" not in options:
             options = f"{options} '-D{name}={folder}'"
     wanted["SPARK_SUBMIT_OPTS"] = options
-    # Nobody else connects, and a container's own name may have no address.
-    if local and "SPARK_LOCAL_IP" not in os.environ:
+    # A container's own name may have no address, and that of a laptop may change.
+    if alone and "SPARK_LOCAL_IP" not in os.environ:
         wanted["SPARK_LOCAL_IP"] = "127.0.0.1"
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

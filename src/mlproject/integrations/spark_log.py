@@ -1,35 +1,38 @@
-"""The log of Spark's JVM, and what it says about a session that did not start or ended."""
+"""Why a session of Spark does not start, waits or has ended: from its JVM's log, and its state."""
 
-import atexit
+import os
 import re
-import shutil
+import sys
 import tempfile
-from pathlib import Path
-from typing import Any
+import time
+from contextlib import suppress
+from typing import IO, Any
 
 # It logs what a standalone master says about each executor.
 _TOLD = "org.apache.spark.deploy.client.StandaloneAppClient$ClientEndpoint"
 
-_logs: list[Path] = []  # of the JVM of this process, one at most
+EXECUTOR_WAIT_S = 20  # without an executor a session says so then; to start one takes some seconds
+
+_logs: list[IO[bytes]] = []  # of the JVM of this process, one at most
 
 
-def new() -> Path:
-    """The log of a new JVM of this process, in a folder of its own, which the process removes."""
-    remove()
-    _logs.append(Path(tempfile.mkdtemp(prefix="mlproject-spark-")) / "log.txt")
+def new() -> IO[bytes]:
+    """The log of a new JVM of this process: a file without a name, which ends with the process."""
+    while _logs:
+        _logs.pop().close()
+    _logs.append(tempfile.TemporaryFile())  # noqa: SIM115 - as long as the JVM
     return _logs[0]
 
 
-def keep() -> str:
-    """The path of the log, which stays: a message names it. Empty where there is none."""
-    return str(_logs.pop()) if _logs else ""
-
-
-@atexit.register
-def remove() -> None:
-    """Removes the log."""
-    while _logs:
-        shutil.rmtree(_logs.pop().parent, ignore_errors=True)
+def saved() -> str:
+    """A sentence that names a file with the log, which stays; empty where there is none."""
+    if not _logs:
+        return ""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="mlproject-spark-", suffix=".log", delete=False
+    ) as file:
+        file.write(text())
+    return f" Log of Spark: {file.name!r}"
 
 
 def log_executors(jvm: Any) -> None:
@@ -40,8 +43,9 @@ def log_executors(jvm: Any) -> None:
 
 def text() -> str:
     """What the JVM has printed; empty where this process has not started it."""
-    files = [log for log in _logs if log.is_file()]
-    return "".join(log.read_text(encoding="utf-8", errors="replace") for log in files)
+    # The JVM writes at the position of the file.
+    files = [(log.fileno(), os.fstat(log.fileno()).st_size) for log in _logs]
+    return "".join(os.pread(file, size, 0).decode(errors="replace") for file, size in files)
 
 
 def reason() -> str:
@@ -62,3 +66,23 @@ def reason() -> str:
         last = f"its executors ended, {len(ends)} in all: {ends[-1]}" if ends else removed[1]
         return f"the master has removed it, as {last}"
     return ""
+
+
+def say_what_is_missing(spark: Any) -> None:
+    """Says once that no executor has come, which Spark only logs, for as long as it takes."""
+    time.sleep(EXECUTOR_WAIT_S)
+    context: Any = spark.sparkContext
+    with suppress(Exception):  # the session has ended
+        if context._jsc.sc().getExecutorMemoryStatus().size() > 1:  # the driver is one
+            return
+        conf = context.getConf()
+        asked = [
+            f"{key}={size}"
+            for key in ("cores", "memory", "resource.gpu.amount")
+            if (size := conf.get(f"spark.executor.{key}"))
+        ]
+        print(  # noqa: T201 - a wait
+            f"Spark waits: {context.master} has given no executor in {EXECUTOR_WAIT_S} s "
+            f"({', '.join(asked) or 'memory=1g'}). Does a worker have so much free?",
+            file=sys.stderr,
+        )

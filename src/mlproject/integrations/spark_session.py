@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
-from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.integrations import java, spark_settings, spark_start
@@ -41,8 +40,6 @@ def session(
         with settings(active, spark_settings.BLOBS):
             yield active
         return
-    if is_s3(lake) and not getattr(SparkContext._gateway, "reads_s3", True):
-        spark_start.end_jvm()  # it was launched without the jars
     started = spark_start.start(name, s3=is_s3(lake), archive=archive)
     try:
         yield started.spark
@@ -90,8 +87,9 @@ class LazySession:
 
 def master_name() -> str:
     """The master of the session that `session` gives, such as `local[2]`."""
-    if SparkContext._active_spark_context is not None:
-        master = str(SparkContext._active_spark_context.master)
+    active = spark_start.active()
+    if active is not None:
+        master = str(active.sparkContext.master)
     else:
         master = spark_settings.master(spark_settings.given())
     return master.replace("*", str(os.cpu_count() or 1))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -52,27 +52,46 @@ FORKED = {
     "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
 }
 
-CLASS_PATH = "spark.driver.extraClassPath"  # ours is added to the person's
-
 QUIET = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.databricks.delta.snapshotPartitions": "2",  # the default 50 costs seconds per commit
 }
 
+# Lines of spark-defaults.conf, such as "KEY VALUE", "KEY=VALUE" or "# a comment".
+_LINES = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
+
+# Options of spark-submit that stand for a setting that is read here.
+_OPTIONS = {"--master": "spark.master", "--repositories": "spark.jars.repositories"}
+
+
+def submitted() -> bool:
+    """Whether spark-submit has started this process, and its JVM."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
 
 def given() -> dict[str, str]:
-    """What the person has set: in spark-defaults.conf, and as options in PYSPARK_SUBMIT_ARGS."""
+    """What the person has set: for spark-submit, or in Spark's files and PYSPARK_SUBMIT_ARGS."""
+    if submitted():
+        SparkContext._ensure_initialized()  # the JVM knows
+        return dict(SparkConf().getAll())
+    words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    # `--master X` is `--master=X` too.
+    words = [
+        part for word in words for part in (word.split("=", 1) if word[:2] == "--" else [word])
+    ]
+    options = list(pairwise(words))
+    files = [Path(value) for option, value in options if option == "--properties-file"][-1:]
     folder = conf_folder()
-    file = folder / "spark-defaults.conf" if folder else None
-    found = {}
-    if file is not None and file.is_file():
-        # Lines such as "KEY VALUE", "KEY=VALUE" or "# a comment".
-        lines = re.compile(r"^[ \t]*([^#=\s][^=\s]*)[ \t=]+(.*\S)", re.MULTILINE)
-        found = dict(lines.findall(file.read_text(encoding="utf-8")))
-    for option, value in pairwise(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))):
-        if option == "--master":
-            found["spark.master"] = value
+    if folder and (not files or "--load-spark-defaults" in words):
+        files.insert(0, folder / "spark-defaults.conf")
+    found = dict[str, str]()
+    for file in files:
+        if file.is_file():
+            found |= dict(_LINES.findall(file.read_text(encoding="utf-8")))
+    for option, value in options:
+        if option in _OPTIONS:
+            found[_OPTIONS[option]] = value
         elif option in ("--conf", "-c") and "=" in value:
             key, _, word = value.partition("=")
             found[key] = word
@@ -83,9 +102,7 @@ def added_to(given: Mapping[str, str], own: Mapping[str, str]) -> SparkConf:
     """The settings of a session: ours and its `own`, unless the person has `given` others."""
     conf = SparkConf(loadDefaults=False)
     for key, value in {**DELTA, **BLOBS, **QUIET, **own}.items():
-        if key == CLASS_PATH and key in given:
-            conf.set(key, f"{given[key]}:{value}")
-        elif key not in given:
+        if key not in given:
             conf.set(key, value)
     return conf
 
@@ -131,7 +148,7 @@ def _heap(master: str) -> int:
     """MiB of a local driver: for each slot a row group and a batch of large photos."""
     slots = re.match(r"local\[(\d+)", master)
     wanted = 1024 * max(2, int(slots[1]) if slots else os.cpu_count() or 1)
-    return min(wanted, max(2048, memory() // 2 // 1024**2))
+    return min(wanted, max(1024, memory() // 2 // 1024**2))  # Spark's own default is 1024
 
 
 def memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:

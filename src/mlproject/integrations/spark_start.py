@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -37,7 +36,6 @@ from mlproject.integrations.spark_settings import DELTA, is_local
 from mlproject.storage.local_files import cache_folder
 
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
-EXECUTOR_WAIT_S = 20  # without an executor a session says so then; to start one takes some seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +97,12 @@ def _start(name: str, s3: bool, archive: bool) -> Started:
         os.environ["JAVA_HOME"] = str(home)
     java.remove_unused_archives()
     try:
-        if "PYSPARK_GATEWAY_PORT" not in os.environ and not spark_jars.known(s3=s3):
+        if not spark_settings.submitted() and not spark_jars.known(s3=s3):
             _fetch_jars(s3)
         return _start_with_jars(name, s3, archive)
-    except (PySparkRuntimeError, Py4JError) as error:
-        failure = _start_error(error)
-        # The next session starts anew: this log is given away, and the context may be there.
+    except (PySparkRuntimeError, Py4JError, MlprojectError) as error:
+        failure = error if isinstance(error, MlprojectError) else _start_error(error)
+        # The next session starts anew: the context may be there.
         if SparkContext._active_spark_context is not None:
             with suppress(Py4JError, OSError):
                 SparkContext._active_spark_context.stop()
@@ -119,38 +117,36 @@ def _fetch_jars(s3: bool) -> None:
     with filelock.FileLock(cache_folder() / "ivy.lock"):
         if not spark_jars.known(s3=s3):
             end_jvm()
-            _launch(SparkConf(loadDefaults=False), local=False, s3=s3)
+            _launch(SparkConf(loadDefaults=False), [])
             spark_jars.fetch(_jvm(), spark_settings.given(), s3=s3)
     end_jvm()
 
 
 def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
     on_interrupt = signal.getsignal(signal.SIGINT)
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if submitted:  # spark-submit started the JVM: its options apply
-        SparkContext._ensure_initialized()
-    given = dict(SparkConf().getAll()) if submitted else spark_settings.given()
+    given, submitted = spark_settings.given(), spark_settings.submitted()
     master = spark_settings.master(given)
     local, jars, own, saved = is_local(master), list[str](), {}, None
+    use = {"local": local, "s3": s3}
     if local or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if not submitted:
         jars = spark_jars.known(s3=s3)
-        own = {spark_settings.CLASS_PATH: ":".join(jars)}
+        if not _can_be_used(**use):
+            end_jvm()
         trust = spark_environment.trust_options() if s3 else ()
         if local:
             classes, saved = _archives(":".join(jars), save=archive)
-            own |= spark_settings.local(master, classes, saved, trust)
+            own = spark_settings.local(master, classes, saved, trust)
         elif trust:
-            own["spark.driver.extraJavaOptions"] = " ".join(trust)
+            own = {"spark.driver.extraJavaOptions": " ".join(trust)}
     conf = spark_settings.added_to(given, own).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master)
     if not submitted and SparkContext._gateway is None:
-        _launch(conf, local=local, s3=s3)
-    if not local:
-        spark_log.log_executors(_jvm())
+        alone = local and given.get("spark.ui.enabled") != "true"
+        _launch(conf, jars, alone=alone, use=use)
     # With the JVM's own settings, as the builder would: spark-submit has set a master there.
     begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
     spark = SparkSession.Builder().config(conf=conf).getOrCreate()
@@ -161,7 +157,7 @@ def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
     if not local and spark.conf.get("spark.dynamicAllocation.enabled", "false") != "true":
-        threading.Thread(target=_say_what_is_missing, args=(spark,), daemon=True).start()
+        threading.Thread(target=spark_log.say_what_is_missing, args=(spark,), daemon=True).start()
     return Started(spark, saved)
 
 
@@ -175,39 +171,35 @@ def _archives(jars: str, *, save: bool) -> tuple[Path | None, Path | None]:
     return classes, java.new_archive(jars) if saves and java.can_archive() else None
 
 
-def _launch(conf: SparkConf, *, local: bool, s3: bool) -> None:
-    """Starts the JVM of this process."""
+def _can_be_used(*, local: bool, s3: bool) -> bool:
+    """Whether the running JVM, if there is one, can have a session on such a master, with S3.
+
+    One that a person's ended session has left has no Delta.
+    """
+    gateway = SparkContext._gateway
+    use = vars(gateway).get("use", {}) if gateway else {}  # it gives each other name to Java
+    return bool(use) and use["local"] == local and (use["s3"] or not s3)
+
+
+def _launch(
+    conf: SparkConf, jars: Sequence[str], *, alone: bool = False, use: dict[str, bool] | None = None
+) -> None:
+    """Starts the JVM of this process; `use` is what it can be used for, see `_can_be_used`.
+
+    The jars and `alone` are those of `spark_environment.complete`.
+    """
     launch: Any = launch_gateway  # untyped
-    with spark_log.new().open("wb") as file, spark_environment.complete(local=local):
-        gateway = launch(conf, {"stdout": file, "stderr": subprocess.STDOUT})
-    gateway.reads_s3 = s3
+    with spark_environment.complete(jars=jars, alone=alone):
+        gateway = launch(conf, {"stdout": spark_log.new(), "stderr": subprocess.STDOUT})
+    gateway.use = use or {}
     SparkContext._ensure_initialized(gateway=gateway)
     spark_environment.log_in(_jvm())
+    spark_log.log_executors(_jvm())
 
 
 def _jvm() -> Any:
     """The JVM of this process, for which pyspark has no public name."""
     return SparkContext._jvm
-
-
-def _say_what_is_missing(spark: SparkSession) -> None:
-    """Says once that no executor has come, which Spark only logs, for as long as it takes."""
-    time.sleep(EXECUTOR_WAIT_S)
-    context: Any = spark.sparkContext
-    with suppress(Exception):  # the session has ended
-        if context._jsc.sc().getExecutorMemoryStatus().size() > 1:  # the driver is one
-            return
-        conf = context.getConf()
-        asked = [
-            f"{key}={size}"
-            for key in ("cores", "memory", "resource.gpu.amount")
-            if (size := conf.get(f"spark.executor.{key}"))
-        ]
-        print(  # noqa: T201 - a wait
-            f"Spark waits: {context.master} has given no executor in {EXECUTOR_WAIT_S} s "
-            f"({', '.join(asked) or 'memory=1g'}). Does a worker have so much free?",
-            file=sys.stderr,
-        )
 
 
 def begin_workers(context: SparkContext) -> None:
@@ -230,15 +222,17 @@ def begin_workers(context: SparkContext) -> None:
 
 def require_delta(spark: SparkSession) -> None:
     """Raises UserError when a session has no Delta."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:  # it is built in
+        return
     extensions = str(spark.conf.get("spark.sql.extensions", ""))
     delta: str = DELTA["spark.sql.extensions"]
-    loadable = delta in extensions and _jvm().org.apache.spark.util.Utils.classIsLoadable(delta)
-    if not loadable and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
-        raise UserError(
-            f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
-            f"Start it with --packages {spark_jars.packages(s3=False)} and "
-            + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
-        )
+    if delta in extensions and _jvm().org.apache.spark.util.Utils.classIsLoadable(delta):
+        return
+    raise UserError(
+        f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
+        f"Start it with --packages {spark_jars.packages(s3=False)} and "
+        + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
+    )
 
 
 def ship(spark: SparkSession, jars: Sequence[str] = ()) -> None:
@@ -281,16 +275,17 @@ def end_jvm() -> bool:
 
 
 def _start_error(error: Exception) -> MlprojectError:
-    log = spark_log.text()
     if "unresolved dependency" in str(error):
         return UserError(
             "Spark could not fetch its jars from Maven Central (needed once). Connect this machine "
             "to the network, or name a mirror in SPARK_CONF_DIR/spark-defaults.conf "
-            f"(spark.jars.ivySettings), and run again. Log of Spark: {spark_log.keep()!r}"
+            f"(spark.jars.ivySettings), and run again.{spark_log.saved()}"
         )
     if reason := spark_log.reason():
-        message = f"Spark did not start: {reason}. Mend that, or name another in SPARK_MASTER, and "
-        return MachineError(f"{message}run again. Log of Spark: {spark_log.keep()!r}")
-    thrown = re.findall(r'^Exception in thread "main" (.*)', log, re.MULTILINE)
+        return MachineError(
+            f"Spark did not start: {reason}. Mend that, or name another in SPARK_MASTER, and run "
+            f"again.{spark_log.saved()}"
+        )
+    thrown = re.findall(r'^Exception in thread "main" (.*)', spark_log.text(), re.MULTILINE)
     cause = thrown[-1] if thrown else outages.error_message(error)
-    return UserError(f"Spark did not start ({cause}). Read its log: {spark_log.keep()!r}")
+    return UserError(f"Spark did not start ({cause}).{spark_log.saved()}")
