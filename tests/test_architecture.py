@@ -182,7 +182,7 @@ def test_parameters_are_the_commands_options_with_the_same_defaults(name):
         parameter: None if "default" not in settings else comparable(settings["default"])
         for parameter, settings in given.items()
     }
-    assert expected == options
+    assert expected == {**options, "working_directory": "."}  # which the launcher reads
 
 
 def comparable(default: object) -> object:
@@ -195,8 +195,9 @@ def comparable(default: object) -> object:
 @pytest.mark.parametrize("name", launchers())
 def test_an_entry_point_runs_its_launcher_and_passes_each_parameter_on(name):
     entry = entry_points()[name]
-    assert entry["command"].startswith(f"PYTHONPATH=src python -m pipelines.{name} ")
-    for parameter in entry.get("parameters", {}):
+    environment = "MLPROJECT_WORKING_DIRECTORY={working_directory} PYTHONPATH=src"
+    assert entry["command"].startswith(f"{environment} python -m pipelines.{name} ")
+    for parameter in entry["parameters"].keys() - {"working_directory"}:
         assert f"--{parameter} {{{parameter}}}" in entry["command"]
 
 

@@ -40,12 +40,16 @@ class Parameter:
 
 
 def entry_points() -> dict[str, dict[str, str | None]]:
-    """The commands of MLproject: their parameters with their defaults, None = required."""
+    """The commands of MLproject: their parameters with their defaults, None = required.
+
+    Without `working_directory`, which all have and the page describes once.
+    """
     text = (PROJECT / "MLproject").read_text(encoding="utf-8")
     return {
         name: {
             parameter: str(given["default"]) if "default" in given else None
-            for parameter, given in entry.get("parameters", {}).items()
+            for parameter, given in entry["parameters"].items()
+            if parameter != "working_directory"
         }
         for name, entry in yaml.safe_load(text)["entry_points"].items()
     }

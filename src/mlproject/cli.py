@@ -106,9 +106,11 @@ def main() -> None:
 
 def launch(file: str) -> None:
     """Runs the command of a launcher in `pipelines/`, with this process's arguments."""
-    name = Path(file).stem
     # MLflow calls the entry point that it runs by default `main`.
-    main(["demo" if name == "main" else name, *sys.argv[1:]], prog_name="mlproject")
+    name = "demo" if Path(file).stem == "main" else Path(file).stem
+    with console.exit_codes(f"mlproject {name}"):
+        console.enter_working_directory()
+    main([name, *sys.argv[1:]], prog_name="mlproject")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from typing import Any
 
 import click
 
-from mlproject.errors import MlprojectError
+from mlproject.errors import MlprojectError, UserError
 from mlproject.integrations.outages import error_message, spark_error
 from mlproject.storage import local_files, object_storage
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 AGAIN = "What was committed stays. Fix this, then run the command again"
+WORKING_DIRECTORY = "MLPROJECT_WORKING_DIRECTORY"  # a variable that MLproject sets
 STOPPED = 130  # exit code. Source: POSIX shells, 128 + SIGINT
 WIDTH = 100  # columns of text, at most
 
@@ -95,6 +96,30 @@ def complete_environment() -> None:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(local_files.cache_folder())
+
+
+def enter_working_directory() -> None:
+    """Enters the folder in which `mlflow run` was called, as `MLproject` names it.
+
+    All relative paths of the person start there. MLflow starts a command in the project's folder,
+    which may be a temporary clone. A relative PYTHONPATH starts in that folder: it becomes
+    absolute, for the processes that we start. Without the variable nothing changes.
+
+    Raises:
+        UserError: The folder cannot be entered.
+    """
+    folder = os.environ.pop(WORKING_DIRECTORY, None)
+    if folder is None:
+        return
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths)
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UserError(
+            f"The working directory {folder!r} cannot be entered ({error.strerror}). Call "
+            "mlflow run in another folder, or name one: -P working_directory=FOLDER"
+        ) from error
 
 
 @contextmanager
