@@ -35,6 +35,7 @@ def two_folders(tmp_path, monkeypatch) -> tuple[Path, Path]:
     monkeypatch.chdir(folders[0])
     monkeypatch.setenv(console.WORKING_DIRECTORY, str(folders[1]))
     monkeypatch.setenv("PYTHONPATH", f"src{os.pathsep}/elsewhere")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
     return folders
 
 
@@ -43,6 +44,7 @@ def test_the_process_enters_the_persons_folder_and_finds_its_packages_from_there
     console.enter_working_directory()
     assert person == Path.cwd()
     assert f"{project}/src{os.pathsep}/elsewhere" == os.environ["PYTHONPATH"]
+    assert "1" == os.environ["PYTHONSAFEPATH"]
     assert console.WORKING_DIRECTORY not in os.environ  # processes that we start stay where we are
 
 
@@ -51,6 +53,7 @@ def test_without_the_variable_nothing_changes(two_folders, monkeypatch):
     console.enter_working_directory()
     assert two_folders[0] == Path.cwd()
     assert f"src{os.pathsep}/elsewhere" == os.environ["PYTHONPATH"]
+    assert "" == os.environ["PYTHONSAFEPATH"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])

@@ -19,9 +19,18 @@ URL = "https://git.invalid/mlproject.git"
 
 @pytest.fixture
 def person(tmp_path) -> Path:
-    """The folder in which the person stands, with photos."""
-    photos(tmp_path / "a person's ü" / "photos", 3)
-    return tmp_path / "a person's ü"
+    """The folder in which the person stands: photos, and files with names of Python's modules."""
+    folder = tmp_path / "a person's ü"
+    photos(folder / "photos", 3)
+    for name in ("numpy", "mlflow", "pipelines"):
+        (folder / f"{name}.py").write_text("raise AssertionError(__file__)")
+    return folder
+
+
+def made(person: Path) -> list[str]:
+    """The names of what commands made in the person's folder."""
+    names = (path.name for path in person.iterdir() if path.suffix != ".py")
+    return sorted(set(names) - {"photos"})
 
 
 def mlflow_run(person: Path, project: str, *words: str, **environment: str) -> None:
@@ -94,7 +103,7 @@ def test_from_another_folder_all_is_made_there_and_the_run_is_mlflows_own(person
     project = os.path.relpath(checkout, person)
     mlflow_run(person, project, "-e", "ingest", "-P", "source=photos", "-P", "settle=0")
     assert 3 == len(frame(str(person / "lake"), "images"))
-    assert ["lake", "mlflow.db", "photos"] == sorted(path.name for path in person.iterdir())
+    assert ["lake", "mlflow.db"] == made(person)
     assert [("ingest", "FINISHED", "lake")] == runs(person / "mlflow.db")
     assert [] == new_files(checkout)
 
@@ -108,8 +117,8 @@ def test_by_a_git_url_nothing_is_made_in_the_clone(person, clones):
     mlflow_run(person, URL, "-e", "report", "-P", "out=report.html", *options, **environment)
     assert 3 == len(frame(str(person / "tables" / "lake"), "images"))
     assert "tables/lake" in (person / "report.html").read_text(encoding="utf-8")
-    made = ["mlruns", "photos", "report.html", "runs", "tables"]  # mlruns: the run's copy
-    assert made == sorted(path.name for path in person.iterdir())
+    # MLflow's own folder has the run's copy of the report.
+    assert ["mlruns", "report.html", "runs", "tables"] == made(person)
     expected = [(name, "FINISHED", "tables/lake") for name in ("report", "ingest")]
     assert expected == runs(person / "runs" / "mlflow.db")
     found = [path.parent for path in Path(clones["TMPDIR"]).glob("*/MLproject")]

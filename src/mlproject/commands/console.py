@@ -103,7 +103,8 @@ def enter_working_directory() -> None:
 
     All relative paths of the person start there. MLflow starts a command in the project's folder,
     which may be a temporary clone. A relative PYTHONPATH starts in that folder: it becomes
-    absolute, for the processes that we start. Without the variable nothing changes.
+    absolute, for the processes that we start, and they import nothing from the person's folder,
+    which may have an `mlflow.py` of its own. Without the variable nothing changes.
 
     Raises:
         UserError: The folder cannot be entered.
@@ -113,6 +114,7 @@ def enter_working_directory() -> None:
         return
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths)
+    os.environ["PYTHONSAFEPATH"] = "1"  # `python -m`, as Spark starts workers, omits its folder
     try:
         os.chdir(folder)
     except OSError as error:
