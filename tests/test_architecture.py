@@ -227,6 +227,7 @@ def test_conda_yaml_and_requirements_pin_the_same():
 
 def test_every_import_is_a_pinned_requirement_or_of_the_standard_library():
     names = {"PIL": "pillow", "delta": "delta-spark", "mlproject": None, "pipelines": None}
+    names["prometheus_client"] = "prometheus-client"
     # What benchmarks import of their own, of a downloaded version, and of the tests' servers.
     own = {path.stem for path in (PROJECT / "benchmarks").iterdir()} | {"inference", "tests"}
     for folder in ("src", "pipelines", "models", "benchmarks"):

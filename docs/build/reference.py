@@ -101,7 +101,7 @@ def exit_codes() -> str:
     meanings = {
         0: "The command is done.",
         1: "MLflow, Spark or the machine failed (one line), or the code has a bug (a traceback). "
-        "What was committed stays.",
+        "What was committed stays. Of `health`: the watch is not alive or not ready.",
         2: "Something that you named or set is wrong. One line says what to do.",
         3: "A check failed: nothing was registered, moved or changed.",
         STOPPED: "The command was stopped. What was committed stays.",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlproject.rollout.rescoring import rescore as rescore
     from mlproject.rollout.serving import current as current
     from mlproject.scoring.scoring_runs import score as score
+    from mlproject.service.health import health as health
     from mlproject.service.watching import watch as watch
     from mlproject.training.trained_versions import train as train
     from mlproject.versions.ready_weights import register as register
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "current": "mlproject.rollout.serving",
     "erase": "mlproject.erasure.requests",
+    "health": "mlproject.service.health",
     "history": "mlproject.rollout.history",
     "ingest": "mlproject.ingestion.ingest",
     "maintain": "mlproject.lake.maintenance",

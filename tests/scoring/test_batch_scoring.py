@@ -61,7 +61,7 @@ class Machine:
             done = {*self.failed, *self.scored}
             self.pending = [image for image in self.pending if image not in done]
 
-    def _scored(self, scoring, progress, item):
+    def _scored(self, scoring, progress, item, *, is_new):
         ids = self.table["image_id"].slice(item.batch.start, item.batch.images)
         images = [int(one) for one in ids.to_pylist()]
         if item.is_blamed:

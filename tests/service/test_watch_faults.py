@@ -4,6 +4,8 @@ import contextlib
 import http.server
 import threading
 import time
+from dataclasses import astuple
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -12,7 +14,10 @@ from mlproject.integrations.spark_session import LazySession
 from mlproject.rollout import ledger
 from mlproject.rollout.decision import Policy
 from mlproject.service import loop
+from mlproject.service.leases import Leases
+from mlproject.service.metrics import Metrics
 from mlproject.service.retries import Retries, Troubles
+from mlproject.service.state import StatusReport, WatchState
 from tests.support.lakes import add_images, add_predictions, image_id, register
 from tests.support.local_servers import serving
 from tests.support.rollouts import POINTER, point
@@ -65,6 +70,8 @@ class Watch:
 
     def __init__(self, client, lake, *pointers, source="", interval=0.1):
         self.messages, self.faults, self.stopped = [], [], threading.Event()
+        self.found = []
+        state, troubles = WatchState(), Troubles(self.faults.append, self.messages.append)
         callbacks = loop.Callbacks(
             self.stopped.is_set,
             lambda *_: None,
@@ -72,6 +79,7 @@ class Watch:
             self.faults.append,
             lambda _: None,
             lambda _: None,
+            self.found.append,
         )
         with mlflow.start_run() as run:
             options = loop.Options(pointers, source=source, interval=interval)
@@ -84,7 +92,11 @@ class Watch:
                 options,
                 callbacks,
                 Retries(interval),
-                Troubles(self.faults.append, self.messages.append),
+                troubles,
+                state,
+                StatusReport(Path(f"{lake}.json"), lake, state, troubles, task_timeout=600),
+                Metrics(state),
+                Leases(lake, interval, self.messages.append),
             )
 
     def reconcile(self):
@@ -167,7 +179,9 @@ def test_the_lag_is_the_time_since_an_alias_fell_behind(client, lake, store):
     assert [POINTER] == list(watch.service.state.behind)
     watch.service.state.behind[POINTER] -= 1000
     loop.log_health(watch.service, plans)
-    assert "1 aliases, 1 behind, backlog 3 images, lag 10" in watch.messages[-1]
+    found = watch.found[-1]
+    assert (1, 1, 3) == (found.aliases, found.behind, found.backlog)
+    assert 1000 <= found.lag_s < 1099  # of a busy machine
     metrics = client.get_run(watch.service.run.info.run_id).data.metrics
     assert (1, 3) == (metrics["reconciliations"], metrics["backlog"])
     assert 1000 <= metrics["lag_s"] < 1099  # of a busy machine
@@ -176,7 +190,7 @@ def test_the_lag_is_the_time_since_an_alias_fell_behind(client, lake, store):
     watch.service.retries.clear()
     loop.log_health(watch.service, watch.reconcile())
     assert {} == watch.service.state.behind
-    assert "1 aliases, 0 behind, backlog 0 images, lag 0 s" in watch.messages[-1]
+    assert (1, 0, 0, 0.0) == astuple(watch.found[-1])[3:]
 
 
 def test_a_failed_version_does_not_delay_the_one_that_the_alias_names_next(client, lake):
@@ -218,6 +232,6 @@ def test_the_first_reconciliation_records_what_a_killed_one_did_not(client, lake
     client.set_model_version_tag("photos", "1", "mlproject.state", "scoring")
     watch = Watch(client, lake)
     with watch.going_on():
-        wait(lambda: any("health" in message for message in watch.messages))
+        wait(lambda: watch.found)
     assert "serving" == client.get_run(run_id).data.tags["mlproject.state"]
     assert "serving" == client.get_model_version("photos", "1").tags["mlproject.state"]

@@ -129,7 +129,7 @@ def pending(lake: str, who: Version) -> list[str]:
 
 def scored(lake: str, images: int) -> ScoringResult:
     newest = snapshots.newest(lake, "images").version
-    return ScoringResult(images, 0, images * 1000, 0, 1.0, newest, 0)
+    return ScoringResult(images, 0, images * 1000, 0, 0, 1.0, newest, 0)
 
 
 def _key(who: Version) -> dict[str, object]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from mlproject.commands import log_lines
 from mlproject.errors import MlprojectError, UserError
 from mlproject.integrations.outages import error_message, spark_error
 from mlproject.storage import local_files, object_storage
@@ -39,10 +40,10 @@ def exit_codes(command: str) -> Iterator[None]:
     try:
         yield
     except MlprojectError as error:
-        print(f"{command}: {error}", file=sys.stderr)
+        log_lines.write(f"{command}: {error}", "error")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(f"{command}: stopped; what was committed stays", file=sys.stderr)
+        log_lines.write(f"{command}: stopped; what was committed stays", "warning")
         sys.exit(STOPPED)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else command
@@ -60,8 +61,15 @@ def exit_codes(command: str) -> Iterator[None]:
         else:
             raise
         message = f"{command}: {system}{error_message(error).rstrip('.')}. {AGAIN}"
-        print(message, file=sys.stderr)
+        log_lines.write(message, "error")
         sys.exit(1)
+
+
+@contextmanager
+def logged(log: log_lines.Format, command: str) -> Iterator[None]:
+    """Writes the lines of a command, and the error that ends it, as text or as JSON."""
+    with log_lines.written_as(log), exit_codes(f"mlproject {command}"):
+        yield
 
 
 def print_engine(framework: str, engine: str, reason: str) -> None:
@@ -136,7 +144,8 @@ def stopped_by_signals() -> Iterator[threading.Event]:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
-        os.write(2, b"Stopping after the current commit (a second signal stops at once)\n")
+        line = log_lines.line("Stopping after the current commit (a second signal stops at once)")
+        os.write(2, f"{line}\n".encode())
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, stop) for number in signals]
@@ -167,7 +176,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 def print_message(message: str) -> None:
     """Prints a line at once, also into a pipe."""
-    print(message, flush=True)
+    log_lines.write(message)
 
 
 def print_json(facts: object) -> None:
@@ -193,7 +202,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 @contextmanager
 def progress(*steps: str) -> Iterator[list[OnProgress]]:
     """For each step a function that takes (done, total): bars in a terminal, else plain lines."""
-    if not sys.stderr.isatty():
+    if not _has_bars():
         yield [partial(_print_progress, step) for step in steps]
         return
     from rich.progress import MofNCompleteColumn
@@ -201,6 +210,10 @@ def progress(*steps: str) -> Iterator[list[OnProgress]]:
     with _bars(MofNCompleteColumn()) as bars:
         tasks = [bars.add_task(step, total=None) for step in steps]
         yield [partial(_move_bar, bars, task) for task in tasks]
+
+
+def _has_bars() -> bool:
+    return sys.stderr.isatty() and not log_lines.is_json()
 
 
 def _bars(*columns: Any) -> Any:
@@ -213,7 +226,7 @@ def _bars(*columns: Any) -> Any:
 
 
 def _print_progress(step: str, done: int, total: int) -> None:
-    print(f"{step}: {done} of {total}", flush=True)
+    log_lines.write(f"{step}: {done} of {total}", step=step, done=done, total=total)
 
 
 def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
@@ -223,7 +236,7 @@ def _move_bar(bars: Any, task: Any, done: int, total: int) -> None:
 @contextmanager
 def progress_of_bytes(step: str) -> Iterator[Callable[[Any], None]]:
     """A function that takes an ingest's progress in files and bytes: a bar, else plain lines."""
-    if not sys.stderr.isatty():
+    if not _has_bars():
         yield partial(_print_bytes, step, time.monotonic())
         return
     from rich.progress import DownloadColumn, TextColumn, TransferSpeedColumn
@@ -242,8 +255,12 @@ def progress_of_bytes(step: str) -> Iterator[Callable[[Any], None]]:
 def _print_bytes(step: str, began: float, done: Any) -> None:
     rate = done.size_bytes / (time.monotonic() - began)
     left = (done.all_bytes - done.size_bytes) / rate if rate else 0
-    print(
+    log_lines.write(
         f"{step}: {done.files} of {done.all_files} files, {done.size_bytes / 1e6:.1f} of "
         f"{done.all_bytes / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left",
-        flush=True,
+        step=step,
+        done=done.files,
+        total=done.all_files,
+        bytes=done.size_bytes,
+        bytes_total=done.all_bytes,
     )

@@ -3,11 +3,10 @@
 mlflow run . -e ingest --env-manager local -P source=photos
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import mlproject
-from mlproject.commands import console
+from mlproject.commands import console, log_lines
 
 if TYPE_CHECKING:
     from mlproject.errors import MlprojectError
@@ -20,22 +19,27 @@ CHANGES = {
 }
 
 
-def run(**options: Any) -> None:
-    """Ingests once, or until it is stopped, or prints what an ingest would do."""
+def run(*, log: log_lines.Format = "text", **options: Any) -> None:
+    """Ingests once, or until it is stopped, or prints what an ingest would do.
+
+    Args:
+        log: Lines for a person, or one JSON object a line: text or json.
+    """
     is_watch = options.get("mode") == "watch" and not options.get("plan")
     states: list[str] = []  # of the reconciliations with mode=watch
 
     def on_reconciled(result: "IngestResult") -> None:
         if result.changed or not states or states[-1] == "failed":
-            console.print_message(summary(result))
+            print_result(result)
         states.append("done")
 
     def on_error(error: "MlprojectError") -> None:
         message = f"{error}; the next reconciliation is in {options['interval']:g} s"
-        print(message, file=sys.stderr, flush=True)
+        log_lines.write(message, "error")
         states.append("failed")
 
     with (
+        console.logged(log, "ingest"),
         console.stopped_by_signals() as stopped,
         console.progress_of_bytes("ingest") as on_progress,
     ):
@@ -47,13 +51,23 @@ def run(**options: Any) -> None:
             on_error=on_error,
         )
         if is_watch:
-            print(f"Stopped after {result.reconciliations} reconciliations")
+            log_lines.write(f"Stopped after {result.reconciliations} reconciliations")
             return
         if stopped.is_set():
             if result.changed:
-                print(summary(result))
+                print_result(result)
             raise KeyboardInterrupt
-        print(summary(result))
+        print_result(result)
+
+
+def print_result(result: "IngestResult") -> None:
+    """Prints what an ingest did, or would do."""
+    fields: dict[str, Any] = {"lake": result.lake, "images_version": result.images_version}
+    if result.ingested:
+        done = result.ingested
+        fields |= {"files": done.listed, "rows": done.rows, "errors": done.errors}
+        fields |= {"bytes": done.size_bytes, "left": done.left}
+    log_lines.write(summary(result), **fields)
 
 
 def summary(result: "IngestResult") -> str:

@@ -1,11 +1,11 @@
 """Printing of roll-outs, for `rescore` and `watch`."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlproject.commands import console
+from mlproject.commands import console, log_lines
 
 if TYPE_CHECKING:
     from mlproject.rollout.reconciliation import RolloutResult
@@ -33,7 +33,7 @@ def printed() -> Iterator[dict[str, Any]]:
 
         def on_fault(message: str) -> None:
             close()
-            print(message, file=sys.stderr, flush=True)
+            log_lines.write(message, "error")
 
         yield {
             "on_progress": on_progress,
@@ -44,10 +44,14 @@ def printed() -> Iterator[dict[str, Any]]:
 
 
 def _print(result: "RolloutResult") -> None:
-    alias = result.version.pointer
-    print(f"{alias}: {_scored(result)}\n{alias}: {_serving(result)}", flush=True)
+    alias, scored = result.version.pointer, result.scored
+    fields: dict[str, Any] = {"alias": alias, "version": result.version.uri}
+    counts: dict[str, Any] = asdict(scored) if scored else {}
+    log_lines.write(f"{alias}: {_scored(result)}", **fields, **counts)
+    missing = result.coverage.missing
+    log_lines.write(f"{alias}: {_serving(result)}", **fields, state=result.state, missing=missing)
     if result.trouble:
-        print(f"{alias}: {result.trouble}", file=sys.stderr, flush=True)
+        log_lines.write(f"{alias}: {result.trouble}", "error", **fields)
 
 
 def _scored(result: "RolloutResult") -> str:

@@ -4,10 +4,11 @@ mlflow run . -e score --env-manager local -P model=models:/photos@champion
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import mlproject
-from mlproject.commands import console
+from mlproject.commands import console, log_lines
 
 RENAMED = {"wave_images": "batch_images"}
 
@@ -21,9 +22,14 @@ def prepare(words: Sequence[str]) -> None:
     spark_start.begin("mlproject score", s3=s3, archive=True)
 
 
-def run(**options: Any) -> None:
-    """Scores and prints how many images and how fast."""
+def run(*, log: log_lines.Format = "text", **options: Any) -> None:
+    """Scores and prints how many images and how fast.
+
+    Args:
+        log: Lines for a person, or one JSON object a line: text or json.
+    """
     with (
+        console.logged(log, "score"),
         console.stopped_by_signals() as stopped,
         console.progress(f"score {options['model']}") as [on_progress],
     ):
@@ -33,4 +39,5 @@ def run(**options: Any) -> None:
             on_progress=on_progress,
             on_message=console.print_message,
         )
-    print(f"{scored.version.uri}: {scored.result.summary()}")
+        version, result = scored.version.uri, scored.result
+        log_lines.write(f"{version}: {result.summary()}", version=version, **asdict(result))

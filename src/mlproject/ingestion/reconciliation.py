@@ -1,7 +1,9 @@
 """One reconciliation of a source: pending files become rows; labels, states and clean-up follow."""
 
+import contextlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import mlflow
@@ -14,6 +16,7 @@ from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import maintenance, snapshots
 from mlproject.storage import object_storage
 
+ALWAYS = contextlib.nullcontext(True)  # a lease that nobody else can hold
 # Metrics that sum reasons why files were left, beside a metric for each reason.
 _SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}
 
@@ -57,30 +60,34 @@ def reconcile(
     step: int = 0,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[BatchProgress], None] = lambda progress: None,
+    lease: AbstractContextManager[bool] = ALWAYS,
 ) -> IngestResult:
     """Ingests what is pending once; logs it to the active MLflow run.
 
     Spark is started when there is something to read. `step` counts the reconciliations of the same
-    run before this one.
+    run before this one. `lease` is entered when files are pending; they are left where it gives
+    False.
     """
     listed, given = _listing(source, settings), None
     if labels.is_table(settings.labels):
         given = labels.read_labels(settings.labels, listed.root)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
-    began = time.monotonic()
-    if planned.new or planned.changed:
-        done = new_images.ingest_pending(
-            spark(), lake, listed, settings, given=given, on_batch=on_progress, stop=stop
-        )
-    else:
-        version = snapshots.to_append(lake, "images", "ingest").version
-        done = Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
-    seconds = time.monotonic() - began
-    if done.left.keys() & {"gone", "unreadable"}:
-        object_storage.require(listed.source)  # if the source is gone, each of its files seems gone
-    result = IngestResult(lake, planned, done, reconciliations=step + 1)
-    if not stop():
-        result = _finish(spark, result, settings, listed, given)
+    began, is_pending = time.monotonic(), planned.new or planned.changed
+    with lease if is_pending else ALWAYS as is_ours:
+        if is_pending and is_ours:
+            done = new_images.ingest_pending(
+                spark(), lake, listed, settings, given=given, on_batch=on_progress, stop=stop
+            )
+        else:
+            version = snapshots.to_append(lake, "images", "ingest").version
+            done = Ingested(listed.files.num_rows, 0, 0, 0, listed.left_counts(), version)
+        seconds = time.monotonic() - began
+        if done.left.keys() & {"gone", "unreadable"}:
+            # If the source is gone, each of its files seems gone.
+            object_storage.require(listed.source)
+        result = IngestResult(lake, planned, done, reconciliations=step + 1)
+        if is_ours and not stop():
+            result = _finish(spark, result, settings, listed, given)
     result = replace(result, images_version=snapshots.required(lake, "images").version)
     if result.changed or not step:  # a watch that finds nothing logs nothing
         mlflow.set_tag("mlproject.images_version", result.images_version)

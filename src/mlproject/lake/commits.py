@@ -10,7 +10,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -50,12 +50,17 @@ def append_rows(rows: pa.Table, since: Snapshot) -> Snapshot | None:
     return append_files([written] if written else [], since)
 
 
-def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
+def append_files(
+    files: Sequence[DataFile],
+    since: Snapshot,
+    still_new: Callable[[Snapshot], bool] = lambda newest: False,
+) -> Snapshot | None:
     """Adds data files whose rows were computed from a snapshot, in one commit, or not at all.
 
     The commit moves the filler's application transaction from `since.fills` to the next number. It
-    is retried, with the same files, as long as only other fillers and compactions come first.
-    Source: Delta protocol, "Transaction Identifiers".
+    is retried, with the same files, as long as only other fillers and compactions come first; and
+    after a commit of the same filler if `still_new` says of the version with that commit that it
+    has none of the rows. Source: Delta protocol, "Transaction Identifiers".
 
     Returns:
         The version that holds the files, from which the filler's next commit may be computed. None
@@ -69,17 +74,19 @@ def append_files(files: Sequence[DataFile], since: Snapshot) -> Snapshot | None:
     """
     if not files:
         return since
-    computed_from = {since.filler: since.fills, ERASE: since.erasures}
-    counters = {since.filler: since.fills + 1}
     mark, base, conflicts = uuid.uuid4().hex, open_table(since.path, since.version), 0
     adds = add_actions(files, base, data_change=True)
     try:
         while True:
-            done = commit(since.path, base, adds, counters, mark=mark)
+            done = commit(since.path, base, adds, {since.filler: since.fills + 1}, mark=mark)
             if isinstance(done, int):
                 return replace(since, version=done, fills=since.fills + 1)
             base = done
-            if any(counter(base, name) != number for name, number in computed_from.items()):
+            newest = replace(since, version=base.version(), fills=counter(base, since.filler))
+            erased = counter(base, ERASE) != since.erasures
+            if not erased and (newest.fills == since.fills or still_new(newest)):
+                since = newest
+            else:
                 data_files.delete(since.path, [file.name for file in files])
                 return None
             conflicts += 1

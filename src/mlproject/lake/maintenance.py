@@ -65,7 +65,9 @@ class TableMaintenance:
 def maintain(
     *,
     lake: str = "lake",
-    table: Literal["all", "images", "files", "labels", "predictions", "rollouts", "erased"] = "all",
+    table: Literal[
+        "all", "images", "files", "labels", "predictions", "rollouts", "erased", "leases"
+    ] = "all",
     retention_hours: float = vacuum.LEAST_HOURS,
     plan: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,

@@ -75,6 +75,17 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "size_bytes": (pa.int64(), "their size; null = unknown"),
         "at": (TIME, "when they were erased"),
     },
+    # Which watch works on what, where there are several; renewals stand in the log alone.
+    "leases": {
+        "subject": (pa.string(), "the alias, stage or source that is worked on"),
+        "number": (pa.int64(), "number of the lease when it was taken"),
+        "holder": (pa.string(), "id of the watch that took it"),
+        "host": (pa.string(), "its machine or container"),
+        "space": (pa.string(), "boot and namespace of its process; empty = not known"),
+        "pid": (pa.int64(), "number of its process"),
+        "interval_s": (pa.float64(), "seconds between two renewals"),
+        "at": (TIME, "when it was taken, by the clock of that machine"),
+    },
 }
 SCHEMAS = {
     table: pa.schema([(name, kind) for name, (kind, _) in columns.items()])
@@ -82,6 +93,8 @@ SCHEMAS = {
 }
 TABLES = tuple(COLUMNS)
 PARTITIONS = {"predictions": ["model_name", "model_version"]}
+# Delta's settings of single tables. The commits of `leases` are many, and nobody needs them later.
+SETTINGS = {"leases": {"delta.logRetentionDuration": "interval 1 day"}}
 # Columns that tables of older releases lack: null there, and added by the next append.
 ADDED = {"rollouts": ("images", "answered", "errors", "reason", "run_id")}
 IMAGE_ID = re.compile("[0-9a-fA-F]{64}")  # sha256 as a person may write it
@@ -93,6 +106,7 @@ _MADE_BY = {
     "predictions": "score -P model=models:/photos@champion",
     "rollouts": "rescore -P pointers=models:/photos@champion",
     "erased": "erase -P file=LIST",
+    "leases": "watch -P source=FOLDER",
 }
 
 

@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError
 
 from mlproject.errors import MachineError, MlprojectError, UserError
 from mlproject.lake.location import is_local, warn_if_commits_get_lost
-from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, no_table, require_columns
+from mlproject.lake.schemas import ADDED, PARTITIONS, SCHEMAS, SETTINGS, no_table, require_columns
 from mlproject.storage.object_storage import (
     delta_options,
     is_broken,
@@ -163,7 +163,8 @@ def create(path: str, table: str) -> None:
     if is_table(path):
         return
     columns, partitions = Schema.from_arrow(SCHEMAS[table]), PARTITIONS.get(table)
-    options = {"partition_by": partitions, "configuration": _INTERVAL, "mode": "ignore"}
+    settings = {**_INTERVAL, **SETTINGS.get(table, {})}
+    options = {"partition_by": partitions, "configuration": settings, "mode": "ignore"}
     try:
         if table == "images":  # the first table of a lake
             warn_if_commits_get_lost(path)

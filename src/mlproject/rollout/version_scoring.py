@@ -48,6 +48,10 @@ class VersionScorer:
     on_progress: Callable[[str, int, int], None]
     """Called after each micro-batch with the version's URI, images done, and images to do."""
     on_message: Callable[[str], None]
+    on_task: Callable[[], None] = lambda: None
+    """Called about when a task ends, in another thread."""
+    on_commit: Callable[[int], None] = lambda images: None
+    """Called after each micro-batch with its images."""
     results: list[ScoringResult] = field(default_factory=list)
     """All results, also of roll-outs that failed."""
 
@@ -62,9 +66,12 @@ class VersionScorer:
         version, budget = step.version, self.budget
         files = scoring_runs.verified_files(self.client, version, self.on_message)
         run_id = self.runs.scoring_began(version, files, spark_session.master_name())
-        most, size_bytes = budget.images, budget.size_bytes
+        most, size_bytes, before = budget.images, budget.size_bytes, 0
 
         def on_batch(done: int, of: int) -> None:
+            nonlocal before
+            self.on_commit(done - before)
+            before = done
             budget.images = most - done  # here, as it is spent also if a fault follows
             self.on_progress(version.uri, done, of)
             if not step.retry:
@@ -76,6 +83,7 @@ class VersionScorer:
                 max_images=0 if most == math.inf else int(most),
                 max_bytes=0 if size_bytes == math.inf else int(size_bytes),
                 task_timeout=self.task_timeout,
+                on_task=self.on_task,
             ),
             "stop": lambda: stop() or budget.is_spent(),
             "on_progress": on_batch,

@@ -16,10 +16,17 @@ from mlproject.images.image_bytes import image_contents, inline_files
 from mlproject.inference.errors import MODEL_FAILED
 from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
-from mlproject.lake.snapshots import Snapshot
+from mlproject.lake.snapshots import Snapshot, counter, open_table
 from mlproject.scoring import coverage, prediction_rows, workers
 from mlproject.scoring.decision import Probe, Step, is_wrong_everywhere, next_step
-from mlproject.scoring.micro_batches import Attempt, MicroBatch, divide, predicted_images
+from mlproject.scoring.micro_batches import (
+    Attempt,
+    MicroBatch,
+    Order,
+    divide,
+    in_order,
+    predicted_images,
+)
 from mlproject.versions.version import Version
 
 BATCH_IMAGES_A_SLOT = 3000  # images a commit and task slot: about 20 s of a CPU core's work
@@ -48,6 +55,24 @@ class Settings:
     """Bytes to read at most, and one image at least; 0 = no limit."""
     task_timeout: float = 600
     """Seconds in which some task of a micro-batch must end, or its workers hang."""
+    on_task: Callable[[], None] = lambda: None
+    """Called about when a task ends, in another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one scoring has committed, and the versions from which it goes on."""
+
+    predictions: Snapshot
+    images: Snapshot
+    to_do: int = 0  # images to predict, those of `count` included
+    count: int = 0  # images predicted
+    errors: int = 0  # images among them with an error
+    size_bytes: int = 0  # bytes of these images
+    quarantined: int = 0  # images among them that crashed the workers
+    discarded: int = 0  # images whose rows were computed and not committed: another one was faster
+    guarded: bool = False  # whether the version has raised, and is scored through the guard since
+    overtaken: bool = False  # whether another scorer has committed before the last commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +87,28 @@ class Scoring:
     predict: Callable[[bool], Column]  # what the version returns, given whether it is guarded
     retries: bool  # whether the version has an error for all images to score
     # What is done with a micro-batch's files; None = its rows are to be computed anew.
-    commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What one scoring has committed, and the versions from which it goes on."""
-
-    predictions: Snapshot
-    images: Snapshot
-    to_do: int = 0  # images to predict, those of `count` included
-    count: int = 0  # images predicted
-    errors: int = 0  # images among them with an error
-    size_bytes: int = 0  # bytes of these images
-    quarantined: int = 0  # images among them that crashed the workers
-    guarded: bool = False  # whether the version has raised, and is scored through the guard since
+    commit: Callable[[Sequence[DataFile], Progress, MicroBatch], Snapshot | None]
 
 
 class StaleError(Exception):
     """Another scorer of the version, or an erasure, came first: pending images are found anew."""
 
+    def __init__(self, discarded: int = 0) -> None:
+        super().__init__()
+        self.discarded = discarded  # images whose rows were computed in vain
+
 
 def scored_batches(
-    scoring: Scoring, progress: Progress, pending: pa.Table, stop: Callable[[], bool]
+    scoring: Scoring,
+    progress: Progress,
+    pending: pa.Table,
+    stop: Callable[[], bool],
+    order: Order = "oldest",
 ) -> Iterator[Progress]:
     """Scores pending images in micro-batches, and yields the progress after each of them.
 
-    `stop` is called before each micro-batch.
+    `stop` is called before each micro-batch. When another scorer of the version has committed
+    since, a micro-batch is not begun: some of its images may be predicted.
 
     Raises:
         RefusedError: The version is at fault.
@@ -99,15 +119,16 @@ def scored_batches(
     batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
     batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
     progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
-    queue = deque(map(Attempt, batches))
+    queue = deque(map(Attempt, in_order(batches, order)))
     if queue:
         workers.prepare(scoring.spark, scoring.version)
     crashed: list[MicroBatch] = []  # parts that crash workers, no two with an image in common
     while queue and not stop():
         item = queue.popleft()
+        is_new = item == Attempt(item.batch) and not crashed  # else what was found out is lost
         if not item.is_suspect:
             try:
-                progress = _scored(scoring, progress, item)
+                progress = _scored(scoring, progress, item, is_new=is_new)
             except workers.WorkerError as error:
                 item = item.failed(error)
             else:
@@ -194,8 +215,14 @@ def _probe(scoring: Scoring, progress: Progress) -> Probe:
     return "impossible"
 
 
-def _scored(scoring: Scoring, progress: Progress, item: Attempt) -> Progress:
-    """The progress after the rows of a micro-batch were written by tasks and committed."""
+def _scored(scoring: Scoring, progress: Progress, item: Attempt, *, is_new: bool) -> Progress:
+    """The progress after the rows of a micro-batch were written by tasks and committed.
+
+    One that `is_new` is not begun when another scorer of the version has committed. None is where
+    the last commit came after one of another scorer: its images may be predicted.
+    """
+    if progress.overtaken or (is_new and _others_committed(scoring, progress)):
+        raise StaleError
     failed = prediction_rows.model_failed
     returned = failed() if item.is_blamed else scoring.predict(progress.guarded)
     files = _written(scoring, progress, item.batch, returned)
@@ -210,9 +237,9 @@ def _scored(scoring: Scoring, progress: Progress, item: Attempt) -> Progress:
             f"{scoring.version.uri} cannot score: it predicts no image of its first micro-batch "
             f"({codes}){reason}"
         )
-    predictions = scoring.commit(files, progress.predictions)
+    predictions = scoring.commit(files, progress, item.batch)
     if predictions is None:
-        raise StaleError
+        raise StaleError(count)
     return replace(
         progress,
         predictions=predictions,
@@ -220,7 +247,14 @@ def _scored(scoring: Scoring, progress: Progress, item: Attempt) -> Progress:
         errors=progress.errors + errors.total(),
         size_bytes=progress.size_bytes + sum(file.image_bytes for file in files),
         quarantined=progress.quarantined + item.is_blamed,
+        overtaken=predictions.fills > progress.predictions.fills + 1,
     )
+
+
+def _others_committed(scoring: Scoring, progress: Progress) -> bool:
+    """Whether another scorer of the version has committed; a retry goes on, as it replaces rows."""
+    known = progress.predictions
+    return not scoring.retries and counter(open_table(known.path), known.filler) != known.fills
 
 
 def _has_predicted(scoring: Scoring, progress: Progress) -> bool:
@@ -240,7 +274,7 @@ def _written(
 ) -> list[DataFile]:
     """The data files that tasks have written of a micro-batch; no commit names them yet."""
     version, settings = scoring.version, scoring.settings
-    with workers.supervised(scoring.spark, settings.task_timeout):
+    with workers.supervised(scoring.spark, settings.task_timeout, settings.on_task):
         files = inline_files(progress.images, *batch.ingested())
         if files:
             rows = batch.rows(progress.images.read_files(scoring.spark, files))

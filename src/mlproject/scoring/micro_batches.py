@@ -1,10 +1,11 @@
 """The pending images of one scoring, divided into micro-batches, each of which is one commit."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,9 @@ _IMAGES = """
 """
 
 
+Order = Literal["oldest", "newest", "random"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
     """A part of the pending images that is scored and committed at once."""
@@ -50,6 +54,10 @@ class MicroBatch:
     def images(self) -> int:
         """How many images."""
         return self.stop - self.start
+
+    def image_ids(self) -> pa.ChunkedArray:
+        """The ids of its images."""
+        return self.pending["image_id"].slice(self.start, self.images)
 
     def ingested(self) -> tuple[datetime, datetime]:
         """When the first and the last of them were ingested."""
@@ -162,6 +170,18 @@ def oldest(pending: pa.Table, images: int, size_bytes: int) -> pa.Table:
         up_to = np.cumsum(pending["size_bytes"].to_numpy())
         count = max(1, int(np.searchsorted(up_to, size_bytes, side="right")))
     return pending.slice(0, min(count, images or count))
+
+
+def in_order(batches: Sequence[MicroBatch], order: Order) -> list[MicroBatch]:
+    """Micro-batches in the order in which they are scored.
+
+    The oldest come first, unless another scorer of the version was faster with one of them: then
+    from the other end, and when that has happened again, at random. So several scorers rarely
+    compute the same one.
+    """
+    if order == "random":
+        return random.sample(batches, len(batches))
+    return list(batches) if order == "oldest" else list(reversed(batches))
 
 
 def divide(pending: pa.Table, max_images: int, max_bytes: int) -> list[MicroBatch]:

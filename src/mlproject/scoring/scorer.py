@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -18,10 +19,18 @@ from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_rows, workers
 from mlproject.scoring.batch_scoring import Progress, Scoring, Settings, StaleError, scored_batches
-from mlproject.scoring.micro_batches import failed_images, oldest, pending_images
+from mlproject.scoring.micro_batches import (
+    MicroBatch,
+    Order,
+    failed_images,
+    oldest,
+    pending_images,
+)
 from mlproject.versions.version import Version
 
 DEFAULTS = Settings()
+# Of micro-batches, by how many of them another scorer of the version was faster with.
+ORDERS: tuple[Order, ...] = ("oldest", "newest", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,8 @@ class ScoringResult:
     """Bytes of these images."""
     unreadable: int
     """Images left out: the table has no bytes of them, and their files cannot be read now."""
+    discarded: int
+    """Images that another scorer of the version had predicted meanwhile: computed in vain."""
     seconds: float
     """From the search for pending images to the last commit."""
     images_version: int
@@ -46,6 +57,8 @@ class ScoringResult:
     def summary(self) -> str:
         """The result in one line."""
         left = f"; {self.unreadable} have unreadable files" if self.unreadable else ""
+        if self.discarded:
+            left += f"; {self.discarded} more at the same time as another command"
         at = f"predictions version {self.table_version}"
         if not self.images:
             return f"nothing to score{left}; {at}"
@@ -66,7 +79,7 @@ def version_predictions(predictions: DataFrame, version: Version) -> DataFrame:
 
 def total(results: Sequence[ScoringResult]) -> ScoringResult:
     """Several scorings as one: their sums, and what is left and the versions of the last."""
-    summed = ("images", "errors", "size_bytes", "seconds")
+    summed = ("images", "errors", "size_bytes", "discarded", "seconds")
     sums = {name: sum(getattr(result, name) for result in results) for name in summed}
     return replace(results[-1], **sums)
 
@@ -84,7 +97,8 @@ def score_pending(
     """Scores the images that a version has not predicted, and commits them in micro-batches.
 
     A kill loses only the current micro-batch. When another scorer of the same version is
-    faster, its rows stand, and pending images are found anew. An image on which the version
+    faster, its rows stand, and pending images are found anew: at most about one micro-batch is
+    computed in vain, see `micro_batches.in_order`. An image on which the version
     raises gets the error `model_failed`. `only` holds the image_ids to score; None = all. `stop` is
     called before each micro-batch, and true ends the scoring; `on_progress` is called after each
     commit with the images done and the images to do. At most three images that crash workers alone,
@@ -96,19 +110,32 @@ def score_pending(
         MachineError: The machine fails repeatedly: its memory, a device, files or the network. So
             does one on which workers die with images that the version has predicted before.
     """
-    began = time.monotonic()
-    with _scoring(spark, lake, version, settings, commits.append_files) as scoring:
+    began, lost = time.monotonic(), 0
+
+    def commit(files: Sequence[DataFile], since: Progress, batch: MicroBatch) -> Snapshot | None:
+        def is_pending(newest: Snapshot) -> bool:
+            pending = pending_images(version, since.images, newest, None)
+            return bool(pc.all(pc.is_in(batch.image_ids(), pending["image_id"])).as_py())
+
+        return commits.append_files(files, since.predictions, is_pending)
+
+    with _scoring(spark, lake, version, settings, commit) as scoring:
         progress, finished = Progress(*_newest(scoring)), False
         while not finished:
             pending = _limited(scoring, progress, pending_images(*_pinned(scoring, progress), only))
             try:
-                for done in scored_batches(scoring, progress, pending, stop):
+                for done in scored_batches(scoring, progress, pending, stop, ORDERS[min(lost, 2)]):
                     progress = done
                     on_progress(progress.count, progress.to_do)
                 finished = True
             except (StaleError, workers.MissingFilesError) as error:
                 predictions, images = _newer(scoring, progress, error)
-                progress = replace(progress, predictions=predictions, images=images)
+                progress = replace(
+                    progress, predictions=predictions, images=images, overtaken=False
+                )
+                if isinstance(error, StaleError) and error.discarded:
+                    discarded = progress.discarded + error.discarded
+                    progress, lost = replace(progress, discarded=discarded), lost + 1
         return _result(scoring, progress, began)
 
 
@@ -131,9 +158,9 @@ def retry_errors(
     """
     began, kept = time.monotonic(), list[DataFile]()
 
-    def keep(files: Sequence[DataFile], since: Snapshot) -> Snapshot:
+    def keep(files: Sequence[DataFile], since: Progress, batch: MicroBatch) -> Snapshot:
         kept.extend(files)
-        return since
+        return since.predictions
 
     with _scoring(spark, lake, version, settings, keep, retries=True) as scoring:
         while True:
@@ -166,7 +193,7 @@ def _scoring(
     lake: str,
     version: Version,
     settings: Settings,
-    commit: Callable[[Sequence[DataFile], Snapshot], Snapshot | None],
+    commit: Callable[[Sequence[DataFile], Progress, MicroBatch], Snapshot | None],
     *,
     retries: bool = False,
 ) -> Iterator[Scoring]:
@@ -223,6 +250,7 @@ def _result(scoring: Scoring, progress: Progress, began: float) -> ScoringResult
         progress.errors,
         progress.size_bytes,
         scoring.unreadable.value["unreadable"],
+        progress.discarded,
         time.monotonic() - began,
         progress.images.version,
         progress.predictions.version,

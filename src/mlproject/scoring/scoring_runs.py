@@ -184,6 +184,7 @@ def log(client: MlflowClient, run_id: str, result: ScoringResult) -> None:
         "images_per_second": result.images / result.seconds,
         "errors": result.errors,
         "unreadable": result.unreadable,
+        "discarded": result.discarded,
         "bytes": result.size_bytes,
     }
     for key, value in metrics.items():

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,10 +118,15 @@ def batch_settings(spark: SparkSession) -> dict[str, str]:
 
 
 @contextmanager
-def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[None]:
+def supervised(
+    spark: SparkSession,
+    timeout_s: float = math.inf,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Raises faults of workers in the jobs that this thread starts in the block as errors.
 
-    Jobs of which no task ends for `timeout_s` seconds are cancelled.
+    Jobs of which no task ends for `timeout_s` seconds are cancelled. `on_progress` is called in
+    another thread when one has ended, and while all wait for a free slot.
 
     Raises:
         WorkerError: A version's code raised (the message is the exception's last line), a worker
@@ -132,7 +137,8 @@ def supervised(spark: SparkSession, timeout_s: float = math.inf) -> Iterator[Non
     group = f"mlproject-{uuid.uuid4()}"
     before: Any = context.getLocalProperty("spark.jobGroup.id")
     context.setLocalProperty("spark.jobGroup.id", group)
-    watch = threading.Thread(target=_watch, args=(context, group, timeout_s, hung, ended))
+    jobs = (context, group, timeout_s, on_progress)
+    watch = threading.Thread(target=_watch, args=(*jobs, hung, ended))
     watch.start()
     try:
         yield
@@ -171,6 +177,7 @@ def _watch(
     context: SparkContext,
     group: str,
     timeout_s: float,
+    on_progress: Callable[[], None],
     hung: threading.Event,
     ended: threading.Event,
 ) -> None:
@@ -187,6 +194,7 @@ def _watch(
             return
         if not now or now != seen:
             seen, since = now, time.monotonic()
+            on_progress()
         elif time.monotonic() - since > timeout_s:
             hung.set()
             context.cancelJobGroup(group)

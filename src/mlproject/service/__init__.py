@@ -3,4 +3,4 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["loop", "retries", "watching", "webhook_listener", "webhook_registration"]
+__all__ = ["health", "loop", "retries", "watching", "webhook_listener", "webhook_registration"]

@@ -5,7 +5,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -22,7 +23,11 @@ from mlproject.rollout.planning import LOST, REFUSED, SCORE, SWITCH, AliasPlan
 from mlproject.rollout.reconciliation import RolloutResult
 from mlproject.rollout.runs import RolloutRuns
 from mlproject.rollout.version_scoring import VersionScorer
+from mlproject.service.health import Reconciled
+from mlproject.service.leases import Leases, subject_of
+from mlproject.service.metrics import Metrics
 from mlproject.service.retries import Retries, Troubles, delay_s
+from mlproject.service.state import StatusReport, WatchState
 from mlproject.versions.version import Version
 
 # What may fail in a reconciliation and work in the next; errors of requests are OSErrors, and a
@@ -30,7 +35,7 @@ from mlproject.versions.version import Version
 FAULTS = (*rescoring.FAULTS, ValueError)
 SCORING_S = 300  # of a reconciliation: then new images are ingested, and predicted first
 CONTINUE_S = 2  # until the reconciliation after one that this limit ended
-HEALTH_S = 600  # between two lines without news
+HEALTH_S = 600  # between two reports without news
 POLL_S = 0.2  # how often a waiting watch calls `stop`
 JITTER = 0.2  # share of the interval, so that many watches do not call a server at once
 ITSELF = "This reconciliation"  # the subject of faults that are of no single alias
@@ -59,20 +64,7 @@ class Callbacks:
     on_fault: Callable[[str], None]
     on_rollout: Callable[[RolloutResult], None]
     on_ingest: Callable[[IngestResult], None]
-
-
-@dataclass(slots=True)
-class WatchState:
-    """What changes from one reconciliation to the next."""
-
-    count: int = 0
-    """Reconciliations that ended."""
-    behind: dict[str, float] = field(default_factory=dict)
-    """Since when each alias names another version than its serving version, `time.monotonic`."""
-    line: str = ""
-    """The last health line."""
-    line_at: float = 0.0
-    """When it was logged, in seconds of `time.monotonic`."""
+    on_health: Callable[[Reconciled], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,10 @@ class Service:
     report: Callbacks
     retries: Retries
     troubles: Troubles
-    state: WatchState = field(default_factory=WatchState)
+    state: WatchState
+    status: StatusReport
+    metrics: Metrics
+    leases: Leases
 
 
 def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
@@ -96,7 +91,8 @@ def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
     state, failures = service.state, 0
     while not service.report.stop():
         trigger.clear()  # before: a trigger in the middle brings another reconciliation
-        continues = False
+        service.status.enter("reconciling")
+        began, continues = time.monotonic(), False
         try:
             plans, continues = reconcile(service)
             if failures or not state.count:  # what the server has missed
@@ -104,6 +100,7 @@ def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
             log_health(service, plans)
         except FAULTS as error:
             failures += 1
+            service.metrics.failures.inc()
             message = error_message(error)
             if service.report.stop():  # what stops us may have stopped Spark too
                 message = f"stopped in the middle, the next watch continues ({message})"
@@ -114,9 +111,13 @@ def reconcile_until_stopped(service: Service, trigger: threading.Event) -> int:
             if failures:  # aliases are tried at once
                 service.retries.clear()
                 trigger.set()
-            failures = 0
+            failures, state.succeeded_at = 0, datetime.now(UTC)
+            service.metrics.succeeded.set_to_current_time()
             service.troubles.report(ITSELF, "")
-        state.count += 1
+        state.count, state.failures = state.count + 1, failures
+        service.metrics.reconciliations.inc()
+        service.metrics.seconds.inc(time.monotonic() - began)
+        service.status.enter("waiting")
         delay = CONTINUE_S if continues else delay_s(failures, service.options.interval)
         _wait(service, trigger, delay)
     return state.count
@@ -127,8 +128,10 @@ def reconcile(service: Service) -> tuple[list[AliasPlan], bool]:
 
     It gives what is left to do, and whether the next reconciliation continues at once.
     """
+    service.state.waits_for.clear()
     _ingest(service)
     plans = _plans(service)
+    service.leases.observe([plan.alias for plan in plans])
     due = [plan for plan in plans if _is_due(service, plan)]
     stop = service.report.stop
     if not due or stop():
@@ -144,31 +147,39 @@ def reconcile(service: Service) -> tuple[list[AliasPlan], bool]:
         service.options.task_timeout,
         service.report.on_progress,
         service.report.on_message,
+        service.status.progress,
+        service.metrics.committed,
     )
     try:
         results = [_roll_out(service, scorer, plan) for plan in due if not stop()]
     finally:
+        for scored in scorer.results:
+            service.metrics.scored(scored)
         scorer.runs.ended(stopped=stop())
-    service.spark.used_at = time.monotonic()
+    if any(results):
+        service.spark.used_at = time.monotonic()
     is_scoring = any(result and result.state == SCORING for result in results)
     return _plans(service), is_scoring and not any(service.options.limits)
 
 
 def log_health(service: Service, plans: Sequence[AliasPlan]) -> None:
-    """Logs one line and metrics when the state has changed, or nothing was logged for long."""
-    state, now, number = service.state, time.monotonic(), service.state.count + 1
-    backlog = sum(one.coverage.missing for plan in plans for one in plan.work)
-    lag_s = max((now - at for at in state.behind.values()), default=0.0)
-    line = f"{len(plans)} aliases, {len(state.behind)} behind, backlog {backlog} images"
-    if line == state.line and now - state.line_at < HEALTH_S:
+    """Reports the state when it has changed, or was not reported for long; also as metrics."""
+    state, now = service.state, time.monotonic()
+    state.planned(plans)
+    news = (state.aliases, len(state.behind), state.backlog)
+    if news == state.logged and now - state.logged_s < HEALTH_S:
         return
-    state.line, state.line_at = line, now
-    clock = time.strftime("%H:%M:%S")
-    service.report.on_message(
-        f"health: reconciliation {number} at {clock}: {line}, lag {lag_s:.0f} s"
-    )
-    metrics = {"reconciliations": number, "lag_s": lag_s, "backlog": backlog}
-    metrics["last_reconciliation"] = time.time()
+    state.logged, state.logged_s = news, now
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    number = state.count + 1
+    found = replace(state.reconciled(), reconciliations=number, failures=0, succeeded_at=at)
+    service.report.on_health(found)
+    metrics = {
+        "reconciliations": found.reconciliations,
+        "lag_s": found.lag_s,
+        "backlog": found.backlog,
+        "last_reconciliation": time.time(),
+    }
     for key, value in metrics.items():
         service.client.log_metric(service.run.info.run_id, key, value, step=state.count)
 
@@ -178,9 +189,17 @@ def _ingest(service: Service) -> None:
     source, stop = service.options.source, service.report.stop
     if not source or not service.retries.is_due(source):
         return
+    subject = subject_of(source)
+    service.leases.observe([subject])
     try:
         result = ingestion.reconcile(
-            service.spark, service.lake, source, step=service.state.count, stop=stop
+            service.spark,
+            service.lake,
+            source,
+            step=service.state.count,
+            stop=lambda: stop() or not service.leases.may_go_on(subject),
+            on_progress=service.metrics.ingesting(),
+            lease=service.leases.held(subject),
         )
     except FAULTS as error:
         if stop() or spark_ended(error):
@@ -216,9 +235,17 @@ def _is_due(service: Service, plan: AliasPlan) -> bool:
 
 def _roll_out(service: Service, scorer: VersionScorer, plan: AliasPlan) -> RolloutResult | None:
     """Rolls out one alias; one that fails is tried again later and later."""
-    key, stop = _key(plan), service.report.stop
+    key, stop, alias = _key(plan), service.report.stop, plan.alias
+    leases = service.leases
     try:
-        result = reconciliation.reconcile(plan.alias, scorer, service.policy, stop)
+        with leases.held(alias) as is_ours:
+            if not is_ours:
+                return None
+
+            def stop_or_lost() -> bool:
+                return stop() or not leases.may_go_on(alias)
+
+            result = reconciliation.reconcile(alias, scorer, service.policy, stop_or_lost)
     except rescoring.FAULTS as error:
         if spark_ended(error):
             service.spark.end()

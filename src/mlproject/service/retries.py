@@ -47,6 +47,10 @@ class Troubles:
         self._on_fault, self._on_message = on_fault, on_message
         self._reported: dict[str, str] = {}
 
+    def now(self) -> dict[str, str]:
+        """What does not work now, by subject."""
+        return {subject: trouble for subject, trouble in self._reported.copy().items() if trouble}
+
     def report(self, subject: str, trouble: str) -> None:
         """Reports a trouble unless it was reported last; empty = the subject works."""
         reported = self._reported.get(subject, "")
