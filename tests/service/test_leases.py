@@ -1,7 +1,10 @@
 """Leases of two watches, each of a process of its own as far as the other one can see."""
 
+import os
 import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +174,20 @@ def test_a_watch_that_could_not_release_its_own_lease_takes_it_again(watches):
             pass
     with watches.first.held(SUBJECT) as first:
         assert first
+
+
+def test_the_log_of_leases_keeps_one_day(lake, watches):
+    log, old = Path(lake, "leases", "_delta_log"), time.time() - 2 * 86_400
+
+    def work(times):
+        for _ in range(times):
+            with watches.first.held(SUBJECT):
+                pass
+        return {int(file.stem) for file in log.glob("*.json")}
+
+    work(10)
+    for file in log.iterdir():
+        os.utime(file, (old, old))
+    assert min(work(10)) > 10
+    with watches.second.held(SUBJECT) as second:
+        assert second
