@@ -36,7 +36,7 @@ _IMAGES = """
 """
 
 
-Order = Literal["oldest", "newest", "random"]
+Order = Literal["oldest", "newest", "middle", "random"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,12 +176,14 @@ def in_order(batches: Sequence[MicroBatch], order: Order) -> list[MicroBatch]:
     """Micro-batches in the order in which they are scored.
 
     The oldest come first, unless another scorer of the version was faster with one of them: then
-    from the other end, and when that has happened again, at random. So several scorers rarely
-    compute the same one.
+    from the other end, after the next time from the middle, and then at random. So several scorers
+    rarely compute the same one.
     """
     if order == "random":
         return random.sample(batches, len(batches))
-    return list(batches) if order == "oldest" else list(reversed(batches))
+    start = len(batches) // 2 if order == "middle" else 0
+    rotated = [*batches[start:], *batches[:start]]
+    return rotated[::-1] if order == "newest" else rotated
 
 
 def divide(pending: pa.Table, max_images: int, max_bytes: int) -> list[MicroBatch]:

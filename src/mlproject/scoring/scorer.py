@@ -30,7 +30,7 @@ from mlproject.versions.version import Version
 
 DEFAULTS = Settings()
 # Of micro-batches, by how many of them another scorer of the version was faster with.
-ORDERS: tuple[Order, ...] = ("oldest", "newest", "random")
+ORDERS: tuple[Order, ...] = ("oldest", "newest", "middle", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,9 @@ def score_pending(
         progress, finished = Progress(*_newest(scoring)), False
         while not finished:
             pending = _limited(scoring, progress, pending_images(*_pinned(scoring, progress), only))
+            order = ORDERS[min(lost, len(ORDERS) - 1)]
             try:
-                for done in scored_batches(scoring, progress, pending, stop, ORDERS[min(lost, 2)]):
+                for done in scored_batches(scoring, progress, pending, stop, order):
                     progress = done
                     on_progress(progress.count, progress.to_do)
                 finished = True
