@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import re
 import signal
+import urllib.request
 from dataclasses import replace
 
 import mlflow
@@ -41,6 +43,7 @@ def two_watches(lake, tmp_path):
         found = []
         for name in ("one", "two"):
             own = ("--status", f"{tmp_path}/{name}.json", "--log", "json")
+            own += ("--metrics", "127.0.0.1:0")
             begun = start_command("watch", *words, *INTERVAL, *own, cwd=tmp_path)
             found.append(stack.enter_context(Watch(begun)))
         yield found
@@ -67,6 +70,14 @@ def health_of(tmp_path, name, *words, code=0):
     return json.loads(
         run_command("health", "--status", f"{tmp_path}/{name}.json", *words, code=code).stdout
     )
+
+
+def images_scored(watch):
+    """What Prometheus reads of a watch."""
+    [line] = (one["message"] for one in watch.objects() if "metrics at" in one["message"])
+    with urllib.request.urlopen(line.split()[-1], timeout=10) as response:  # noqa: S310 - http
+        text = response.read().decode()
+    return float(re.search(r"^mlproject_watch_images_scored_total (\S+)", text, re.M)[1])
 
 
 def split(watches, pid):
@@ -117,6 +128,9 @@ def test_a_watch_that_hangs_loses_its_work_to_the_other_and_goes_on_later(client
         worker.process.send_signal(signal.SIGCONT)
         wait(lambda: serving(lake)[1] == 12, output(watches))
         require_sound(lake)
+        for name in ("one", "two"):
+            wait(lambda n=name: health_of(tmp_path, n)["ready"], output(watches))
+        assert 12 <= sum(map(images_scored, watches)) <= 24
         for watch in watches:
             watch.stop()
     assert not any("Traceback" in line for watch in watches for line in watch.lines)
