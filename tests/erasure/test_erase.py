@@ -36,8 +36,7 @@ def test_after_an_erase_no_file_of_the_lake_holds_the_bytes_and_the_rest_is_as_i
     assert [] == holders(filled)
     assert before == read(spark, filled, "images").orderBy("path").collect()
     assert (7, 7) == counts(filled)
-    now = snapshots.required(filled, "images")
-    assert 1.0 == coverage.count(filled, version, now)[0].share
+    assert 1.0 == coverage.count(coverage.newest_tables(filled), version).share
     assert 0 == scorer.score_pending(spark, filled, version).images
 
 

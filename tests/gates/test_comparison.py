@@ -1,7 +1,7 @@
 import pytest
 
 from mlproject.gates import comparison
-from mlproject.scoring import coverage
+from mlproject.lake import snapshots
 from mlproject.versions.registry import Version
 from tests.support.lakes import add, add_images, add_predictions, day
 
@@ -10,7 +10,7 @@ NEW = Version("photos", 2, "m-new", None)
 
 
 def choose(lake, count):
-    return comparison.sample_images(lake, count, coverage.newest_images(lake))
+    return comparison.sample_images(lake, count, snapshots.required(lake, "images"))
 
 
 def compared(lake, count=100):
@@ -137,7 +137,7 @@ def test_more_images_than_one_query_takes_are_read_by_several(lake, monkeypatch)
     add_predictions(lake, NEW, ids, label="red")
     chosen = choose(lake, 10)
     assert set(ids) == set(comparison.read_predictions(lake, NEW, chosen))
-    paths = comparison.image_paths(lake, ids, coverage.newest_images(lake))
+    paths = comparison.image_paths(lake, ids, snapshots.required(lake, "images"))
     assert "/photos/004.jpg" == paths[ids[4]][0]
 
 

@@ -11,7 +11,14 @@ from mlproject.scoring import scoring_runs
 from mlproject.versions import registry
 from mlproject.versions.version_files import Files
 from tests.support.commands import run_command
-from tests.support.lakes import add_images, add_predictions, image_id, register, scored
+from tests.support.lakes import (
+    add_images,
+    add_predictions,
+    commit_predictions,
+    image_id,
+    register,
+    scored,
+)
 from tests.support.rollouts import POINTER, Scorer, point, reconcile
 
 SESSION = "local[2]"
@@ -71,6 +78,18 @@ def test_every_action_has_its_reason(client, lake, versions):
     assert "nothing" == decided(plan(client, lake))[0]
     client.delete_registered_model_alias("photos", "champion")
     assert "lost" == decided(plan(client, lake))[0]
+
+
+def test_a_plan_that_verifies_refuses_counts_that_are_not_those_of_all_ids(client, lake, versions):
+    point(client, versions[0])
+    reconcile(client, lake)
+    add_images(lake, [10])
+    # As no command does: a row of no image, in a commit that only `score` makes.
+    commit_predictions(lake, versions[0], [image_id(99)])
+    assert [] == plan(client, lake)[0].work
+    with pytest.raises(RefusedError, match="Run rescore -P verify=true"):
+        plan(client, lake, verify=True)
+    assert (11, 11, 0) == reconcile(client, lake, verify=True).coverage.counts
 
 
 def decided(plans):

@@ -46,7 +46,7 @@ def test_the_serving_version_changes_in_one_commit_that_ends_the_version_before(
     newest = snapshots.required(lake, "rollouts")
     before = replace(newest, version=newest.version - 1)
     sql = "SELECT state FROM rollouts ORDER BY at"
-    rows = queries.query(lake, sql, ["rollouts"], before)
+    rows = queries.query(lake, sql, rollouts=before)
     assert ["scoring", "serving", "scoring"] == rows["state"].to_pylist()
 
 

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from mlproject.lake import snapshots
 from mlproject.lake.schemas import TIME
-from mlproject.scoring.micro_batches import divide, oldest, pending_images
+from mlproject.scoring import coverage
+from mlproject.scoring.micro_batches import EVERY, divide, oldest, pending_images
 from tests.support.lakes import add, add_images, add_predictions, day, image_id, version
 
 
@@ -74,8 +74,7 @@ def test_pending_are_the_images_that_this_very_version_lacks_oldest_first(lake):
     add(lake, "predictions")
 
     def found(who, only=None):
-        at = [snapshots.newest(lake, name) for name in ("images", "predictions")]
-        return pending_images(who, *at, only)
+        return pending_images(who, coverage.newest_tables(lake), EVERY, only)
 
     every = found(mine)
     assert [image_id(number) for number in (3, 1, 2)] == every["image_id"].to_pylist()
@@ -91,7 +90,7 @@ def test_pending_are_the_images_that_this_very_version_lacks_oldest_first(lake):
 def test_what_was_added_after_the_pinned_versions_is_not_seen(lake):
     add_images(lake, [1])
     add(lake, "predictions")
-    at = [snapshots.newest(lake, name) for name in ("images", "predictions")]
+    tables = coverage.newest_tables(lake)
     add_images(lake, [2])
     add_predictions(lake, version(1), [image_id(1)])
-    assert [image_id(1)] == pending_images(version(1), *at, None)["image_id"].to_pylist()
+    assert [image_id(1)] == pending_images(version(1), tables, EVERY)["image_id"].to_pylist()

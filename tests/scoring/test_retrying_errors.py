@@ -118,7 +118,7 @@ def test_the_same_error_has_the_new_time(spark, filled, version, mended):
 
 def test_an_image_that_is_no_longer_in_the_table_is_not_scored_again(spark, filled, version):
     add_predictions(filled, version, [image_id(1)], error="gone")
-    found = coverage.stored_errors(filled, version, coverage.newest_images(filled))
+    found = coverage.stored_errors(coverage.newest_tables(filled), version)
     assert {"model_failed": BLUES} == found.codes
     assert BLUES == retry(spark, filled, version).images
     assert [("", "gone"), *FINE] == labels(filled, version)

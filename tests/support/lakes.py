@@ -11,7 +11,7 @@ import pyarrow as pa
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame
 
-from mlproject.lake import queries, schemas, snapshots
+from mlproject.lake import commits, data_files, queries, schemas, snapshots
 from mlproject.scoring.scorer import ScoringResult
 from mlproject.versions.registry import Version, resolve
 
@@ -97,6 +97,24 @@ def add_predictions(
         facts |= {"label": label, "score": score, "top_labels": [label], "top_scores": [score]}
     rows = ({"image_id": one, **facts, **answer, **_key(who)} for one in ids)
     add(lake, "predictions", *rows)
+
+
+def commit_predictions(
+    lake: str, who: Version, ids: Iterable[str], error: str | None = None
+) -> None:
+    """Rows without labels, with the log entry that `score` makes."""
+    since = snapshots.to_append(lake, "predictions", f"score:{who.model_id}")
+    facts = {"model_id": who.model_id, "images_version": 0, "scored_at": datetime.now(UTC)}
+    rows = [{"image_id": one, "error": error, **facts} for one in ids]
+    columns = schemas.SCHEMAS["predictions"]
+    file = data_files.write(
+        [pa.Table.from_pylist(rows, schema=columns)],
+        columns,
+        since.path,
+        since.version,
+        partition_values={"model_name": who.name, "model_version": str(who.version)},
+    )
+    assert commits.append_files([file] if file else [], since)
 
 
 def add_rollout(

@@ -72,10 +72,21 @@ def point(client, version):
     registry.move(client, version, alias="champion")
 
 
-def reconcile(client, lake, scorer=None, *, stopped=False, pointer=POINTER, runs=None, **policy):
+def reconcile(
+    client,
+    lake,
+    scorer=None,
+    *,
+    stopped=False,
+    pointer=POINTER,
+    runs=None,
+    verify=False,
+    **policy,
+):
     scorer = scorer or Scorer(lake)
     scorer.client, scorer.lake, scorer.runs = client, lake, runs or NoRuns()
-    return reconciliation.reconcile(pointer, scorer, Policy(**policy), lambda: stopped)
+    stop, decided = (lambda: stopped), Policy(**policy)
+    return reconciliation.reconcile(pointer, scorer, decided, stop, verify=verify)
 
 
 def states(lake, pointer=POINTER):

@@ -5,14 +5,14 @@ USES_ALL = """
 import sys
 from mlproject.ingestion import new_images, source_listing
 from mlproject.integrations.spark_session import session
-from mlproject.lake import location, snapshots
+from mlproject.lake import location, queries, snapshots
 from mlproject.storage import object_storage
 lake = location.locate_to_write(sys.argv[1])
 with session("all", lake=lake) as spark:
     listing = source_listing.listing(sys.argv[2], settle=0)
     new_images.ingest_pending(spark, lake, listing)
     images = snapshots.required(lake, "images")
-    file = f"{images.path}/{snapshots.plain_files(images)[0]['path']}"
+    file = f"{images.path}/{queries.plain_files(images)[0]['path']}"
     start = next(object_storage.blocks(file))[:4].decode()
     print(images.read(spark).count(), start)
 """

@@ -158,7 +158,7 @@ def _append_erased(lake: str, ids: pa.Table) -> None:
     """Adds hashes to `erased`, each once."""
     while True:
         since = snapshots.to_append(lake, "erased", "erased")
-        known = query(lake, "SELECT image_id FROM erased", ["erased"], since)["image_id"]
+        known = query(lake, "SELECT image_id FROM erased", ["erased"], erased=since)["image_id"]
         new = ids.filter(pc.invert(pc.is_in(ids["image_id"], known.combine_chunks())))
         rows = new.append_column("at", pa.repeat(datetime.now(UTC), new.num_rows))
         if not new.num_rows or commits.append_rows(rows, since):

@@ -147,7 +147,7 @@ def sample_images(lake: str, count: int, images: Snapshot) -> tuple[Image, ...]:
         ORDER BY image_id LIMIT {count})"""
     sql = f"""SELECT image_id, label, bool_or(sampled) AS sampled
         FROM ({sample} UNION ALL {labelled}) AS chosen GROUP BY image_id, label ORDER BY image_id"""
-    rows = query(lake, sql, ["images", "labels"], images).to_pylist()
+    rows = query(lake, sql, ["labels"], images=images).to_pylist()
     return tuple(Image(**row) for row in rows)
 
 
@@ -234,7 +234,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     for start in range(0, len(image_ids), IDS_PER_QUERY):
         ids = ", ".join(f"'{image_id}'" for image_id in image_ids[start : start + IDS_PER_QUERY])
-        yield from query(lake, f"{sql} image_id IN ({ids})", [table], at).to_pylist()
+        yield from query(lake, f"{sql} image_id IN ({ids})", [table], **{table: at}).to_pylist()
 
 
 def _comparable(

@@ -17,8 +17,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from mlproject.errors import UserError
 from mlproject.images.image_files import HELD_BYTES, hashed, held_bytes, in_batches
 from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
-from mlproject.lake import snapshots
-from mlproject.lake.queries import instant, query, quoted
+from mlproject.lake.queries import instant, plain_files, query, quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.storage.object_storage import blocks, require
 from mlproject.storage.overlap import REMOTE, overlapped
@@ -44,7 +43,7 @@ def inline_files(images: Snapshot, first: datetime, last: datetime) -> list[str]
     """
     found = [
         file
-        for file in snapshots.plain_files(images) or ()
+        for file in plain_files(images) or ()
         if (least := (file.get("min") or {}).get("ingested_at")) is None
         or (least <= last and file["max"]["ingested_at"] + _MILLISECOND >= first)
     ]

@@ -46,7 +46,7 @@ def paths(
     """
     noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
     sql = f"SELECT {columns} FROM ({PATHS.format(images='images', files=noted)}) AS paths"
-    return query(lake, sql, ["images", "files"], at)
+    return query(lake, sql, ["images", "files"], images=at)
 
 
 def present(images: DataFrame, files: DataFrame) -> DataFrame:
@@ -75,7 +75,7 @@ def pending(
     kind = pa.list_(pa.string())
     if not pc.any(pc.is_in(todo["path"], seen["path"])).as_py():
         return todo.append_column("known", pa.nulls(todo.num_rows, kind))
-    rows = query(lake, "SELECT path, image_id FROM images", ["images"], at)
+    rows = query(lake, "SELECT path, image_id FROM images", ["images"], images=at)
     rows = rows.filter(pc.is_in(rows["path"], todo["path"]))
     ids = rows.group_by("path").aggregate([("image_id", "list")])
     known = ids["image_id_list"].take(pc.index_in(todo["path"], ids["path"])).cast(kind)

@@ -173,7 +173,7 @@ def append_labels(lake: str, given: pa.Table, source: str) -> int:
         # This snapshot first: an erasure fences `labels` after it has rewritten `images`.
         since = snapshots.to_append(lake, "labels", "labels")
         changed = _changes(lake, given)
-        last = query(lake, "SELECT max(at) AS at FROM labels", ["labels"], since)["at"][0].as_py()
+        last = query(lake, "SELECT max(at) AS at FROM labels", labels=since)["at"][0].as_py()
         at = datetime.now(UTC)
         if last:  # later than the last row, also when the clock went back
             at = max(at, last + timedelta.resolution)

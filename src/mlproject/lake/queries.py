@@ -1,16 +1,28 @@
-"""Queries of tables without Spark: SQL of DataFusion into Arrow, by delta-rs."""
+"""What tables hold, without Spark: by SQL of DataFusion, and by what the log says of their rows."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import QueryBuilder
 
 from mlproject.errors import UserError
+from mlproject.lake.commits import OPERATION
 from mlproject.lake.location import locate
 from mlproject.lake.schemas import SCHEMAS, TIME, require_columns
-from mlproject.lake.snapshots import Snapshot, is_table, open_table, unreadable
-from mlproject.storage.object_storage import one_line
+from mlproject.lake.snapshots import (
+    Snapshot,
+    is_table,
+    logged_files,
+    open_table,
+    unreadable,
+)
+from mlproject.storage.object_storage import one_line, open_path
 
 _NAMES = {  # of types. Source: DataFusion, arrow_cast
     TIME: 'Timestamp(Microsecond, Some("UTC"))',
@@ -19,30 +31,38 @@ _NAMES = {  # of types. Source: DataFusion, arrow_cast
     pa.int64(): "Int64",
     pa.float64(): "Float64",
 }
+_FIRST_FILES = pa.schema(
+    [SCHEMAS["images"].field(name) for name in ("image_id", "ingested_at", "path", "size_bytes")]
+)
+_READERS = 16  # commits read at a time: each is a request
 
 
-def query(lake: str, sql: str, tables: Sequence[str], *pinned: Snapshot | None) -> pa.Table:
-    """The rows that a query finds in the newest versions of tables; an absent one has no rows.
+def query(lake: str, sql: str, tables: Sequence[str] = (), **pinned: Snapshot | None) -> pa.Table:
+    """The rows that a query finds in tables; one that is absent has no rows.
 
-    `sql` is in DataFusion's dialect, and `tables` are the names in it that are tables of the lake.
-    `pinned` are versions of some of them that are read in place of the newest; None = none.
+    Args:
+        lake: Folder or URI of the tables.
+        sql: The query, in DataFusion's dialect.
+        tables: Names in it that are tables of the lake, read at their newest versions.
+        pinned: Names in it, some of `tables` or others, and the versions that they stand for. None
+            = the newest version of one of `tables`; of another name no rows of that table.
 
     Raises:
         UserError: A table has other columns than this project writes, or cannot be read.
     """
-    versions = {at.table: at.version for at in pinned if at}
     while True:
         builder, absent, opened = QueryBuilder(), [], dict[str, int]()
-        for table in tables:
+        for name in dict.fromkeys([*tables, *pinned]):
+            at = pinned.get(name)
+            table = at.table if at else name
             path = f"{lake}/{table}"
-            if not is_table(path):
-                absent.append(f"{table} AS ({_no_rows(SCHEMAS[table])})")
+            if (at is None and name not in tables) or not is_table(path):
+                absent.append(f"{name} AS ({_no_rows(SCHEMAS[table])})")
                 continue
-            version = versions.get(table)
-            found = open_table(path, version)
+            found = open_table(path, at.version if at else None)
             require_columns(pa.schema(found.schema().to_arrow()), table, path)
-            builder.register(table, found)
-            if version is None:
+            builder.register(name, found)
+            if at is None:
                 opened[path] = found.version()
         whole = f"WITH {', '.join(absent)} {sql}" if absent else sql
         try:
@@ -101,3 +121,142 @@ def _without_views(field: pa.Field) -> pa.Field:
     if pa.types.is_list(field.type) and pa.types.is_string_view(field.type.value_type):
         return pa.field(field.name, pa.list_(pa.string()))
     return field
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """One data file of new rows, as the log has it."""
+
+    operation: str
+    """What committed it, such as `ingest` or `score:MODEL_ID`; empty = another program."""
+    partition_values: Mapping[str, str]
+    """Value of each partition column."""
+    statistics: Mapping[str, Any]
+    """Source: Delta protocol, "Per-file Statistics"."""
+
+    @property
+    def rows(self) -> int:
+        """Its rows."""
+        return int(self.statistics["numRecords"])
+
+    def nulls(self, column: str) -> int | None:
+        """Rows without a value in a column; None = not known."""
+        found: int | None = self.statistics.get("nullCount", {}).get(column)
+        return found
+
+    def least(self, column: str) -> Any:
+        """The lower bound of a column; None = not known."""
+        return self.statistics.get("minValues", {}).get(column)
+
+
+def appended(found: Snapshot, since: int) -> list[Appended] | None:
+    """The data files of the rows that a version of a table has and an earlier one has not.
+
+    Files that were only put together or described anew hold no new rows: the protocol marks them.
+    Source: Delta protocol, "Add File and Remove File", dataChange.
+
+    Returns:
+        None where rows were taken out or replaced since, or the log does not tell: its entries are
+        gone, or have no statistics.
+    """
+    if since > found.version:
+        return None
+    with ThreadPoolExecutor(_READERS) as pool:
+        commits = pool.map(lambda at: _commit(found.path, at), range(since + 1, found.version + 1))
+        files: list[Appended] = []
+        for actions in commits:
+            if actions is None or any(map(_takes_rows, actions)):
+                return None
+            infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+            operation = next((info.get(OPERATION, "") for info in infos), "")
+            adds = (action["add"] for action in actions if "add" in action)
+            for add in (add for add in adds if add["dataChange"]):
+                if not add.get("stats"):
+                    return None
+                statistics = json.loads(add["stats"])
+                files.append(Appended(operation, add["partitionValues"], statistics))
+    return files
+
+
+def first_files(rows: str) -> str:
+    """A query of rows of `images`: one row an image, of the first of its files in these rows."""
+    return f"""SELECT image_id, min(ingested_at) AS ingested_at,
+        first_value(path ORDER BY ingested_at, path) AS path,
+        coalesce(max(size_bytes), 0) AS size_bytes
+        FROM ({rows}) AS rows GROUP BY image_id"""
+
+
+def first_ingest(files: Sequence[Appended]) -> datetime | None:
+    """A time at or before which none of the rows in files of `images`, at least one, was ingested.
+
+    None = not known.
+    """
+    times = [file.least("ingested_at") for file in files]
+    return None if None in times else min(map(datetime.fromisoformat, times))
+
+
+def new_images(images: Snapshot, since: int) -> pa.Table | None:
+    """The images that a version of table `images` has and an earlier one has not.
+
+    Returns:
+        image_id, ingested_at, path and size_bytes as `first_files` gives them. None where the log
+        does not tell, or the earlier version cannot be read any more.
+    """
+    files = appended(images, since)
+    if not files:
+        return None if files is None else _FIRST_FILES.empty_table()
+    began = first_ingest(files)
+    if began is None:
+        return None
+    # The earlier version may have rows of such times too: its clock may have been ahead.
+    rows = f"SELECT * FROM images WHERE ingested_at >= {instant(began)}"
+    sql = f"""SELECT new.* FROM ({first_files(rows)}) AS new
+        LEFT ANTI JOIN before ON new.image_id = before.image_id"""
+    try:
+        return query(images.lake, sql, images=images, before=replace(images, version=since))
+    except UserError:
+        return None
+
+
+def filled_at(
+    found: Snapshot, column: str, since: datetime | None = None
+) -> list[tuple[datetime, int]]:
+    """The first time in a column, and the rows, of each data file with later times than `since`.
+
+    Empty where the log does not have the times of all files.
+    """
+    adds = pa.table(open_table(found.path, found.version).get_add_actions(flatten=True))
+    names = (f"min.{column}", f"max.{column}", "num_records")
+    if not set(names) <= set(adds.column_names) or any(adds[name].null_count for name in names):
+        return []
+    rows = zip(*(adds[name].to_pylist() for name in names), strict=True)
+    return [(first, count) for first, last, count in rows if since is None or last >= since]
+
+
+def plain_files(found: Snapshot) -> list[dict[str, Any]] | None:
+    """As `logged_files`, of a version whose rows are those of its Parquet files; else None.
+
+    A table has no deletion vectors, mapped columns or files of other tables where the protocol asks
+    nothing of its readers. Source: Delta protocol, "Reader Version Requirements".
+    """
+    table = open_table(found.path, found.version)
+    if table.protocol().min_reader_version > 1:
+        return None
+    files = [{**file, "path": unquote(file["path"])} for file in logged_files(table)]
+    return None if any("://" in file["path"] for file in files) else files
+
+
+def _takes_rows(action: Mapping[str, Any]) -> bool:
+    removed = action.get("remove")
+    is_masked = "add" in action and action["add"].get("deletionVector") is not None
+    return is_masked or (removed is not None and removed["dataChange"])
+
+
+def _commit(path: str, version: int) -> list[dict[str, Any]] | None:
+    """The actions of one commit; None = its entry is gone, or cannot be read."""
+    filesystem, folder = open_path(path)
+    try:
+        with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
+            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+    except (OSError, ValueError):
+        return None

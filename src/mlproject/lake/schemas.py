@@ -68,6 +68,9 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "reason": (pa.string(), "why the state is as it is"),
         "run_id": (pa.string(), "the MLflow run of the roll-out"),
         "images_version": (pa.int64(), "the Delta version of `images` that was counted"),
+        "images_table": (pa.string(), "Delta's id of that table"),
+        "predictions_version": (pa.int64(), "the Delta version of `predictions`; -1 = no table"),
+        "predictions_table": (pa.string(), "Delta's id of that table"),
         "at": (TIME, "when the row was written"),
     },
     "erased": {
@@ -96,7 +99,12 @@ PARTITIONS = {"predictions": ["model_name", "model_version"]}
 # Delta's settings of single tables. The commits of `leases` are many, and nobody needs them later.
 SETTINGS = {"leases": {"delta.logRetentionDuration": "interval 1 day"}}
 # Columns that tables of older releases lack: null there, and added by the next append.
-ADDED = {"rollouts": ("images", "answered", "errors", "reason", "run_id")}
+ADDED = {
+    "rollouts": (
+        *("images", "answered", "errors", "reason", "run_id"),
+        *("images_table", "predictions_version", "predictions_table"),
+    )
+}
 IMAGE_ID = re.compile("[0-9a-fA-F]{64}")  # sha256 as a person may write it
 
 _MADE_BY = {

@@ -47,6 +47,8 @@ class Snapshot:
     """Name of the table, of `schemas.TABLES`."""
     path: str
     """Where the table lies: a path or URI."""
+    table_id: str
+    """Delta's id of the table, another one when it was removed and made anew."""
     version: int
     """The Delta version that was read, from 0."""
     filler: str
@@ -206,19 +208,6 @@ def logged_files(table: DeltaTable) -> list[dict[str, Any]]:
     return list(pa.table(table.get_add_actions()).to_pylist())
 
 
-def plain_files(found: Snapshot) -> list[dict[str, Any]] | None:
-    """As `logged_files`, of a version whose rows are those of its Parquet files; else None.
-
-    A table has no deletion vectors, mapped columns or files of other tables where the protocol asks
-    nothing of its readers. Source: Delta protocol, "Reader Version Requirements".
-    """
-    table = open_table(found.path, found.version)
-    if table.protocol().min_reader_version > 1:
-        return None
-    files = [{**file, "path": unquote(file["path"])} for file in logged_files(table)]
-    return None if any("://" in file["path"] for file in files) else files
-
-
 def active_files(table: DeltaTable) -> list[ActiveFile]:
     """The data files that a version of a table names."""
     return [
@@ -272,7 +261,13 @@ def unreadable(message: str, error: Exception) -> MlprojectError:
 def _pinned(found: DeltaTable, table: str, path: str, filler: str = "") -> Snapshot:
     require_columns(pa.schema(found.schema().to_arrow()), table, path)
     return Snapshot(
-        table, path, found.version(), filler, counter(found, filler), counter(found, ERASE)
+        table,
+        path,
+        str(found.metadata().id),
+        found.version(),
+        filler,
+        counter(found, filler),
+        counter(found, ERASE),
     )
 
 

@@ -4,7 +4,7 @@ The rules, with their reasons, are decision 12 in docs/decisions.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlproject.errors import MlprojectError, RefusedError, UserError
 from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
@@ -109,6 +109,8 @@ class Score:
     reason: str
     retry: tuple[str, ...] = ()
     """Error codes of the images that are scored again instead."""
+    complete: Coverage | None = None
+    """Earlier counts by which it had predicted all images: only later ones are searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +290,7 @@ def _failed_before(target: VersionStatus, policy: Policy) -> Entry | None:
 def _is_news(status: VersionStatus) -> bool:
     """Whether a version's coverage differs from that in its last row."""
     recorded = status.last.covered if status.last else None
-    found = status.coverage
-    return recorded is None or found != replace(recorded, images_version=found.images_version)
+    return recorded is None or status.coverage.counts != recorded.counts
 
 
 def _moved_from(seen: Observed) -> str:

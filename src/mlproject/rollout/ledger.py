@@ -29,6 +29,7 @@ SCORING, SERVING, SUPERSEDED, FAILED = "scoring", "serving", "superseded", "fail
 _TICK = timedelta(microseconds=1)
 # Columns of the fields of `Coverage`, in their order.
 _COUNTS = ("images", "answered", "errors", "images_version")
+_COUNTED = ("images_table", "predictions_version", "predictions_table")  # null in older rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,18 @@ class LedgerSnapshot:
     def last(self, version: Version) -> Entry | None:
         """The last row of a version at its alias, which has its state; None = it has none."""
         return next((entry for entry in reversed(self.entries) if entry.version == version), None)
+
+    def counted(self, version: Version, *, complete: bool = False) -> Coverage | None:
+        """The last counts of a version, at any alias; None = it has none.
+
+        With `complete` those by which it had predicted all images.
+        """
+        same = (
+            entry.covered
+            for entry in reversed(self.entries)
+            if replace(entry.version, pointer=None) == replace(version, pointer=None)
+        )
+        return next((one for one in same if one and not (complete and one.missing)), None)
 
     def scoring(self, alias: str) -> set[Version]:
         """The versions of an alias whose state is `scoring`."""
@@ -221,12 +234,15 @@ def moment(text: str) -> datetime:
 def _snapshot(lake: str, since: Snapshot | None) -> LedgerSnapshot:
     if since is None:
         return LedgerSnapshot(None, ())
-    found = queries.query(lake, "SELECT * FROM rollouts", ["rollouts"], since)
+    found = queries.query(lake, "SELECT * FROM rollouts", rollouts=since)
     return LedgerSnapshot(since, tuple(_entry(row) for row in found.sort_by("at").to_pylist()))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
     counts: list[Any] = [row.get(name) for name in _COUNTS]
+    counted: list[Any] = [row.get(name) for name in _COUNTED]
+    if None not in counted:
+        counts += counted
     return Entry(
         Version(row["model_name"], row["model_version"], row["model_id"], row["pointer"]),
         row["state"],
@@ -239,7 +255,8 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    counts = astuple(entry.covered) if entry.covered else (None,) * len(_COUNTS)
+    names = (*_COUNTS, *_COUNTED)
+    counts = astuple(entry.covered) if entry.covered else (None,) * len(names)
     return {
         "pointer": entry.version.pointer,
         "model_name": entry.version.name,
@@ -247,7 +264,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "model_id": entry.version.model_id,
         "state": entry.state,
         "coverage": entry.coverage,
-        **dict(zip(_COUNTS, counts, strict=True)),
+        **dict(zip(names, counts, strict=True)),
         "reason": entry.reason,
         "run_id": entry.run_id,
         "at": entry.at,

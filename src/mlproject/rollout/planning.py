@@ -7,13 +7,13 @@ from functools import cache
 
 from mlflow import MlflowClient
 
-from mlproject.errors import UserError
+from mlproject.errors import RefusedError, UserError
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.lake import location
 from mlproject.rollout import ledger
 from mlproject.rollout.ledger import FAILED
 from mlproject.rollout.runs import absence_ignored
-from mlproject.scoring import coverage
+from mlproject.scoring import coverage, micro_batches
 from mlproject.scoring.coverage import NONE_STORED, Coverage, StoredErrors
 from mlproject.versions.registry import resolve
 from mlproject.versions.version import Version
@@ -104,6 +104,7 @@ def plan(
     max_bytes: int = 0,
     max_minutes: float = 0,
     retry: bool = False,
+    verify: bool = False,
 ) -> PlanResult:
     """What `rescore` would do at each alias or stage, why, and what it would cost; does nothing.
 
@@ -115,13 +116,17 @@ def plan(
         max_bytes: Bytes to read in a run; 0 = no limit.
         max_minutes: Minutes that a run scores; 0 = no limit.
         retry: Also rolls out versions that failed before.
+        verify: true = counts every id, and compares with what the last counts in table rollouts and
+            the rows added since say.
 
     Raises:
         UserError: There is no table of images, no alias, or a table cannot be read.
+        RefusedError: With `verify`, the counts differ.
     """
     client = mlflow_tracking.connect()
+    session = spark_session.master_name()
     found = alias_plans(
-        client, location.locate(lake), pointers, spark_session.master_name(), retry=retry
+        client, location.locate(lake), pointers, session, retry=retry, verify=verify
     )
     return PlanResult(tuple(limited(found, max_images, max_bytes, max_minutes)))
 
@@ -156,6 +161,7 @@ def alias_plans(
     session: str = "",
     *,
     retry: bool = False,
+    verify: bool = False,
 ) -> list[AliasPlan]:
     """What the next reconciliation of each alias would do; reads no content and writes nothing.
 
@@ -164,19 +170,26 @@ def alias_plans(
 
     Raises:
         UserError: There is no table of images, no alias, or a table cannot be read.
+        RefusedError: With `verify`, the counts differ.
     """
-    images = coverage.newest_images(lake)
     rows = ledger.read(lake)
+    tables = coverage.newest_tables(lake)
 
     @cache  # aliases may share a version
     def count(version: Version) -> tuple[Coverage, int]:
-        return coverage.count(lake, version, images)
+        counted = coverage.count(tables, version, rows.counted(version))
+        if verify:
+            _require_same(version, counted, coverage.count_all(tables, version))
+        if not counted.missing:
+            return counted, 0
+        complete = rows.counted(version, complete=True)
+        return counted, micro_batches.pending_bytes(version, tables, complete)
 
     def backlog(version: Version) -> Backlog:
         counted, size_bytes = count(replace(version, pointer=None))
         measured = counted.missing and session
         rate = _rate(client, version, session) if measured else None
-        stored = coverage.stored_errors(lake, version, images) if counted.errors else NONE_STORED
+        stored = coverage.stored_errors(tables, version) if counted.errors else NONE_STORED
         return Backlog(version, counted, size_bytes, rate, stored)
 
     def plan_alias(alias: str) -> AliasPlan:
@@ -195,6 +208,19 @@ def alias_plans(
         return AliasPlan(alias, target, serving, *_action(target, serving, failure))
 
     return [plan_alias(alias) for alias in rows.aliases(aliases)]
+
+
+def _require_same(version: Version, counted: Coverage, whole: Coverage) -> None:
+    """Raises RefusedError where counts from what was added since differ from a whole count."""
+    if counted.counts != whole.counts:
+        before, found = (
+            f"{one.predicted} of {one.images} images predicted, {one.errors} with an error"
+            for one in (counted, whole)
+        )
+        raise RefusedError(
+            f"{version.uri}: {before}, by table rollouts and what was added since; but {found}, "
+            "by a count of every id. Run rescore -P verify=true, which records the latter"
+        )
 
 
 def _action(target: Backlog, serving: Backlog | None, failure: str | None) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from mlproject.rollout.ledger import FAILED, SCORING, SERVING, SUPERSEDED, Entry
 from mlproject.rollout.runs import record_missed
 from mlproject.rollout.version_scoring import Stop, VersionScorer
 from mlproject.scoring import coverage
-from mlproject.scoring.coverage import Coverage
+from mlproject.scoring.coverage import Coverage, Tables
 from mlproject.scoring.scorer import ScoringResult, total
 from mlproject.versions.registry import resolve, resolve_pointer
 from mlproject.versions.version import Version
@@ -54,6 +54,7 @@ class _Context:
     scorer: VersionScorer
     policy: Policy
     stop: Stop
+    verify: bool
     counted: dict[Version, Coverage] = field(default_factory=dict)
     """The last coverage of each version."""
     results: list[ScoringResult] = field(default_factory=list)
@@ -61,12 +62,15 @@ class _Context:
     """The errors of a version that were scored again, with their times."""
 
 
-def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> RolloutResult:
+def reconcile(
+    alias: str, scorer: VersionScorer, policy: Policy, stop: Stop, *, verify: bool = False
+) -> RolloutResult:
     """Rolls out the version behind an alias: scores what is missing, then lets it serve.
 
     Until then the version before serves and is kept up to date. When the alias is moved meanwhile,
     the version that it names then is rolled out instead. At the end MLflow gets what earlier runs
-    could not record. `stop` is called before each micro-batch; true ends the reconciliation.
+    could not record. `stop` is called before each micro-batch; true ends the reconciliation. With
+    `verify` every id is counted, whatever earlier counts say.
 
     Raises:
         UserError: The alias names no version, or is a version by number; or images, or the files
@@ -75,7 +79,7 @@ def reconcile(alias: str, scorer: VersionScorer, policy: Policy, stop: Stop) -> 
         MachineError: The machine fails repeatedly; the next reconciliation continues.
     """
     alias = str(resolve_pointer(scorer.client, alias).pointer)
-    context = _Context(alias, scorer, policy, stop)
+    context = _Context(alias, scorer, policy, stop, verify)
     attempt: Attempt | None = None
     trouble = ""
     seen, rows = _observe(context, attempt)
@@ -112,24 +116,21 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
     # The rows are read before the alias: if it is moved and rolled out after that, our row loses.
     rows = ledger.read_to_write(lake, alias)
     target = resolve(context.scorer.client, alias)
-    images = coverage.newest_images(lake)
+    tables = coverage.newest_tables(lake)
     serving = rows.serving(alias)
 
     def status(version: Version) -> VersionStatus:
-        known = context.counted.get(version)
-        if known is None or known.missing or known.images_version != images.version:
-            context.counted[version] = known = coverage.count(lake, version, images)[0]
-        return VersionStatus(version, known, rows.last(version), rows.has_served(version))
+        counted = _count(context, tables, version, rows)
+        return VersionStatus(version, counted, rows.last(version), rows.has_served(version))
 
     found = status(target)
-    errors = decision.NO_ERRORS
-    if found.coverage.predicted and not found.has_served:
-        before = serving.version if serving else None
-        errors = coverage.count_errors(lake, target, before, images)
-    stored = coverage.NONE_STORED
+    errors, stored = decision.NO_ERRORS, coverage.NONE_STORED
     if found.coverage.errors:
+        if not found.has_served:
+            before = serving.version if serving else None
+            errors = coverage.count_errors(tables, target, before)
         codes = context.policy.retry_errors or coverage.RETRYABLE
-        stored = coverage.stored_errors(lake, target, images, codes)
+        stored = coverage.stored_errors(tables, target, codes)
     seen = Observed(
         found,
         status(serving.version) if serving else None,
@@ -144,6 +145,13 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
     return seen, rows
 
 
+def _count(context: _Context, tables: Tables, version: Version, rows: LedgerSnapshot) -> Coverage:
+    """The coverage of a version, from what this reconciliation or table `rollouts` knows of it."""
+    known = context.counted.get(version) or (None if context.verify else rows.counted(version))
+    context.counted[version] = counted = coverage.count(tables, version, known)
+    return counted
+
+
 def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score) -> Attempt | None:
     """Scores a version; None = observe again: another writer was first, or errors were retried."""
     version, last = step.version, rows.last(step.version)
@@ -154,9 +162,11 @@ def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score)
     if not is_recorded and not _write(context, seen, rows, [(version, state, step.reason)]):
         return None
     attempt = Attempt(version, counted.images_version, is_target=is_target)
+    if not context.verify:
+        step = replace(step, complete=rows.counted(version, complete=True))
     try:
         follows_alias = is_target and not step.retry
-        stop = _stop_of_target(context, seen) if follows_alias else context.stop
+        stop = _stop_of_target(context, seen, rows) if follows_alias else context.stop
         result = context.scorer.score(step, stop)
     except (RefusedError, UserError) as error:
         if is_target and isinstance(error, UserError):
@@ -172,7 +182,7 @@ def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score)
     return replace(attempt, unreadable=result.unreadable)
 
 
-def _stop_of_target(context: _Context, seen: Observed) -> Stop:
+def _stop_of_target(context: _Context, seen: Observed, rows: LedgerSnapshot) -> Stop:
     """Whether the target's scoring is to end after the micro-batch at hand."""
     calls, lake = itertools.count(), context.scorer.lake
 
@@ -181,13 +191,13 @@ def _stop_of_target(context: _Context, seen: Observed) -> Stop:
             return True
         if next(calls) == 0 or seen.serving is None or seen.serves:
             return False
-        images = coverage.newest_images(lake)
-        if images.version != seen.target.coverage.images_version:
+        tables = coverage.newest_tables(lake)
+        if tables.images.version != seen.target.coverage.images_version:
             return True  # the serving version predicts new images first
-        if seen.target.has_served:
-            return False
         target, serving = seen.target.version, seen.serving.version
-        errors = coverage.count_errors(lake, target, serving, images)
+        if seen.target.has_served or not _count(context, tables, target, rows).errors:
+            return False
+        errors = coverage.count_errors(tables, target, serving)
         return decision.cannot_recover(errors, context.policy)
 
     return stop
@@ -203,7 +213,7 @@ def _write(
     for version, state, reason in changes:
         counted, last = coverages.get(version), rows.last(version)
         if counted is None:
-            counted, _ = coverage.count(lake, version, coverage.newest_images(lake))
+            counted = _count(context, coverage.newest_tables(lake), version, rows)
         ends = state == SUPERSEDED and last is not None
         run_id = last.run_id if last and ends else runs.began(version, last)
         now = datetime.now(UTC)

@@ -51,6 +51,7 @@ def rescore(
     max_bytes: int = 0,
     max_minutes: float = 0,
     retry: bool | Sequence[str] = False,
+    verify: bool = False,
     min_coverage: float = 1.0,
     max_error_rate: float = 0.05,
     task_timeout: float = 600,
@@ -72,6 +73,8 @@ def rescore(
         retry: true = also rolls out versions that failed before; errors = does so, and also scores
             images again whose error can change, and replaces their rows; or codes of such errors,
             of model_failed,gone,changed.
+        verify: true = counts every id, and not only what was added since the last counts in table
+            rollouts.
         min_coverage: Share of the images that a version must have predicted to serve, 0..1.
         max_error_rate: Share of the images readable before that may get an error, 0..1.
         task_timeout: Seconds without the end of a task after which a version hangs.
@@ -114,7 +117,7 @@ def rescore(
                 if stop():
                     break
                 try:
-                    result = reconciliation.reconcile(alias, scorer, policy, stop)
+                    result = reconciliation.reconcile(alias, scorer, policy, stop, verify=verify)
                 except FAULTS as error:
                     faults.append(error)
                     if spark_ended(error):  # the next alias starts another session

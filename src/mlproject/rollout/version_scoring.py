@@ -93,6 +93,7 @@ class VersionScorer:
             self.client.set_tag(run_id, "mlproject.retried", step.reason)
             result = retry_errors(self.spark(), self.lake, version, step.retry, **options)
         else:
+            options["complete"] = step.complete
             result = score_pending(self.spark(), self.lake, version, **options)
         budget.size_bytes = size_bytes - result.size_bytes
         self.results.append(result)

@@ -3,4 +3,12 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["batch_scoring", "coverage", "decision", "scorer", "scoring_runs", "workers"]
+__all__ = [
+    "batch_scoring",
+    "coverage",
+    "decision",
+    "micro_batches",
+    "scorer",
+    "scoring_runs",
+    "workers",
+]

@@ -18,6 +18,7 @@ from mlproject.lake import data_files
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot, counter, open_table
 from mlproject.scoring import coverage, prediction_rows, workers
+from mlproject.scoring.coverage import Tables
 from mlproject.scoring.decision import Probe, Step, is_wrong_everywhere, next_step
 from mlproject.scoring.micro_batches import (
     Attempt,
@@ -65,7 +66,7 @@ class Progress:
 
     predictions: Snapshot
     images: Snapshot
-    to_do: int = 0  # images to predict, those of `count` included
+    to_do: int = 0  # images to predict, at most; those of `count` included
     count: int = 0  # images predicted
     errors: int = 0  # images among them with an error
     size_bytes: int = 0  # bytes of these images
@@ -104,11 +105,14 @@ def scored_batches(
     pending: pa.Table,
     stop: Callable[[], bool],
     order: Order = "oldest",
+    *,
+    later: int = 0,
 ) -> Iterator[Progress]:
     """Scores pending images in micro-batches, and yields the progress after each of them.
 
     `stop` is called before each micro-batch. When another scorer of the version has committed
-    since, a micro-batch is not begun: some of its images may be predicted.
+    since, a micro-batch is not begun: some of its images may be predicted. `later` is how many
+    images follow these, at most.
 
     Raises:
         RefusedError: The version is at fault.
@@ -118,7 +122,7 @@ def scored_batches(
     slots = scoring.spark.sparkContext.defaultParallelism
     batch_images = scoring.settings.batch_images or BATCH_IMAGES_A_SLOT * slots
     batches = divide(pending, batch_images, BATCH_BYTES_A_SLOT * slots)
-    progress = replace(progress, to_do=progress.count + sum(batch.images for batch in batches))
+    progress = replace(progress, to_do=progress.count + pending.num_rows + later)
     queue = deque(map(Attempt, in_order(batches, order)))
     if queue:
         workers.prepare(scoring.spark, scoring.version)
@@ -201,10 +205,10 @@ def _probe(scoring: Scoring, progress: Progress) -> Probe:
 
     Where the machine fails, and not the version or an image, they fail too.
     """
-    pinned = scoring.version, progress.images, progress.predictions
+    tables = Tables(progress.images, progress.predictions)
     probing = replace(scoring, unreadable=image_files.counts(scoring.spark))  # not of the result
     returned = scoring.predict(progress.guarded)
-    for batch in predicted_images(*pinned, PROBE_IMAGES, PROBES):
+    for batch in predicted_images(scoring.version, tables, PROBE_IMAGES, PROBES):
         try:
             files = _written(probing, progress, batch, returned)
         except workers.WorkerError:

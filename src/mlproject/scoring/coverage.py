@@ -1,8 +1,9 @@
 """How many of the images a version has predicted, and with how many errors; no Spark."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from mlproject.inference.errors import CHANGED, GONE, MODEL_FAILED
 from mlproject.lake import queries, snapshots
@@ -10,15 +11,15 @@ from mlproject.lake.queries import quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.versions.version import Version
 
+FILLER = "score:"  # what fills `predictions`, before the model id
 # Errors that are not caused by a version: the ingested bytes are gone.
 NO_BYTES = (GONE, CHANGED)
 # Errors that may be others when the image is scored again.
 RETRYABLE = (MODEL_FAILED, GONE, CHANGED)
 
-# Every image once, beside the version's prediction of it. Reads ids, sizes and errors only.
+# Every image once, beside the version's prediction of it. Reads ids and errors only.
 _PREDICTED = """
-  FROM (SELECT image_id, max(size_bytes) AS size_bytes, min(error) AS read_error
-    FROM images GROUP BY image_id) AS every
+  FROM (SELECT image_id, min(error) AS read_error FROM images GROUP BY image_id) AS every
   LEFT JOIN (SELECT image_id, 1 AS predicted, error FROM predictions WHERE {version}) AS rows
   ON every.image_id = rows.image_id
 """
@@ -36,6 +37,17 @@ class Coverage:
     """Images among the predicted ones that have an error."""
     images_version: int
     """The Delta version of `images` that was counted."""
+    images_table: str = ""
+    """Delta's id of that table; empty = not known."""
+    predictions_version: int = -1
+    """The Delta version of `predictions` that was counted; -1 = there was no table."""
+    predictions_table: str = ""
+    """Delta's id of that table."""
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Images, those predicted, and those with an error."""
+        return self.images, self.predicted, self.errors
 
     @property
     def missing(self) -> int:
@@ -98,24 +110,129 @@ class StoredErrors:
 NONE_STORED = StoredErrors({}, None, None)
 
 
-def newest_images(lake: str) -> Snapshot:
-    """The newest version of the table of images; UserError where there is none yet."""
-    return snapshots.required(lake, "images")
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The versions of two tables that counts read."""
+
+    images: Snapshot
+    """Of the table of images."""
+    predictions: Snapshot | None
+    """Of the predictions, not newer: the images of all of them are there; None = no table yet."""
+
+    @property
+    def lake(self) -> str:
+        """The folder or URI of the lake."""
+        return self.images.lake
 
 
-def count(lake: str, version: Version, images: Snapshot) -> tuple[Coverage, int]:
-    """The coverage of a version, and the bytes of the images that it has not predicted."""
+def newest_tables(lake: str) -> Tables:
+    """The newest versions of both tables; UserError where there are no images yet."""
+    predictions = snapshots.newest(lake, "predictions")
+    return Tables(snapshots.required(lake, "images"), predictions)
+
+
+def count(tables: Tables, version: Version, known: Coverage | None = None) -> Coverage:
+    """The coverage of a version.
+
+    With earlier counts of the version, `known`, only what was added since is read, if the logs of
+    both tables tell; else every id is counted.
+    """
+    return _counted_since(tables, version, known) or count_all(tables, version)
+
+
+def count_all(tables: Tables, version: Version) -> Coverage:
+    """The coverage of a version, counted from every id in both tables."""
+    made = made_by(version)
     sql = f"""SELECT count(*) AS images, count(predicted) AS predicted, count(error) AS errors,
-        coalesce(sum(CASE WHEN predicted IS NULL THEN size_bytes END), 0) AS missing_bytes
-        {_PREDICTED.format(version=made_by(version))}"""
-    row = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
-    counted = Coverage(row["images"], row["predicted"], row["errors"], images.version)
-    return counted, row["missing_bytes"]
+        (SELECT count(*) FROM predictions WHERE {made}) AS rows {_PREDICTED.format(version=made)}"""
+    [row] = _rows(tables, sql)
+    found = _coverage(tables, row["images"], row["predicted"], row["errors"])
+    # An erasure that was killed leaves predictions of images that may be ingested again: what is
+    # added later does not tell their number.
+    return found if row["rows"] == row["predicted"] else replace(found, images_table="")
 
 
-def count_errors(
-    lake: str, version: Version, before: Version | None, images: Snapshot
-) -> ErrorCounts:
+def _counted_since(tables: Tables, version: Version, known: Coverage | None) -> Coverage | None:
+    """The coverage by earlier counts and what was added since; None = that cannot be told."""
+    if known is None or not _are_those(tables, known):
+        return None
+    images = queries.new_images(tables.images, known.images_version)
+    added = _predicted_since(tables.predictions, version, known.predictions_version)
+    if images is None or added is None:
+        return None
+    predicted, errors = added
+    return _coverage(
+        tables,
+        known.images + images.num_rows,
+        known.predicted + predicted,
+        known.errors + errors,
+    )
+
+
+def complete_up_to(tables: Tables, version: Version, complete: Coverage | None) -> int:
+    """The version of `images` whose images a version has all predicted.
+
+    By `complete`, counts by which it had; -1 = not known, as where predictions were removed since.
+    """
+    if complete is None or not _are_those(tables, complete):
+        return -1
+    added = _predicted_since(tables.predictions, version, complete.predictions_version)
+    return complete.images_version if added else -1
+
+
+def _are_those(tables: Tables, known: Coverage) -> bool:
+    """Whether earlier counts are of the same tables, which may have been removed and made anew."""
+    of_predictions = tables.predictions.table_id if tables.predictions else ""
+    return tables.images.table_id == known.images_table and (
+        known.predictions_version < 0 or of_predictions == known.predictions_table
+    )
+
+
+def _predicted_since(
+    predictions: Snapshot | None, version: Version, since: int
+) -> tuple[int, int] | None:
+    """Rows of a version that were added since a version of the table, and those with an error.
+
+    None = the log does not tell, or another program has added rows: those of `score` are of images
+    that have no other row of the version (decision 3).
+    """
+    if predictions is None:
+        return 0, 0
+    files = queries.appended(predictions, since)
+    if files is None:
+        return None
+    rows = errors = 0
+    partition = {"model_name": version.name, "model_version": str(version.version)}
+    for file in (file for file in files if file.partition_values == partition):
+        nulls = file.nulls("error")
+        if nulls is None or not file.operation.startswith(FILLER):
+            return None
+        if file.operation == f"{FILLER}{version.model_id}":
+            rows += file.rows
+            errors += file.rows - nulls
+    return rows, errors
+
+
+def _coverage(tables: Tables, images: int, predicted: int, errors: int) -> Coverage:
+    predictions = tables.predictions
+    return Coverage(
+        images,
+        predicted,
+        errors,
+        tables.images.version,
+        tables.images.table_id,
+        predictions.version if predictions else -1,
+        predictions.table_id if predictions else "",
+    )
+
+
+def _rows(tables: Tables, sql: str) -> list[dict[str, Any]]:
+    images, predictions = tables.images, tables.predictions
+    found = queries.query(tables.lake, sql, images=images, predictions=predictions)
+    return list(found.to_pylist())
+
+
+def count_errors(tables: Tables, version: Version, before: Version | None) -> ErrorCounts:
     """Errors of a version on the images that were readable before it.
 
     These are the images that `before` predicted without an error; None = that ingest has read.
@@ -130,19 +247,19 @@ def count_errors(
         count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
         count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
         {_PREDICTED.format(version=made_by(version))} WHERE {readable}"""
-    row = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()[0]
+    [row] = _rows(tables, sql)
     return ErrorCounts(**row)
 
 
 def stored_errors(
-    lake: str, version: Version, images: Snapshot, codes: Sequence[str] = RETRYABLE
+    tables: Tables, version: Version, codes: Sequence[str] = RETRYABLE
 ) -> StoredErrors:
     """The errors of these codes that a version has for images that are in the table."""
     listed = ", ".join(map(quoted, codes)) or "''"
     sql = f"""SELECT error, count(*) AS images, min(scored_at) AS since, max(scored_at) AS until
         FROM (SELECT * FROM predictions WHERE {made_by(version)} AND error IN ({listed})) AS rows
         LEFT SEMI JOIN images ON images.image_id = rows.image_id GROUP BY error ORDER BY error"""
-    rows = queries.query(lake, sql, ["images", "predictions"], images).to_pylist()
+    rows = _rows(tables, sql)
     return StoredErrors(
         {row["error"]: row["images"] for row in rows},
         min((row["since"] for row in rows), default=None),

@@ -1,4 +1,4 @@
-"""The pending images of one scoring, divided into micro-batches, each of which is one commit."""
+"""The pending images of one scoring, in parts and micro-batches, each of which is one commit."""
 
 import random
 from collections.abc import Sequence
@@ -15,28 +15,43 @@ from pyspark.sql import functions as F
 
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.lake import queries
-from mlproject.lake.queries import quoted
+from mlproject.lake.queries import instant, quoted
 from mlproject.lake.snapshots import Snapshot
-from mlproject.scoring.coverage import made_by
+from mlproject.scoring.coverage import Coverage, Tables, complete_up_to, made_by
 from mlproject.scoring.decision import OF_THE_MACHINE, TRIES, Failure, Probe
 from mlproject.scoring.workers import WorkerError
 from mlproject.versions.version import Version
 
-# Every image once, beside what a version has predicted. Of several files with the same bytes the
-# first one stands for all.
+# Rows of `images` whose pending ones are found at once, about: the driver holds these.
+PART_ROWS = 1_000_000
+
+# The images of some rows that a version has (SEMI) or has not (ANTI) predicted.
 _IMAGES = """
-  SELECT every.* FROM (
-    SELECT image_id, min(ingested_at) AS ingested_at,
-      first_value(path ORDER BY ingested_at, path) AS path,
-      coalesce(max(size_bytes), 0) AS size_bytes
-    FROM images GROUP BY image_id) AS every
+  SELECT found.* FROM ({images}) AS found
   LEFT {kind} JOIN (SELECT image_id FROM predictions WHERE {where}) AS rows
-  ON every.image_id = rows.image_id
-  ORDER BY every.ingested_at, every.path
+  ON found.image_id = rows.image_id
+  LEFT ANTI JOIN (SELECT image_id FROM images WHERE {earlier}) AS earlier
+  ON found.image_id = earlier.image_id
+  ORDER BY ingested_at, path
 """
 
 
 Order = Literal["oldest", "newest", "middle", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of `images` by their time of ingest, in which images are looked for at once."""
+
+    rows: str
+    """An SQL condition: those in the part."""
+    earlier: str
+    """An SQL condition: those in the parts before it."""
+    later_rows: int
+    """Rows in the parts after it."""
+
+
+EVERY = Part("true", "false", 0)  # all rows of the table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +59,7 @@ class MicroBatch:
     """A part of the pending images that is scored and committed at once."""
 
     pending: pa.Table
-    """All pending images, see `pending_images`."""
+    """Pending images, see `pending_images`."""
     start: int
     """The first of its rows."""
     stop: int
@@ -128,39 +143,89 @@ class Attempt:
 
 
 def pending_images(
-    version: Version, images: Snapshot, predictions: Snapshot, only: Sequence[str] | None
+    version: Version, tables: Tables, part: Part, only: Sequence[str] | None = None
 ) -> pa.Table:
-    """The images without a prediction of a version: image_id, ingested_at, path, size_bytes.
+    """The images in a part without a prediction of a version.
 
-    One row an image, of those in `only` (None = all), the oldest first. Reads no content, and
-    starts no Spark.
+    Reads no content, and starts no Spark.
+
+    Returns:
+        image_id, ingested_at, path and size_bytes: one row an image, of the first of its files, of
+        those in `only` (None = all), the oldest first.
     """
-    found = _joined("ANTI", made_by(version), images, predictions)
+    found = _joined("ANTI", made_by(version), tables, part)
     if only is None:
         return found
     return found.filter(pc.is_in(found["image_id"], pa.array(only, pa.string())))
 
 
-def failed_images(
-    version: Version, images: Snapshot, predictions: Snapshot, codes: Sequence[str]
-) -> pa.Table:
+def pending_bytes(version: Version, tables: Tables, complete: Coverage | None = None) -> int:
+    """Bytes of the images without a prediction of a version.
+
+    `complete` are earlier counts by which it had predicted all; None = not known.
+    """
+    found = (
+        pending_images(version, tables, part)["size_bytes"]
+        for part in parts(tables.images, complete_up_to(tables, version, complete))
+    )
+    return sum(pc.sum(sizes).as_py() or 0 for sizes in found)
+
+
+def failed_images(version: Version, tables: Tables, codes: Sequence[str]) -> pa.Table:
     """The images for which a version has one of these errors, as `pending_images` gives others."""
-    listed = ", ".join(map(quoted, codes))
-    return _joined("SEMI", f"{made_by(version)} AND error IN ({listed})", images, predictions)
+    where = f"{made_by(version)} AND error IN ({', '.join(map(quoted, codes))})"
+    return pa.concat_tables(_joined("SEMI", where, tables, part) for part in parts(tables.images))
 
 
 def predicted_images(
-    version: Version, images: Snapshot, predictions: Snapshot, count: int, parts: int
+    version: Version, tables: Tables, count: int, batches: int
 ) -> list[MicroBatch]:
-    """The newest images that a version has predicted without an error, in parts of `count`."""
-    found = _joined("SEMI", f"{made_by(version)} AND error IS NULL", images, predictions)
-    ends = range(found.num_rows, 0, -count)[:parts]
-    return [MicroBatch(found, max(0, end - count), end) for end in ends]
+    """The newest images that a version has predicted without an error, `count` in each of some."""
+    where, found = f"{made_by(version)} AND error IS NULL", list[MicroBatch]()
+    for part in reversed(parts(tables.images)):
+        images = _joined("SEMI", where, tables, part)
+        ends = range(images.num_rows, 0, -count)
+        found += [MicroBatch(images, max(0, end - count), end) for end in ends]
+        if len(found) >= batches:
+            break
+    return found[:batches]
 
 
-def _joined(kind: str, where: str, images: Snapshot, predictions: Snapshot) -> pa.Table:
-    sql = _IMAGES.format(kind=kind, where=where)
-    return queries.query(images.lake, sql, ["images", "predictions"], images, predictions)
+def parts(images: Snapshot, since: int = -1) -> list[Part]:
+    """Parts of `images` of about `PART_ROWS` rows, in the order of ingest.
+
+    `since` is a version of which nothing is looked for; -1 = there is none.
+    """
+    added = queries.appended(images, since) if since >= 0 else None
+    if added is not None and not added:
+        return []
+    began = queries.first_ingest(added) if added else None
+    first = "true" if began is None else f"ingested_at >= {instant(began)}"
+    files = sorted(queries.filled_at(images, "ingested_at", began))
+    starts, rows = [0], 0
+    for place, (_, count) in enumerate(files):
+        if rows + count > PART_ROWS and rows and files[place][0] != files[starts[-1]][0]:
+            starts.append(place)
+            rows = 0
+        rows += count
+    found = []
+    for start, end in pairwise([*starts, len(files)]):
+        conditions, earlier = [first], "false"
+        if start:
+            conditions.append(f"ingested_at >= {instant(files[start][0])}")
+            earlier = f"{first} AND ingested_at < {instant(files[start][0])}"
+        if end < len(files):
+            conditions.append(f"ingested_at < {instant(files[end][0])}")
+        later = sum(count for _, count in files[end:])
+        found.append(Part(" AND ".join(conditions), earlier, later))
+    return found
+
+
+def _joined(kind: str, where: str, tables: Tables, part: Part) -> pa.Table:
+    found = queries.first_files(f"SELECT * FROM images WHERE {part.rows}")
+    sql = _IMAGES.format(images=found, kind=kind, where=where, earlier=part.earlier)
+    images, predictions = tables.images, tables.predictions
+    return queries.query(tables.lake, sql, images=images, predictions=predictions)
 
 
 def oldest(pending: pa.Table, images: int, size_bytes: int) -> pa.Table:

@@ -17,13 +17,16 @@ from mlproject.images import image_files
 from mlproject.lake import commits, data_files, rewrites, snapshots
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
-from mlproject.scoring import prediction_rows, workers
+from mlproject.scoring import coverage, prediction_rows, workers
 from mlproject.scoring.batch_scoring import Progress, Scoring, Settings, StaleError, scored_batches
+from mlproject.scoring.coverage import Coverage, Tables, complete_up_to
 from mlproject.scoring.micro_batches import (
+    EVERY,
     MicroBatch,
     Order,
     failed_images,
     oldest,
+    parts,
     pending_images,
 )
 from mlproject.versions.version import Version
@@ -91,6 +94,7 @@ def score_pending(
     *,
     settings: Settings = DEFAULTS,
     only: Sequence[str] | None = None,
+    complete: Coverage | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoringResult:
@@ -101,8 +105,11 @@ def score_pending(
     computed in vain, see `micro_batches.in_order`. An image on which the version
     raises gets the error `model_failed`. `only` holds the image_ids to score; None = all. `stop` is
     called before each micro-batch, and true ends the scoring; `on_progress` is called after each
-    commit with the images done and the images to do. At most three images that crash workers alone,
-    while others do not, get `model_failed` as well.
+    commit with the images done and the images to do, at most. At most three images that crash
+    workers alone, while others do not, get `model_failed` as well.
+
+    `complete` are earlier counts by which the version had predicted all images: only what was
+    ingested since is searched then.
 
     Raises:
         RefusedError: The version cannot be loaded, fails on every image of its first micro-batch,
@@ -110,11 +117,11 @@ def score_pending(
         MachineError: The machine fails repeatedly: its memory, a device, files or the network. So
             does one on which workers die with images that the version has predicted before.
     """
-    began, lost = time.monotonic(), 0
+    began, lost, searched = time.monotonic(), 0, EVERY
 
     def commit(files: Sequence[DataFile], since: Progress, batch: MicroBatch) -> Snapshot | None:
         def is_pending(newest: Snapshot) -> bool:
-            pending = pending_images(version, since.images, newest, None)
+            pending = pending_images(version, Tables(since.images, newest), searched)
             return bool(pc.all(pc.is_in(batch.image_ids(), pending["image_id"])).as_py())
 
         return commits.append_files(files, since.predictions, is_pending)
@@ -122,12 +129,19 @@ def score_pending(
     with _scoring(spark, lake, version, settings, commit) as scoring:
         progress, finished = Progress(*_newest(scoring)), False
         while not finished:
-            pending = _limited(scoring, progress, pending_images(*_pinned(scoring, progress), only))
+            tables = Tables(progress.images, progress.predictions)
             order = ORDERS[min(lost, len(ORDERS) - 1)]
             try:
-                for done in scored_batches(scoring, progress, pending, stop, order):
-                    progress = done
-                    on_progress(progress.count, progress.to_do)
+                for part in parts(tables.images, complete_up_to(tables, version, complete)):
+                    searched = part
+                    pending = pending_images(version, tables, part, only)
+                    some = _limited(scoring, progress, pending)
+                    later = part.later_rows if some.num_rows == pending.num_rows else 0
+                    for done in scored_batches(scoring, progress, some, stop, order, later=later):
+                        progress = done
+                        on_progress(progress.count, progress.to_do)
+                    if stop() or not later or _is_spent(settings, progress):
+                        break
                 finished = True
             except (StaleError, workers.MissingFilesError) as error:
                 predictions, images = _newer(scoring, progress, error)
@@ -167,7 +181,8 @@ def retry_errors(
         while True:
             progress = Progress(*_newest(scoring))
             since, path = progress.predictions, progress.predictions.path
-            failed = _limited(scoring, progress, failed_images(*_pinned(scoring, progress), codes))
+            tables = Tables(progress.images, since)
+            failed = _limited(scoring, progress, failed_images(version, tables, codes))
             try:
                 for done in scored_batches(scoring, progress, failed, stop):
                     progress = done
@@ -210,16 +225,20 @@ def _scoring(
         yield Scoring(spark, lake, version, settings, counts, predict, retries, commit)
 
 
-def _pinned(scoring: Scoring, progress: Progress) -> tuple[Version, Snapshot, Snapshot]:
-    return scoring.version, progress.images, progress.predictions
-
-
 def _limited(scoring: Scoring, progress: Progress, pending: pa.Table) -> pa.Table:
     """The oldest images, as many as the limits still allow."""
     settings = scoring.settings
     max_images = settings.max_images and max(1, settings.max_images - progress.count)
     max_bytes = settings.max_bytes and max(1, settings.max_bytes - progress.size_bytes)
     return oldest(pending, max_images, max_bytes)
+
+
+def _is_spent(settings: Settings, progress: Progress) -> bool:
+    """Whether the limits allow no more images."""
+    return bool(
+        (settings.max_images and progress.count >= settings.max_images)
+        or (settings.max_bytes and progress.size_bytes >= settings.max_bytes)
+    )
 
 
 def _newer(
@@ -240,7 +259,7 @@ def _newest(scoring: Scoring) -> tuple[Snapshot, Snapshot]:
     still reads the erased images here has a version of `predictions` from before that commit, and
     its own commit fails.
     """
-    filler = f"score:{scoring.version.model_id}"
+    filler = f"{coverage.FILLER}{scoring.version.model_id}"
     predictions = snapshots.to_append(scoring.lake, "predictions", filler)
     return predictions, snapshots.required(scoring.lake, "images")
 

@@ -210,7 +210,7 @@ def _name(subject: str, event: str = "lease") -> str:
 def _read(since: snapshots.Snapshot, subject: str) -> Lease | None:
     """The lease of a subject in a version of the table; None = nobody has held it."""
     sql = f"SELECT * FROM leases WHERE subject = {quoted(subject)} ORDER BY number DESC LIMIT 1"
-    rows = queries.query(since.lake, sql, ["leases"], since).to_pylist()
+    rows = queries.query(since.lake, sql, leases=since).to_pylist()
     if not rows:
         return None
     row, table = rows[0], open_table(since.path, since.version)
