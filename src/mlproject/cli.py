@@ -79,6 +79,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; words that are none of its options are an error in one line."""
+        console.mask_output()
         with console.exit_codes(ctx.command_path):
             console.complete_environment()
             return super().invoke(ctx)

@@ -4,21 +4,27 @@ A message is one line: what failed, the value, what exists, and the next command
 Faults of single images are data (an `error` code in a table), never one of these.
 """
 
+from mlproject.masking import mask
+
 
 def first_line(error: Exception) -> str:
-    """The first line of an error, which is never empty; of MLflow's without its code.
+    """The first line of an error, never empty and without secrets; of MLflow's without its code.
 
     A line that ends with a colon announces the reason, which is the last line.
     """
     text = str(error).removeprefix(f"{getattr(error, 'error_code', '')}: ")
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and lines[1:] else lines[0]
+    announced = lines[0].endswith(":") and lines[1:]
+    return mask(f"{lines[0]} {lines[-1]}" if announced else lines[0])
 
 
 class MlprojectError(Exception):
-    """Base of every error that a person can act on."""
+    """Base of every error that a person can act on; its message contains no secret."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask(message))
 
 
 class UserError(MlprojectError):

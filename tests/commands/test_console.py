@@ -17,6 +17,7 @@ from mlproject.commands.console import (
     exit_codes,
     print_engine,
     print_json,
+    print_table,
     stdout_to_stderr,
     stopped_by_signals,
 )
@@ -53,6 +54,40 @@ def test_progress_is_a_bar_in_a_terminal_and_nothing_is_left_of_it():
     assert (0, ["after"]) == (started.returncode, output.splitlines())
     assert b"10/10" in seen
     assert b"\x1b[2K" in seen  # the line is erased at the end
+
+
+BUG = """
+import warnings
+from mlproject import cli
+from mlproject.commands import report
+def run(**options):
+    print("a run at http://us:passing-by@host/#/runs")
+    warnings.warn("http://us:passing-by@host is slow")
+    raise RuntimeError("no http://us:passing-by@host") from ValueError("passing by & by")
+report.run = run
+cli.main(["report"])
+"""
+
+
+def test_nothing_that_is_printed_contains_a_secret_even_the_traceback_of_a_bug():
+    done = subprocess.run(
+        [sys.executable, "-c", BUG],
+        env={**os.environ, "MLFLOW_TRACKING_PASSWORD": "passing by & by"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 1 == done.returncode
+    assert "a run at http://***@host/#/runs\n" == done.stdout
+    assert "UserWarning: http://***@host is slow" in done.stderr
+    assert "ValueError: ***" in done.stderr
+    assert "RuntimeError: no http://***@host" == done.stderr.splitlines()[-1]
+    assert "passing by & by" not in done.stderr
+
+
+def test_a_secret_in_a_cell_that_is_folded_is_masked(capsys):
+    print_table(("why",), [("x" * 95 + " http://us:passing-by@host",)])
+    assert "***@host" in capsys.readouterr().out.replace("\n", "")
 
 
 class DeadJvmError(Py4JJavaError):

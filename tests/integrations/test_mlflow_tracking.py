@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -53,6 +54,72 @@ def test_a_server_that_does_not_respond_is_reported_in_one_line(monkeypatch):
         mlflow_tracking.connect()
     mlflow.set_tracking_uri(before)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def registry_forgotten():
+    """MLflow keeps a registry for its process."""
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_registry_uri(None)
+    mlflow.set_tracking_uri(before)
+
+
+def test_a_registry_apart_is_one_file_for_processes_in_every_folder(
+    tmp_path, monkeypatch, registry_forgotten
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///models.db")
+    mlflow_tracking.connect().create_registered_model("apart")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert f"sqlite:///{tmp_path}/models.db" == os.environ["MLFLOW_REGISTRY_URI"]
+    assert ["apart"] == [m.name for m in mlflow_tracking.connect().search_registered_models()]
+    assert [] == list(Path().iterdir())
+
+
+def test_a_registry_that_is_no_longer_named_is_not_used(tmp_path, monkeypatch, registry_forgotten):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/models.db")
+    mlflow_tracking.connect()
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert mlflow_tracking.connect()._registry_uri == f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("file:///somewhere/mlruns", "is a file store"),
+        ("http://us:passing-by@127.0.0.1:9", "='http://***@127.0.0.1:9' does not answer"),
+        ("http://us:passing/by@127.0.0.1:9", "has characters that end it"),
+        ("nosuch://us:passing-by@127.0.0.1:9", "='nosuch://***@127.0.0.1:9' does not answer"),
+        ("postgresql://us:passing-by@127.0.0.1:9/db", "='postgresql://***@127.0.0.1:9/db' does"),
+        ("sqlite:////proc/no/mlflow.db", "='sqlite:////proc/no/mlflow.db' does not answer"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named_in_one_line_without_its_password(
+    store, monkeypatch, registry_forgotten, name, uri, expected
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv(name, uri)
+    with pytest.raises(UserError) as raised:
+        mlflow_tracking.connect()
+    message = str(raised.value)
+    assert name in message
+    assert expected in message
+    assert "passing" not in message
+    assert 1 == len(message.splitlines())
+
+
+def test_parameters_and_tags_contain_no_secret(store):
+    uri = "https://us:passing-by@host/mlflow"
+    with mlflow_tracking.run("watch", {"webhook": uri}) as run:
+        mlflow_tracking.connect().set_tag(run.info.run_id, "why", f"{uri} is away")
+    found = mlflow.get_run(run.info.run_id).data
+    assert "https://***@host/mlflow" == found.params["webhook"]
+    assert "https://***@host/mlflow is away" == found.tags["why"]
 
 
 def test_the_run_of_a_command_has_its_name_parameters_and_status(store):

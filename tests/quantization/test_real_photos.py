@@ -19,7 +19,7 @@ WEIGHTS = [
 
 
 def predicted(version, contents) -> list[str]:
-    model = mlflow.pyfunc.load_model(version.loaded_from)
+    model = mlflow.pyfunc.load_model(version.uri)
     return list(model.predict(predicting.frame(contents))["label"])
 
 

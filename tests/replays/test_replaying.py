@@ -32,7 +32,7 @@ def scored(client, lake, version, content, path="/a.jpg", *, at=2, **changes):
     image_id = add_image(lake, path, content, day(1))
     run_id = client.create_run("0").info.run_id
     log(client, run_id, version)
-    model = mlflow.pyfunc.load_model(version.loaded_from)
+    model = mlflow.pyfunc.load_model(version.uri)
     [made] = model.predict(pd.DataFrame({"content": [content]})).to_dict("records")
     row = {**made, "error": made["error"] or None, "run_id": run_id, **changes}
     add_predictions(lake, version, [image_id], day(at), **row)

@@ -30,18 +30,21 @@ def free_port():
 
 
 @contextlib.contextmanager
-def starting(folder, workers=1, port=0, **environment):
-    """A server that may not answer yet: its process, URL and log."""
+def starting(folder, workers=1, port=0, options=(), **environment):
+    """A server that may not answer yet: its process, URL and log.
+
+    `options` name its database and artifacts; they are SQLite and a folder otherwise.
+    """
     port = port or free_port()
     log, artifacts = folder / "server.log", folder / "artifacts"
-    store = ("--backend-store-uri", database(folder), "--artifacts-destination", str(artifacts))
+    files = ("--backend-store-uri", database(folder), "--artifacts-destination", str(artifacts))
     place = ("--host", "127.0.0.1", "--port", str(port), "--workers", str(workers))
     # Without MLflow's own: those of whoever runs the tests, and ten processes for jobs.
     ours = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *store, *place],
+            [sys.executable, "-m", "mlflow", "server", *(options or files), *place],
             env={**ours, **quick, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,

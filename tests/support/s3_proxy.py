@@ -1,4 +1,4 @@
-"""A server before a server of S3 that waits, fails now and then, hangs, or is away for a while."""
+"""A server before another that waits, fails now and then, hangs, wants a token, or is away."""
 
 import contextlib
 import http.client
@@ -27,20 +27,29 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         hanging: Share of the requests that never get a response.
         seed: Of the requests that are chosen.
         unconditional: Whether conditions of writes are ignored, as some servers do.
+        token: Requests without this bearer token get 401.
     """
 
     daemon_threads = True
     request_queue_size = 512
 
     def __init__(
-        self, behind, *, wait_s=0.0, failing=0.0, hanging=0.0, seed=0, unconditional=False
+        self,
+        behind,
+        *,
+        wait_s=0.0,
+        failing=0.0,
+        hanging=0.0,
+        seed=0,
+        unconditional=False,
+        token="",
     ):
         super().__init__(("127.0.0.1", 0), _Request)
         place = urlsplit(behind)
         self.behind = str(place.hostname), int(place.port or 80)
         self.wait_s, self.failing, self.hanging = wait_s, failing, hanging
         self.dice, self.lock = random.Random(seed), threading.Lock()
-        self.faults = 0
+        self.faults, self.token = 0, token
         self.left_out = {*HOP_BY_HOP, "if-none-match"} if unconditional else HOP_BY_HOP
         self.away = threading.Event()
         self.ended = threading.Event()
@@ -87,6 +96,9 @@ class _Request(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = self.body()
+        if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
+            self.send_error(401)
+            return
         if server.chosen(server.hanging):
             server.ended.wait()
             self.close_connection = True
@@ -146,7 +158,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
             return response.status, headers, content
         raise AssertionError
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on  # noqa: N815 - the library's names
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = pass_on  # noqa: N815 - its names
 
     def log_message(self, format, *args):  # noqa: A002 - the library's name
         pass

@@ -9,7 +9,7 @@ import pytest
 
 import mlproject
 from mlproject.errors import MachineError, RefusedError, UserError
-from mlproject.versions import engines, reference_images, registration, weights
+from mlproject.versions import engines, reference_images, registration, version_files, weights
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME
 from tests.conftest import SHARED, photo
 from tests.support import predicting
@@ -234,17 +234,18 @@ class VersionTests(EngineTests):
             np.testing.assert_array_equal(np.concatenate(parts), one)
 
     def test_without_parity_a_native_version_is_registered_and_says_why(
-        self, small_weights, monkeypatch
+        self, small_weights, tmp_path, monkeypatch
     ):
         monkeypatch.setattr(engines, "MAX_DIFFERENCE", -1)
         made = self.registered(small_weights, ["a", "b", "c", "d"], image_size=96, width=0.35)
         tags = mlflow.MlflowClient().get_model_version(made.name, str(made.version)).tags
         assert (NATIVE, "1") == (tags["engine"], tags["parity_top1_agreement"])
         assert f"differs from {self.framework}" in tags["engine_reason"]
-        model = mlflow.models.Model.load(made.loaded_from)
+        version_files.download(made, tmp_path)
+        model = mlflow.models.Model.load(str(tmp_path))
         config = model.flavors["python_function"]["config"]
         assert (NATIVE, 32) == (config["engine"], config["batch_size"])
-        assert not list(Path(made.loaded_from).rglob("network.onnx"))
+        assert not list(tmp_path.rglob("network.onnx"))
 
     def test_what_cannot_be_exported_is_native_and_says_why(
         self, small_weights, tmp_path, monkeypatch

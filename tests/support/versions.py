@@ -8,7 +8,7 @@ import mlflow
 
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.registration import signature
-from mlproject.versions.registry import Version, resolve
+from mlproject.versions.registry import Version, add_version, resolve
 
 PINS = ("mlflow==3.17.2", "pillow==13.0.0")
 
@@ -47,5 +47,5 @@ def _register(
             signature=signature(),
             pip_requirements=list(pins),
         )
-    made = mlflow.register_model(f"models:/{logged.model_id}", name)
-    return resolve(mlflow.MlflowClient(), f"models:/{name}/{made.version}")
+    made = add_version(logged.model_id, name, {})
+    return resolve(mlflow.MlflowClient(), made.uri)

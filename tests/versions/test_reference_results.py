@@ -12,7 +12,7 @@ from tests.support.versions import register_colours
 
 def fault(version):
     with framework_process.process("", timeout_s=60) as call:
-        return call(reference_results.fault, version.loaded_from)
+        return call(reference_results.fault, version.uri)
 
 
 @pytest.mark.parametrize(

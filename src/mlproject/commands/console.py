@@ -8,18 +8,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from mlproject.commands import log_lines
 from mlproject.errors import MlprojectError, UserError
 from mlproject.integrations.outages import error_message, spark_error
+from mlproject.masking import mask
 from mlproject.storage import local_files, object_storage
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -29,6 +30,39 @@ STOPPED = 130  # exit code. Source: POSIX shells, 128 + SIGINT
 WIDTH = 100  # columns of text, at most
 
 OnProgress = Callable[[int, int], None]
+
+
+class MaskedStream:
+    """A text stream that writes *** in the place of each secret.
+
+    What is printed is ours, but also of MLflow (the URL of a run), of warnings, and the traceback
+    of a bug.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text; one that is printed is given whole, so no secret is cut in two."""
+        self._stream.write(mask(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is of the stream itself."""
+        return getattr(self._stream, name)
+
+
+def mask_output() -> None:
+    """Keeps secrets out of all that Python prints in this process until it ends."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, MaskedStream):
+            setattr(sys, name, MaskedStream(stream))
 
 
 @contextmanager
@@ -194,7 +228,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         justify: Any = "right" if name.endswith(" ") else "left"
         table.add_column(name.strip(), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(mask(str(cell)) for cell in row))  # whole: a long one is folded
     width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
     Console(width=width, highlight=False, emoji=False, markup=False).print(table)
 

@@ -1,9 +1,11 @@
 """Promotion: an alias or stage is moved to a model version that the gates do not refuse."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import mlflow
@@ -172,8 +174,12 @@ def _reference_fault(client: MlflowClient, version: Version) -> str:
     framework = "" if tags.get("engine") == ONNXRUNTIME else tags.get("framework", "")
     try:
         # A process of its own: what a version imports, or breaks, stays in it.
-        with process(framework, timeout_s=REFERENCE_S) as call:
-            return call(reference_results.fault, version.loaded_from)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            process(framework, timeout_s=REFERENCE_S) as call,
+        ):
+            version_files.download(version, Path(folder))
+            return call(reference_results.fault, folder)
     except MachineError:
         raise  # it says nothing of the version
     except (MlprojectError, MlflowException) as error:

@@ -16,7 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from mlproject.errors import UserError, first_line
+from mlproject.masking import is_ambiguous, mask
 
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 # Retries, and seconds of one request. By default a call to a dead server takes minutes.
@@ -29,67 +31,103 @@ GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
 class Client(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
-    """A client whose tags may be set by several processes at once.
+    """A client whose tags may be set by several processes at once, and contain no secret.
 
     MLflow's database store reads a tag, then adds or replaces it: of two processes that add the
     same tag, one gets an error of the database. Its second attempt finds the tag and replaces it.
     Source: MLflow 3.17, set_model_version_tag and set_tag of the SQLAlchemy stores.
     """
 
-    def set_tag(self, *args: Any, **kwargs: Any) -> None:
+    def set_tag(self, run_id: str, key: str, value: str, **kwargs: Any) -> None:
         """As MlflowClient.set_tag, with a second attempt."""
+        value = mask(str(value))
         try:
-            super().set_tag(*args, **kwargs)
+            super().set_tag(run_id, key, value, **kwargs)
         except MlflowException:
-            super().set_tag(*args, **kwargs)
+            super().set_tag(run_id, key, value, **kwargs)
 
-    def set_model_version_tag(self, *args: Any, **kwargs: Any) -> None:
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         """As MlflowClient.set_model_version_tag, with a second attempt."""
+        value = mask(str(value))
         try:
-            super().set_model_version_tag(*args, **kwargs)
+            super().set_model_version_tag(name, version, key, value)
         except MlflowException:
-            super().set_model_version_tag(*args, **kwargs)
+            super().set_model_version_tag(name, version, key, value)
 
 
 def connect() -> MlflowClient:
-    """A client of the server that MLFLOW_TRACKING_URI names; by default ./mlflow.db.
+    """A client of the servers that MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name.
+
+    The default is ./mlflow.db, and for the registry the tracking server.
 
     Raises:
-        UserError: The server does not answer, or it is MLflow's file store, which has no registry.
+        UserError: One does not answer, or is MLflow's file store, which has no registry; or the
+            password in a URI is not percent-encoded.
     """
     for name, value in TIMEOUTS.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    named = os.environ.get("MLFLOW_TRACKING_URI")
     left = sorted(Path("mlruns").glob("*/meta.yaml"))
-    if not named and left:
+    if not os.environ.get(TRACKING) and left:
         raise UserError(
             f"./mlruns contains the file store of an older MLflow ({str(left[0])!r}). Move it "
-            f"away, or name the store to use: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
+            f"away, or name the store to use: export {TRACKING}={DEFAULT_URI}"
         )
-    if named and is_local_uri(named):
-        raise UserError(
-            f"MLFLOW_TRACKING_URI={named!r} is a file store, which has no model registry. "
-            f"Use a database or a server: export MLFLOW_TRACKING_URI={DEFAULT_URI}"
-        )
-    uri = named or DEFAULT_URI
-    if relative := re.fullmatch(r"sqlite:///(?!/)(.+)", uri):
-        uri = f"sqlite:///{Path(relative[1]).resolve()}"  # for processes in other folders
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracking = _named_uri(TRACKING) or _absolute(DEFAULT_URI)
+    registry = _named_uri(REGISTRY) or tracking
     # Our versions contain no pickle: refuse to execute the code in one.
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    mlflow.set_tracking_uri(uri)
-    try:
-        with _one_creator(uri):
-            client = Client()
+    os.environ[TRACKING] = tracking  # for processes in other folders
+    mlflow.set_tracking_uri(tracking)
+    # MLflow would keep one of a notebook's earlier cell.
+    mlflow.set_registry_uri(registry if registry != tracking else None)
+    client: MlflowClient | None = None
+    with _answering(TRACKING, tracking):
+        client = Client()
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI={uri!r} does not answer ({first_line(error)}). Start the "
-            "server, or set MLFLOW_TRACKING_URI to another one"
-        ) from error
+    if registry != tracking:
+        with _answering(REGISTRY, registry):
+            client.search_registered_models(max_results=1)
     return client
+
+
+@contextmanager
+def _answering(name: str, uri: str) -> Iterator[None]:
+    """Raises errors of MLflow, and of the drivers of databases, as errors of the named URI."""
+    try:
+        if re.match(r"(?:postgresql|mysql|mssql)\b", uri):  # MLflow would retry for 100 s
+            from mlflow.store.db.utils import create_sqlalchemy_engine  # it takes 0.5 s to import
+
+            create_sqlalchemy_engine(uri).connect().close()
+        with _one_creator(uri):
+            yield
+    except Exception as error:
+        raise UserError(
+            f"{name}={uri!r} does not answer ({first_line(error)}). Start the server, or set "
+            f"{name} to another one"
+        ) from error
+
+
+def _named_uri(name: str) -> str:
+    """The URI in an environment variable, absolute; empty = it is not set."""
+    uri = os.environ.get(name, "")
+    if uri and is_local_uri(uri):
+        raise UserError(
+            f"{name}={uri!r} is a file store, which has no model registry. "
+            f"Use a database or a server: export {name}={DEFAULT_URI}"
+        )
+    if is_ambiguous(uri):
+        raise UserError(
+            f"The password in {name} has characters that end it there. Write them as in URLs: "
+            "%40 for @, %2F for /, %3F for ?, %23 for #"
+        )
+    return _absolute(uri)
+
+
+def _absolute(uri: str) -> str:
+    relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
+    return f"sqlite:///{Path(relative[1]).resolve()}" if relative else uri
 
 
 @contextmanager
@@ -146,4 +184,4 @@ def _one_creator(uri: str) -> Iterator[None]:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(value) if isinstance(value, list | tuple) else str(value)
+    return mask(",".join(value) if isinstance(value, list | tuple) else str(value))

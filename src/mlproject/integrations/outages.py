@@ -12,6 +12,7 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 
 from mlproject.errors import MachineError, first_line
 from mlproject.integrations import spark_log
+from mlproject.masking import mask
 
 # Memory and accelerators: their faults may follow one image. Sources: the exceptions of Python,
 # numpy, pyarrow and torch; TensorFlow's errors; the texts of torch, ONNX Runtime, TensorFlow, CUDA
@@ -69,8 +70,8 @@ def raise_fault_of_machine(error: Exception, effect: str) -> None:
 
 
 def error_message(error: Exception) -> str:
-    """The message of an error in one line, which is never empty."""
-    return spark_error(error) or first_line(error)
+    """The message of an error in one line, which is never empty and contains no secret."""
+    return mask(spark_error(error) or first_line(error))
 
 
 def spark_ended(error: Exception) -> bool:

@@ -117,7 +117,7 @@ def find_row(
         return image_id, own[-1], []
     if twins:
         made_by = twins[-1].version
-        if made_by.loaded_from == made_by.uri:
+        if not made_by.is_logged:
             raise UserError(f"{reason}, and the model that made the row is no longer there")
         note = f"{reason}; {made_by.model_id}, which made the row, is replayed"
         return image_id, twins[-1], [note]
@@ -143,11 +143,12 @@ def replay_row(
             f"The bytes of image {image_id} cannot be read now ({error}): they are neither "
             "in the table nor in a file"
         )
-    files = version_files.read(then.version)
-    if content is None:
-        now, raised = _failed(then.version, error), ""
-    else:
-        now, raised = _predict(then.version, files, content)
+    with tempfile.TemporaryDirectory() as folder:
+        files = version_files.download(then.version, Path(folder))
+        if content is None:
+            now, raised = _failed(then.version, error), ""
+        else:
+            now, raised = _predict(then.version, folder, files, content)
     notes = [*notes, raised] if raised else [*notes]
     found = tuple(differences(then, now, tolerance))
     tags = _tags(client, then)
@@ -182,7 +183,7 @@ def _no_row(lake: str, image: str, image_id: str, wanted: Version, rows: list[Pr
     )
 
 
-def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction, str]:
+def _predict(version: Version, folder: str, files: Files, content: bytes) -> tuple[Prediction, str]:
     """The prediction for one image here, as scoring would write it; and what the version raised.
 
     Raises:
@@ -190,7 +191,7 @@ def _predict(version: Version, files: Files, content: bytes) -> tuple[Prediction
         MachineError: The machine fails: its memory, a device, files or the network.
     """
     try:
-        model = mlflow.pyfunc.load_model(version.loaded_from)
+        model = mlflow.pyfunc.load_model(folder)
     except Exception as error:  # whatever its framework raises
         raise_fault_of_machine(error, f"{version.uri} was not loaded")
         unmet = ", ".join(files.unmet) or "none"

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from mlproject.images import image_files
 from mlproject.images.image_bytes import image_contents
 from mlproject.images.thumbnails import thumbnails, wanted
+from mlproject.masking import mask
 
 
 def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> str:
@@ -19,6 +20,7 @@ def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> 
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_masked,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -36,6 +38,11 @@ def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[s
         return {}
     counts = image_files.counts(images.sparkSession)
     return thumbnails(image_contents(images.where(wanted(chosen)), images, counts))
+
+
+def _masked(value: object) -> object:
+    """What a template prints of a value, before it is escaped."""
+    return mask(value) if type(value) is str else value
 
 
 def _when(micros: int) -> str:

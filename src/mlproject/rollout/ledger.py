@@ -22,6 +22,7 @@ from mlproject.errors import UserError
 from mlproject.lake import commits, queries, snapshots
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.lake.snapshots import Snapshot
+from mlproject.masking import mask
 from mlproject.scoring.coverage import Coverage
 from mlproject.versions.version import Version
 
@@ -265,7 +266,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "coverage": entry.coverage,
         **dict(zip(names, counts, strict=True)),
-        "reason": entry.reason,
+        "reason": mask(entry.reason),
         "run_id": entry.run_id,
         "at": entry.at,
     }

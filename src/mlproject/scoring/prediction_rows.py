@@ -1,6 +1,7 @@
 """Rows of `predictions`: what a version returns for images, checked, with nulls where it must."""
 
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mlproject.integrations import outages, spark_session
 from mlproject.lake.data_files import DataFile
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import prediction_files, workers
+from mlproject.versions import version_files
 from mlproject.versions.reference_results import SUM_TOLERANCE
 from mlproject.versions.version import Version
 
@@ -63,22 +65,23 @@ def predict(spark: SparkSession, version: Version, folder: Path, *, guarded: boo
     """What the version returns for `content`: a struct, made in worker processes of its own.
 
     With `guarded` an image on which the version raises gets the error `model_failed`. `folder` is
-    empty, and must last as long as the column is used.
+    for the version's files, and must last as long as the column is used.
     """
-    uri = version.loaded_from
+    files, model = Path(tempfile.mkdtemp(dir=folder)), folder / "guarded"
+    version_files.download(version, files)
     if guarded:
-        uri = str(folder / "guarded")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to authors of versions
             mlflow.pyfunc.save_model(
-                uri,
+                model,
                 python_model=str(Path(__file__).with_name("guarded_model.py")),
-                artifacts={"version": version.loaded_from},
+                artifacts={"version": str(files)},
                 model_config={"failed": MODEL_FAILED, "machine_faults": outages.MACHINE_FAULTS},
-                signature=mlflow.models.get_model_info(version.loaded_from).signature,
+                signature=mlflow.models.get_model_info(str(files)).signature,
                 pip_requirements=["mlflow"],
             )
     with workers.environment_of(spark, version):
+        uri = str(model if guarded else files)
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=RETURNED, env_manager="local")
         # Not deterministic, so that the optimizer never runs it twice for two of its fields.
         returned: Column = udf.asNondeterministic()(F.struct("content"))

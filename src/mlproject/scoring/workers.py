@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mlflow.models import Model
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
@@ -18,6 +17,7 @@ from mlproject import inference
 from mlproject.errors import MlprojectError, UserError
 from mlproject.integrations import outages, spark_settings, spark_start
 from mlproject.scoring.decision import Fault
+from mlproject.versions import version_files
 from mlproject.versions.engines import ONNXRUNTIME
 from mlproject.versions.version import Version
 
@@ -76,7 +76,7 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
     Spark pools its Python workers by executable and environment.
     Source: Spark, SparkEnv.createPythonWorker.
     """
-    flavor = Model.load(version.loaded_from).flavors.get("python_function", {})
+    flavor = version_files.read_model(version).flavors.get("python_function", {})
     engine = (flavor.get("config") or {}).get("engine")
     owner = engine if engine == ONNXRUNTIME else version.model_id
     context = spark.sparkContext

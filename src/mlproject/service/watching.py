@@ -14,6 +14,7 @@ from mlproject.ingestion.reconciliation import IngestResult
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import location
+from mlproject.masking import mask
 from mlproject.rollout import rescoring
 from mlproject.rollout.decision import Policy
 from mlproject.rollout.reconciliation import RolloutResult
@@ -102,10 +103,17 @@ def watch(
     require_at_least(0, idle=idle)
     for name, patience in PATIENCE.items():
         os.environ.setdefault(name, patience)
+
+    def report_message(line: str) -> None:
+        on_message(mask(line))
+
+    def report_fault(line: str) -> None:
+        on_fault(mask(line))
+
     file, lake = status_file(lake, status), location.locate_to_write(lake)
-    state, troubles = WatchState(), Troubles(on_fault, on_message)
+    state, troubles = WatchState(), Troubles(report_fault, report_message)
     report = StatusReport(file, lake, state, troubles, task_timeout=task_timeout)
-    leases = Leases(lake, interval, on_message, report.is_late, state.waits_for)
+    leases = Leases(lake, interval, report_message, report.is_late, state.waits_for)
     report.enter("starting")
 
     def stop_or_go_on() -> bool:
@@ -124,7 +132,13 @@ def watch(
             Policy(min_coverage, max_error_rate, retry),
             Options(pointers, limits, task_timeout, source, interval, idle),
             Callbacks(
-                stop_or_go_on, on_progress, on_message, on_fault, on_rollout, on_ingest, on_health
+                stop_or_go_on,
+                on_progress,
+                report_message,
+                report_fault,
+                on_rollout,
+                on_ingest,
+                on_health,
             ),
             Retries(interval),
             troubles,

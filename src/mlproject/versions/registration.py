@@ -18,7 +18,7 @@ from mlproject import inference
 from mlproject.errors import MachineError, RefusedError, UserError, first_line
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.integrations.outages import raise_fault_of_machine
-from mlproject.versions import engines, reference_images, reference_results, weights
+from mlproject.versions import engines, reference_images, reference_results, registry, weights
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME, Engine, Images
 from mlproject.versions.reference_results import ReferenceResult
 from mlproject.versions.registry import Version
@@ -187,8 +187,7 @@ def log_and_register(
         raise
     if metrics:
         mlflow.log_metrics(dict(metrics), model_id=model_id)
-    registered = mlflow.register_model(f"models:/{model_id}", name, tags={**own, **tags})
-    return Version(name, int(registered.version), model_id, pointer=None)
+    return registry.add_version(model_id, name, {**own, **tags})
 
 
 def signature() -> ModelSignature:

@@ -2,14 +2,18 @@
 
 import re
 import warnings
+from collections.abc import Mapping
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import UserError, first_line
+from mlproject.masking import mask
 from mlproject.versions.version import Version as Version  # noqa: PLC0414 - it belongs here
 
+MODEL_ID = "mlproject.model_id"  # the tag of a version whose registry has no logged models
 DERIVED_FROM = "mlproject.derived_from"  # the tag of a quantized version: the URI of its source
 STAGES = ("None", "Staging", "Production", "Archived")  # Source: MLflow, model_version_stages
 
@@ -101,6 +105,51 @@ def source_of(client: MlflowClient, version: Version) -> str:
         return ""
 
 
+def server_apart() -> str | None:
+    """The URL of a registry server that is not the tracking server; None = there is none."""
+    registry = str(mlflow.get_registry_uri())
+    is_apart = registry != mlflow.get_tracking_uri() and re.match("https?://", registry)
+    return registry if is_apart else None
+
+
+def add_version(model_id: str, name: str, tags: Mapping[str, str]) -> Version:
+    """Registers a logged model as a new version of a model, which is made if it does not exist.
+
+    Raises:
+        UserError: The registry is another server than the tracking server, and cannot know where
+            the files lie.
+    """
+    if server_apart() is None:
+        made = mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags))
+        return Version(name, int(made.version), model_id, pointer=None)
+    # It would look the logged model up in a tracking store of its own. So it is given the place of
+    # the files, which it takes where that is no artifact that a server hands out, and no local
+    # path. Source: MLflow 3.17, mlflow.server.handlers, _create_model_version.
+    client = MlflowClient()
+    logged = client.get_logged_model(model_id)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    try:
+        made = client.create_model_version(
+            name,
+            logged.artifact_location,
+            run_id=logged.source_run_id,
+            tags={**tags, MODEL_ID: model_id},
+        )
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise UserError(
+            f"The registry {server_apart()!r} does not take files in {logged.artifact_location!r}, "
+            "which the tracking server alone hands out. Use a tracking server whose artifacts lie "
+            "in object storage: mlflow server --no-serve-artifacts --default-artifact-root s3://..."
+        ) from error
+    return Version(name, int(made.version), model_id, pointer=None)
+
+
 def move(client: MlflowClient, version: Version, *, alias: str = "", stage: str = "") -> None:
     """Moves an alias, or a stage when one is given, to a version.
 
@@ -183,4 +232,6 @@ def _version(found: ModelVersion, pointer: str | None) -> Version:
 
 def _model_id(found: ModelVersion) -> str:
     # The SQL stores keep the id of the logged model in the source only: models:/m-...
-    return str(found.model_id or str(found.source).removeprefix("models:/"))
+    # A server that is not the tracking server knows no logged models.
+    known = found.model_id or found.tags.get(MODEL_ID)
+    return str(known or mask(str(found.source)).removeprefix("models:/"))

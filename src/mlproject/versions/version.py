@@ -17,9 +17,9 @@ class Version:
     """The alias or stage that was resolved, as a URI; None for a version named by number."""
 
     @property
-    def loaded_from(self) -> str:
-        """The URI to load: by model id where MLflow gives one, which no other model ever has."""
-        return f"models:/{self.model_id}" if self.model_id.startswith("m-") else self.uri
+    def is_logged(self) -> bool:
+        """Whether MLflow has given it a model id, which no other model ever has."""
+        return self.model_id.startswith("m-")
 
     @property
     def uri(self) -> str:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlproject.errors import RefusedError, UserError, first_line
+from mlproject.errors import MlprojectError, RefusedError, UserError, first_line
 from mlproject.integrations.outages import raise_fault_of_machine
-from mlproject.versions.registry import Version, registered
+from mlproject.versions.registry import Version, registered, server_apart
 
 DIGEST = "mlproject.digest"  # the tag of a version with the digest of its files
 # What loading adds to a folder with a version's files: the metadata of a download (source: mlflow,
@@ -64,21 +65,22 @@ def download(version: Version, folder: Path) -> Files:
         UserError: They are lost, or the artifact store refuses them.
         MachineError: A file system or the network failed.
     """
-    try:
-        get_artifact_repository(version.loaded_from).download_artifacts("", dst_path=str(folder))
-        # MLflow downloads nothing of a missing folder, and raises no error.
-        if not (folder / "MLmodel").is_file():
-            raise FileNotFoundError("there is no file MLmodel")
-    except (MlflowException, OSError) as error:
-        raise_fault_of_machine(error, f"The files of {version.uri} were not read")
-        reason = first_line(error)
-        raise UserError(
-            f"The files of {version.uri} cannot be read now ({reason}). Restore them in the "
-            "artifact store, or move the alias to another version: mlflow run . -e promote"
-        ) from error
+    _download(version, "", folder)
     requirements = folder / "requirements.txt"
     lines = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
     return Files(_digest(folder), tuple(_packages(lines)), _preprocessing(folder))
+
+
+def read_model(version: Version) -> Model:
+    """Reads the file MLmodel of a version, which says how it is loaded.
+
+    Raises:
+        UserError: It is lost, or the artifact store refuses it.
+        MachineError: A file system or the network failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        _download(version, "MLmodel", Path(name))
+        return Model.load(name)
 
 
 def require_unchanged(client: MlflowClient, version: Version, files: Files) -> None:
@@ -100,6 +102,46 @@ def require_unchanged(client: MlflowClient, version: Version, files: Files) -> N
             f"{files.digest[:12]}..., was {known[:12]}...). Register them as a new version: "
             "mlflow run . -e register"
         )
+
+
+def _download(version: Version, path: str, folder: Path) -> None:
+    """Downloads one of a version's files, or all of them for the path ""."""
+    place = f"the registry {mlflow.get_registry_uri()!r}"
+    try:
+        place, repository = _artifacts(version)
+        repository.download_artifacts(path, dst_path=str(folder))
+        # MLflow downloads nothing of a missing folder, and raises no error.
+        if not (folder / "MLmodel").is_file():
+            raise FileNotFoundError("there is no file MLmodel")
+    except MlprojectError:
+        raise
+    except Exception as error:  # of MLflow, or of any client of an artifact store
+        raise_fault_of_machine(error, f"The files of {version.uri} were not read from {place}")
+        raise UserError(
+            f"The files of {version.uri} cannot be read now from {place} ({first_line(error)}). "
+            "Restore them there, or let this machine read them; or move the alias to another "
+            "version: mlflow run . -e promote"
+        ) from error
+
+
+def _artifacts(version: Version) -> tuple[str, ArtifactRepository]:
+    """Where the files of a version lie, as text and as MLflow's client of that store.
+
+    The registry says it, as the model may be logged to another tracking server. A version that the
+    registry has no longer may still be a logged model.
+    """
+    client = MlflowClient()
+    try:
+        registered(client, version)
+        uri = str(client.get_model_version_download_uri(version.name, str(version.version)))
+    except UserError:
+        if not version.is_logged:
+            raise
+        uri = str(client.get_logged_model(version.model_id).artifact_location)
+    # A registry server names artifacts that servers hand out only where they are its own.
+    server = server_apart() or str(mlflow.get_tracking_uri())
+    place = f"{uri!r} of {server!r}" if uri.startswith("mlflow-artifacts:") else repr(uri)
+    return place, get_artifact_repository(uri, tracking_uri=server)
 
 
 def _preprocessing(folder: Path) -> str:
