@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
 import mlflow
@@ -22,15 +23,18 @@ from tests.support.versions import register_colours
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 PASSWORD = "correct/horse@battery staple"  # noqa: S105 - of the tests' own server
+FORMS = (str, partial(quote, safe=""))  # as it is, and as in a URI
 TOKEN = "t0ken.of_the-tests~0123456789"  # noqa: S105
-SECRETS = (PASSWORD, quote(PASSWORD, safe=""), TOKEN)
+DATABASE_PASSWORD = "a/second@password"  # noqa: S105
+SECRETS = (TOKEN, *(form(word) for word in (PASSWORD, DATABASE_PASSWORD) for form in FORMS))
 AUTH = """[mlflow]
 default_permission = READ
 database_uri = {database}
 admin_username = admin
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-"""
+auth_cache_ttl_seconds = 600
+"""  # without a cache each request takes a second: it hashes the password
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,17 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("s3", "pg", "proxied", "direct")}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("s3", "proxied", "direct")}
     with contextlib.ExitStack() as stack:
         _, s3 = stack.enter_context(s3_servers.running(folders["s3"] / "moto.txt"))
-        cluster = stack.enter_context(postgres.running(folders["pg"] / "data"))
-        names = ("proxied", "direct", "users")
+        cluster = stack.enter_context(postgres.running("mlflow", DATABASE_PASSWORD))
+        names = ("proxied", "direct")
         databases = {name: postgres.database(cluster, name) for name in names}
-        for bucket in names[:2]:
+        for bucket in names:
             s3_servers.client(s3).create_bucket(Bucket=bucket)
         ini = folders["proxied"] / "auth.ini"
-        ini.write_text(AUTH.format(database=databases["users"], password=PASSWORD))
+        users = f"sqlite:///{folders['proxied']}/users.db"
+        ini.write_text(AUTH.format(database=users, password=PASSWORD))
         options = {
             "proxied": (
                 *("--app-name", "basic-auth", "--backend-store-uri", databases["proxied"]),

@@ -95,7 +95,10 @@ def test_a_registry_that_is_no_longer_named_is_not_used(tmp_path, monkeypatch, r
         ("http://us:passing-by@127.0.0.1:9", "='http://***@127.0.0.1:9' does not answer"),
         ("http://us:passing/by@127.0.0.1:9", "has characters that end it"),
         ("nosuch://us:passing-by@127.0.0.1:9", "='nosuch://***@127.0.0.1:9' does not answer"),
-        ("postgresql://us:passing-by@127.0.0.1:9/db", "='postgresql://***@127.0.0.1:9/db' does"),
+        (
+            "postgresql+psycopg2://us:passing-by@127.0.0.1:9/db",
+            "='postgresql+psycopg2://***@127.0.0.1:9/db' does not answer ((psycopg2.",
+        ),
         ("sqlite:////proc/no/mlflow.db", "='sqlite:////proc/no/mlflow.db' does not answer"),
     ],
 )
