@@ -59,7 +59,7 @@ def contents(version, folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in folder.rglob("*")
-        if file.is_file()
+        if file.is_file() and "__pycache__" not in file.parts  # of a version that was loaded there
     }
 
 
