@@ -19,6 +19,10 @@ from mlproject.errors import UserError, first_line
 from mlproject.masking import is_ambiguous, mask
 
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+CREDENTIALS = (
+    "Write user and password into the URI, or set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+)
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 # Retries, and seconds of one request. By default a call to a dead server takes minutes.
@@ -103,10 +107,11 @@ def _answering(name: str, uri: str) -> Iterator[None]:
         with _one_creator(uri):
             yield
     except Exception as error:
-        raise UserError(
-            f"{name}={uri!r} does not answer ({first_line(error)}). Start the server, or set "
-            f"{name} to another one"
-        ) from error
+        reason = first_line(error)
+        advice = f"does not answer ({reason}). Start the server, or set {name} to another one"
+        if re.search(r"\b40[13]\b|password authentication failed", reason):
+            advice = f"refuses access ({reason}). {CREDENTIALS}"
+        raise UserError(f"{name}={uri!r} {advice}") from error
 
 
 def _named_uri(name: str) -> str:

@@ -143,9 +143,9 @@ def add_version(model_id: str, name: str, tags: Mapping[str, str]) -> Version:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         raise UserError(
-            f"The registry {server_apart()!r} does not take files in {logged.artifact_location!r}, "
-            "which the tracking server alone hands out. Use a tracking server whose artifacts lie "
-            "in object storage: mlflow server --no-serve-artifacts --default-artifact-root s3://..."
+            f"The registry {server_apart()!r} does not take files in {logged.artifact_location!r}: "
+            "of another server, only those in object storage. Use a tracking server with such "
+            "artifacts: mlflow server --no-serve-artifacts --default-artifact-root s3://..."
         ) from error
     return Version(name, int(made.version), model_id, pointer=None)
 
