@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import mlflow
 import pytest
+from click.testing import CliRunner
 
+from mlproject import cli
 from mlproject.lake import queries
 from mlproject.rollout import ledger
 from mlproject.versions import registry
 from tests.conftest import photos, start_command
-from tests.support.commands import run_command
 from tests.support.rollouts import require_sound
 from tests.support.versions import register_devices
 from tests.support.watches import Watch, wait
@@ -66,10 +67,11 @@ def holder(lake, subject):
     return max(mine, key=lambda row: row["number"])["pid"] if mine else None
 
 
-def health_of(tmp_path, name, *words, code=0):
-    return json.loads(
-        run_command("health", "--status", f"{tmp_path}/{name}.json", *words, code=code).stdout
-    )
+def is_ready(tmp_path, name):
+    """Whether a watch is ready, and has no backlog."""
+    words = ["health", "--status", f"{tmp_path}/{name}.json"]
+    done = CliRunner().invoke(cli.main, words, prog_name="mlproject")
+    return done.exit_code == 0 and json.loads(done.stdout)["backlog"] == 0
 
 
 def images_scored(watch):
@@ -97,7 +99,7 @@ def test_little_is_done_twice_and_a_killed_watch_is_replaced(client, lake, tmp_p
             photos(tmp_path / "photos", 10, label)
             wait(lambda n=number: serving(lake) == (first, 10 * n), output(watches))
         for name in ("one", "two"):
-            wait(lambda n=name: health_of(tmp_path, n)["backlog"] == 0, output(watches))
+            wait(lambda n=name: is_ready(tmp_path, n), output(watches))
         scored = [line for watch in watches for line in watch.objects() if "discarded" in line]
         assert 30 == sum(line["images"] for line in scored), output(watches)()
         assert 0 == sum(line["discarded"] for line in scored), output(watches)()
@@ -129,7 +131,7 @@ def test_a_watch_that_hangs_loses_its_work_to_the_other_and_goes_on_later(client
         wait(lambda: serving(lake)[1] == 12, output(watches))
         require_sound(lake)
         for name in ("one", "two"):
-            wait(lambda n=name: health_of(tmp_path, n)["ready"], output(watches))
+            wait(lambda n=name: is_ready(tmp_path, n), output(watches))
         assert 12 <= sum(map(images_scored, watches)) <= 24
         for watch in watches:
             watch.stop()
