@@ -24,8 +24,8 @@ TEXTS = [
     ("password='two words' port=1", "password=*** port=1"),
     ("jdbc:x://host/db?user=u&password=a&ssl=1", "jdbc:x://host/db?user=u&password=***&ssl=1"),
     ("DRIVER=x;UID=u;PWD=a;", "DRIVER=x;UID=u;PWD=***;"),
-    ("{'user': 'u', 'password': 'a b'}", "{'user': 'u', 'password': ***}"),
-    ('{"token":"a"}', '{"token":***}'),
+    ("{'user': 'u', 'password': 'a \"b'}", "{'user': 'u', 'password': '***'}"),
+    ('{"token":"a"}', '{"token":"***"}'),
     ("MLFLOW_TRACKING_TOKEN=abc mlflow", "MLFLOW_TRACKING_TOKEN=*** mlflow"),
     (f"AWS_SECRET_ACCESS_KEY={KEY}", "AWS_SECRET_ACCESS_KEY=***"),
     # requests

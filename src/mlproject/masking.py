@@ -25,7 +25,7 @@ _SHOWN_AFTER = (
     # password=VALUE, MLFLOW_TRACKING_TOKEN=VALUE; not $(command) or $NAME, which a shell replaces.
     r"((?:password|passwd|pwd|secret|token|(?:access|api|encryption)_key|\bsig)=)"
     rf"(?!\$){_VALUE}",
-    r"(['\"](?:\w*password|token)['\"]: ?)(?:'[^']*'|\"[^\"]*\")",
+    r"(['\"](?:\w*password|token)['\"]: ?(['\"])).*?(?=\2)",
     # Of presigned URLs. Sources: AWS's signature versions 2 and 4, Google's signed URLs.
     r"(\b(?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId)=)"
     rf"{_VALUE}",

@@ -67,3 +67,12 @@ def test_text_is_the_message_alone_also_after_json(capsys):
     assert [] == [
         one for one in logging.getLogger().handlers if isinstance(one, log_lines._Handler)
     ]
+
+
+def test_a_line_stays_json_where_a_secret_was(capsys):
+    with log_lines.written_as("json"):
+        log_lines.write('password="a b" {\'token\': \'c\'} {"password": "d"} http://u:e@host')
+    facts = json.loads(capsys.readouterr().out)
+    assert (
+        "password=*** {'token': '***'} {\"password\": \"***\"} http://***@host" == facts["message"]
+    )

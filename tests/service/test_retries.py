@@ -1,6 +1,6 @@
 import pytest
 
-from mlproject.service.retries import LONGEST_S, Retries, delay_s
+from mlproject.service.retries import LONGEST_S, Retries, Troubles, delay_s
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,14 @@ def test_what_failed_is_due_later_until_it_succeeds_or_all_is_tried():
     retries.failed("photos")
     retries.succeeded("photos")
     assert (True, False) == (retries.is_due("photos"), "photos" in retries)
+
+
+def test_a_trouble_is_reported_once_and_without_a_password():
+    faults, messages = [], []
+    troubles = Troubles(faults.append, messages.append)
+    for _ in range(2):
+        troubles.report("photos", "http://us:passing-by@host is away")
+    assert ["photos: http://***@host is away"] == faults
+    assert {"photos": "http://***@host is away"} == troubles.now()
+    troubles.report("photos", "")
+    assert ["photos: works again"] == messages

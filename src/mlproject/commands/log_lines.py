@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mlproject.masking import mask
+
 Format = Literal["text", "json"]
 Level = Literal["info", "warning", "error"]
 
@@ -50,7 +52,7 @@ def line(message: str, level: Level = "info", **fields: Any) -> str:
     if not is_json():
         return message
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    facts = {"time": now, "level": level, "message": message, **fields}
+    facts = {"time": now, "level": level, "message": mask(message), **fields}
     return json.dumps(facts, ensure_ascii=False, default=str)
 
 

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Hashable
 
+from mlproject.masking import mask
+
 LONGEST_S = 600  # between two tries, however many have failed
 
 
@@ -53,7 +55,7 @@ class Troubles:
 
     def report(self, subject: str, trouble: str) -> None:
         """Reports a trouble unless it was reported last; empty = the subject works."""
-        reported = self._reported.get(subject, "")
+        reported, trouble = self._reported.get(subject, ""), mask(trouble)
         if trouble and trouble != reported:
             self._on_fault(f"{subject}: {trouble}")
         if reported and not trouble:
