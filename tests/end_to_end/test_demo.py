@@ -1,10 +1,7 @@
 """The whole life cycle, as a newcomer starts it: `mlflow run .` in a fresh copy of the project."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -12,6 +9,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.support.examples import examples
+from tests.support.fresh_processes import mlflow_run
 from tests.support.lakes import frame
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -32,23 +30,7 @@ def copy(tmp_path_factory) -> Path:
 
 
 def run(copy: Path, *arguments: str, **environment: str) -> str:
-    kept = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("MLFLOW_", "PYTHONPATH", "SPARK_", "PYSPARK_"))
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["mlflow", "run", ".", *arguments],
-        cwd=copy,
-        env={**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stdout[-5000:]
-    return done.stdout
+    return mlflow_run(copy, ".", *arguments, **environment)
 
 
 def table(copy: Path, name: str):

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import mlflow
 import pytest
 
 from tests.conftest import PROJECT, photos
+from tests.support.fresh_processes import mlflow_run
 from tests.support.lakes import frame
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -33,21 +33,8 @@ def made(person: Path) -> list[str]:
     return sorted(set(names) - {"photos"})
 
 
-def mlflow_run(person: Path, project: str, *words: str, **environment: str) -> None:
-    """Runs an entry point of a project; PWD is not the person's folder, as in a notebook."""
-    ours = ("MLFLOW_", "PYTHONPATH", "SPARK_", "PYSPARK_")
-    kept = {name: word for name, word in os.environ.items() if not name.startswith(ours)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["mlflow", "run", project, "--env-manager", "local", *words],
-        cwd=person,
-        env={**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stdout[-5000:]
+def run(person: Path, project: str, *words: str, **environment: str) -> None:
+    mlflow_run(person, project, "--env-manager", "local", *words, **environment)
 
 
 def git(folder: Path, *words: str) -> str:
@@ -101,7 +88,7 @@ def runs(database: Path) -> list[tuple[str, str, str]]:
 
 def test_from_another_folder_all_is_made_there_and_the_run_is_mlflows_own(person, checkout):
     project = os.path.relpath(checkout, person)
-    mlflow_run(person, project, "-e", "ingest", "-P", "source=photos", "-P", "settle=0")
+    run(person, project, "-e", "ingest", "-P", "source=photos", "-P", "settle=0")
     assert 3 == len(frame(str(person / "lake"), "images"))
     assert ["lake", "mlflow.db"] == made(person)
     assert [("ingest", "FINISHED", "lake")] == runs(person / "mlflow.db")
@@ -113,8 +100,8 @@ def test_by_a_git_url_nothing_is_made_in_the_clone(person, clones):
     (person / "runs").mkdir()
     options = ("-P", "lake=tables/lake")
     words = ("-e", "ingest", "-P", "source=./photos", "-P", "settle=0", *options)
-    mlflow_run(person, URL, *words, **environment)
-    mlflow_run(person, URL, "-e", "report", "-P", "out=report.html", *options, **environment)
+    run(person, URL, *words, **environment)
+    run(person, URL, "-e", "report", "-P", "out=report.html", *options, **environment)
     assert 3 == len(frame(str(person / "tables" / "lake"), "images"))
     assert "tables/lake" in (person / "report.html").read_text(encoding="utf-8")
     # MLflow's own folder has the run's copy of the report.

@@ -34,6 +34,27 @@ def run_words(
     )
 
 
+def mlflow_run(folder: Path, project: str, *words: str, **environment: str) -> str:
+    """What `mlflow run PROJECT WORDS` prints in a folder, with a user's environment.
+
+    PWD is not the folder, as in a notebook.
+    """
+    ours = ("MLFLOW_", "PYTHONPATH", "SPARK_", "PYSPARK_")
+    kept = {name: word for name, word in os.environ.items() if not name.startswith(ours)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["mlflow", "run", project, *words],
+        cwd=folder,
+        env={**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout[-5000:]
+    return done.stdout
+
+
 def without_java(folder: Path) -> Path:
     """A new folder for PATH with the programs that Spark's scripts call, and no Java."""
     folder.mkdir()
