@@ -147,6 +147,8 @@ def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
     if not submitted and SparkContext._gateway is None:
         alone = local and given.get("spark.ui.enabled") != "true"
         _launch(conf, jars, alone=alone, use=use)
+        if not local:
+            spark_log.log_executors(_jvm())
     # With the JVM's own settings, as the builder would: spark-submit has set a master there.
     begin_workers(SparkContext.getOrCreate(SparkConf().setAll(conf.getAll())))
     spark = SparkSession.Builder().config(conf=conf).getOrCreate()
@@ -194,7 +196,6 @@ def _launch(
     gateway.use = use or {}
     SparkContext._ensure_initialized(gateway=gateway)
     spark_environment.log_in(_jvm())
-    spark_log.log_executors(_jvm())
 
 
 def _jvm() -> Any:

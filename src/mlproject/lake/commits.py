@@ -219,12 +219,17 @@ def add_actions(
     return actions
 
 
+def log_entry(path: str, version: int) -> bytes:
+    """A commit in a table's log, a line of JSON for each action; OSError if it cannot be read."""
+    filesystem, folder = open_path(path)
+    with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
+        return bytes(log.read())
+
+
 def _holds(path: str, version: int, mark: str) -> bool:
     """Whether a commit has a mark. deltalake's history miscounts versions amid other commits."""
-    filesystem, folder = open_path(path)
     try:
-        with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
-            return mark.encode() in log.read()
+        return mark.encode() in log_entry(path, version)
     except OSError as error:
         raise UserError(
             f"Version {version} of table {path!r} cannot be read ({one_line(error)})"

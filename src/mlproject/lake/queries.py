@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import QueryBuilder
 
 from mlproject.errors import UserError
-from mlproject.lake.commits import OPERATION
+from mlproject.lake.commits import OPERATION, log_entry
 from mlproject.lake.location import locate
 from mlproject.lake.schemas import SCHEMAS, TIME, require_columns
 from mlproject.lake.snapshots import (
@@ -22,7 +22,7 @@ from mlproject.lake.snapshots import (
     open_table,
     unreadable,
 )
-from mlproject.storage.object_storage import one_line, open_path
+from mlproject.storage.object_storage import one_line
 
 _NAMES = {  # of types. Source: DataFusion, arrow_cast
     TIME: 'Timestamp(Microsecond, Some("UTC"))',
@@ -254,9 +254,8 @@ def _takes_rows(action: Mapping[str, Any]) -> bool:
 
 def _commit(path: str, version: int) -> list[dict[str, Any]] | None:
     """The actions of one commit; None = its entry is gone, or cannot be read."""
-    filesystem, folder = open_path(path)
     try:
-        with filesystem.open_input_stream(f"{folder}/_delta_log/{version:020}.json") as log:
-            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+        lines = log_entry(path, version).splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError):
         return None

@@ -75,6 +75,11 @@ class Progress:
     guarded: bool = False  # whether the version has raised, and is scored through the guard since
     overtaken: bool = False  # whether another scorer has committed before the last commit
 
+    @property
+    def tables(self) -> Tables:
+        """The versions from which it goes on."""
+        return Tables(self.images, self.predictions)
+
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
@@ -205,10 +210,9 @@ def _probe(scoring: Scoring, progress: Progress) -> Probe:
 
     Where the machine fails, and not the version or an image, they fail too.
     """
-    tables = Tables(progress.images, progress.predictions)
     probing = replace(scoring, unreadable=image_files.counts(scoring.spark))  # not of the result
     returned = scoring.predict(progress.guarded)
-    for batch in predicted_images(scoring.version, tables, PROBE_IMAGES, PROBES):
+    for batch in predicted_images(scoring.version, progress.tables, PROBE_IMAGES, PROBES):
         try:
             files = _written(probing, progress, batch, returned)
         except workers.WorkerError:

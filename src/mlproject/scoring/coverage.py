@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+
+import pyarrow as pa
 
 from mlproject.inference.errors import CHANGED, GONE, MODEL_FAILED
 from mlproject.lake import queries, snapshots
@@ -124,6 +125,11 @@ class Tables:
         """The folder or URI of the lake."""
         return self.images.lake
 
+    def query(self, sql: str) -> pa.Table:
+        """The rows that a query of `images` and `predictions` finds in these versions."""
+        images, predictions = self.images, self.predictions
+        return queries.query(self.lake, sql, images=images, predictions=predictions)
+
 
 def newest_tables(lake: str) -> Tables:
     """The newest versions of both tables; UserError where there are no images yet."""
@@ -145,7 +151,7 @@ def count_all(tables: Tables, version: Version) -> Coverage:
     made = made_by(version)
     sql = f"""SELECT count(*) AS images, count(predicted) AS predicted, count(error) AS errors,
         (SELECT count(*) FROM predictions WHERE {made}) AS rows {_PREDICTED.format(version=made)}"""
-    [row] = _rows(tables, sql)
+    [row] = tables.query(sql).to_pylist()
     found = _coverage(tables, row["images"], row["predicted"], row["errors"])
     # An erasure that was killed leaves predictions of images that may be ingested again: what is
     # added later does not tell their number.
@@ -226,12 +232,6 @@ def _coverage(tables: Tables, images: int, predicted: int, errors: int) -> Cover
     )
 
 
-def _rows(tables: Tables, sql: str) -> list[dict[str, Any]]:
-    images, predictions = tables.images, tables.predictions
-    found = queries.query(tables.lake, sql, images=images, predictions=predictions)
-    return list(found.to_pylist())
-
-
 def count_errors(tables: Tables, version: Version, before: Version | None) -> ErrorCounts:
     """Errors of a version on the images that were readable before it.
 
@@ -247,7 +247,7 @@ def count_errors(tables: Tables, version: Version, before: Version | None) -> Er
         count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
         count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
         {_PREDICTED.format(version=made_by(version))} WHERE {readable}"""
-    [row] = _rows(tables, sql)
+    [row] = tables.query(sql).to_pylist()
     return ErrorCounts(**row)
 
 
@@ -259,7 +259,7 @@ def stored_errors(
     sql = f"""SELECT error, count(*) AS images, min(scored_at) AS since, max(scored_at) AS until
         FROM (SELECT * FROM predictions WHERE {made_by(version)} AND error IN ({listed})) AS rows
         LEFT SEMI JOIN images ON images.image_id = rows.image_id GROUP BY error ORDER BY error"""
-    rows = _rows(tables, sql)
+    rows = tables.query(sql).to_pylist()
     return StoredErrors(
         {row["error"]: row["images"] for row in rows},
         min((row["since"] for row in rows), default=None),

@@ -224,8 +224,7 @@ def parts(images: Snapshot, since: int = -1) -> list[Part]:
 def _joined(kind: str, where: str, tables: Tables, part: Part) -> pa.Table:
     found = queries.first_files(f"SELECT * FROM images WHERE {part.rows}")
     sql = _IMAGES.format(images=found, kind=kind, where=where, earlier=part.earlier)
-    images, predictions = tables.images, tables.predictions
-    return queries.query(tables.lake, sql, images=images, predictions=predictions)
+    return tables.query(sql)
 
 
 def oldest(pending: pa.Table, images: int, size_bytes: int) -> pa.Table:

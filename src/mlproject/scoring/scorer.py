@@ -129,7 +129,7 @@ def score_pending(
     with _scoring(spark, lake, version, settings, commit) as scoring:
         progress, finished = Progress(*_newest(scoring)), False
         while not finished:
-            tables = Tables(progress.images, progress.predictions)
+            tables = progress.tables
             order = ORDERS[min(lost, len(ORDERS) - 1)]
             try:
                 for part in parts(tables.images, complete_up_to(tables, version, complete)):
@@ -181,8 +181,8 @@ def retry_errors(
         while True:
             progress = Progress(*_newest(scoring))
             since, path = progress.predictions, progress.predictions.path
-            tables = Tables(progress.images, since)
-            failed = _limited(scoring, progress, failed_images(version, tables, codes))
+            failed = failed_images(version, progress.tables, codes)
+            failed = _limited(scoring, progress, failed)
             try:
                 for done in scored_batches(scoring, progress, failed, stop):
                     progress = done

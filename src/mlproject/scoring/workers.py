@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -76,8 +77,7 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
     Spark pools its Python workers by executable and environment.
     Source: Spark, SparkEnv.createPythonWorker.
     """
-    flavor = version_files.read_model(version).flavors.get("python_function", {})
-    engine = (flavor.get("config") or {}).get("engine")
+    engine = _engine(version)
     owner = engine if engine == ONNXRUNTIME else version.model_id
     context = spark.sparkContext
     # Spark sets OMP_NUM_THREADS to it, and nothing of TensorFlow's. Source: SPARK-28843
@@ -91,6 +91,13 @@ def environment_of(spark: SparkSession, version: Version) -> Iterator[None]:
             yield
         finally:
             context.environment = before
+
+
+@cache
+def _engine(version: Version) -> str | None:
+    """The engine that a version names, which never changes; older ones name none."""
+    flavor = version_files.read_model(version).flavors.get("python_function", {})
+    return (flavor.get("config") or {}).get("engine")
 
 
 def prepare(spark: SparkSession, version: Version) -> None:
