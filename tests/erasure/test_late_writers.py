@@ -3,13 +3,18 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from mlproject.erasure import removal
+from mlproject.errors import UserError
 from mlproject.lake import commits, queries, schemas, snapshots
+from mlproject.scoring import coverage, scorer
 from tests.erasure.conftest import counts, holders, no_spark, secret
+from tests.support.lakes import add_predictions
+from tests.support.versions import register_colours
 
 pytestmark = pytest.mark.spark
 
@@ -67,3 +72,47 @@ def test_a_slow_writers_file_holds_no_bytes_once_an_erase_has_returned(
     assert (-signal.SIGKILL if killed else 0) == done.returncode, done.stderr
     assert [] == holders(filled)
     assert (7, 7) == counts(filled)
+
+
+def test_counts_of_a_version_of_the_tables_that_an_erasure_removes_are_those_of_the_next(
+    filled, source, version
+):
+    def count(tables):
+        if counts(filled) == (9, 8):
+            removal.erase_images(filled, secret(source), no_spark)
+        return coverage.count(tables, version).counts
+
+    assert (7, 7, 0) == coverage.read_newest(filled, count)
+
+
+@pytest.mark.parametrize("searched", ["pending_images", "failed_images"])
+def test_a_scoring_searches_newer_tables_when_an_erasure_removes_the_files_of_its_own(
+    spark, filled, source, searched, monkeypatch
+):
+    scoring = register_colours("searching")
+    search, tables = getattr(scorer, searched), []
+    ids = queries.query(filled, "SELECT DISTINCT image_id FROM images", ["images"])["image_id"]
+    add_predictions(filled, scoring, ids.to_pylist(), error="model_failed")
+
+    def erase_first(version, given, *arguments):
+        tables.append(given)
+        if len(tables) == 1:
+            removal.erase_images(filled, secret(source), no_spark)
+        return search(version, given, *arguments)
+
+    monkeypatch.setattr(scorer, searched, erase_first)
+    if searched == "failed_images":
+        done = scorer.retry_errors(spark, filled, scoring, ["model_failed"])
+        assert (7, 0) == (done.images, done.errors)
+    else:
+        assert 0 == scorer.score_pending(spark, filled, scoring).images
+    assert 2 == len(tables)
+    assert tables[0].images.version < tables[1].images.version
+    assert (7, 14) == counts(filled)
+
+
+def test_a_damaged_lake_is_no_older_version_of_one(filled, version):
+    for file in Path(filled, "predictions").rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        coverage.read_newest(filled, lambda tables: coverage.count(tables, version))

@@ -137,7 +137,7 @@ def test_more_images_than_one_query_takes_are_read_by_several(lake, monkeypatch)
     add_predictions(lake, NEW, ids, label="red")
     chosen = choose(lake, 10)
     assert set(ids) == set(comparison.read_predictions(lake, NEW, chosen))
-    paths = comparison.image_paths(lake, ids, snapshots.required(lake, "images"))
+    paths = comparison.image_paths(lake, ids)
     assert "/photos/004.jpg" == paths[ids[4]][0]
 
 

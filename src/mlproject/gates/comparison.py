@@ -164,12 +164,10 @@ def read_predictions(lake: str, version: Version, images: Iterable[Image]) -> di
     }
 
 
-def image_paths(
-    lake: str, image_ids: Iterable[str], images: Snapshot
-) -> dict[str, tuple[str, int]]:
+def image_paths(lake: str, image_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
     """image_id -> path of one of its files, and its ingested_at, microseconds since 1970."""
     sql = "SELECT image_id, path, arrow_cast(ingested_at, 'Int64') AS time FROM images WHERE"
-    rows = _rows(lake, sql, list(image_ids), "images", images)
+    rows = _rows(lake, sql, list(image_ids), "images")
     found = sorted(((row["image_id"], row["path"], row["time"]) for row in rows), reverse=True)
     return {image_id: (path, time) for image_id, path, time in found}  # the first path stays
 
@@ -229,12 +227,10 @@ def difference(images: Iterable[Image], after: Predictions, before: Predictions)
     )
 
 
-def _rows(
-    lake: str, sql: str, image_ids: Sequence[str], table: str, at: Snapshot | None = None
-) -> Iterator[dict[str, Any]]:
+def _rows(lake: str, sql: str, image_ids: Sequence[str], table: str) -> Iterator[dict[str, Any]]:
     for start in range(0, len(image_ids), IDS_PER_QUERY):
         ids = ", ".join(f"'{image_id}'" for image_id in image_ids[start : start + IDS_PER_QUERY])
-        yield from query(lake, f"{sql} image_id IN ({ids})", [table], **{table: at}).to_pylist()
+        yield from query(lake, f"{sql} image_id IN ({ids})", [table]).to_pylist()
 
 
 def _comparable(

@@ -29,7 +29,7 @@ from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
 from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.integrations.spark_session import LazySession
-from mlproject.lake import location
+from mlproject.lake import location, snapshots
 from mlproject.reporting import html
 from mlproject.rollout import ledger, runs
 from mlproject.scoring import scorer, scoring_runs
@@ -233,10 +233,10 @@ def _log_results(
     difference, images = results.comparison.difference, results.comparison.images
     if difference and difference.changes and images:
         ids = [change.image.image_id for change in difference.changes]
-        paths = comparison.image_paths(images.path.removesuffix("/images"), ids, images)
+        paths = comparison.image_paths(images.lake, ids)
         shown = [change.image.image_id for change in gate_page.shown_changes(difference)]
         chosen = {image_id: paths[image_id] for image_id in shown if image_id in paths}
-        thumbnails = html.pictures(images.read(spark()), chosen)
+        thumbnails = html.pictures(snapshots.required(images.lake, "images").read(spark()), chosen)
     page = gate_page.render(pointer, version, serving, results, outcome, paths, thumbnails)
     mlflow.log_text(page, runs.GATES)
     if difference is not None:

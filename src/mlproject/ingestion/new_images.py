@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
 from mlproject.ingestion import file_tasks, labels, source_listing
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
 from mlproject.lake import commits, maintenance, snapshots
-from mlproject.lake.queries import query
+from mlproject.lake.queries import MissingFilesError, query
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.storage.object_storage import missing_files
 
@@ -108,11 +107,8 @@ def ingest_pending(
         counts = image_files.counts(spark)
         try:
             todo = pending(lake, listed, include_erased=settings.include_erased, at=since)
-        except UserError:
-            newest = snapshots.to_append(lake, "images", "ingest")
-            if newest.erasures == since.erasures:
-                raise
-            since, lost = newest, True  # an erasure has removed files of the version that was read
+        except MissingFilesError:
+            since, lost = snapshots.to_append(lake, "images", "ingest"), True
             continue
         reading = Reading(listed.source, _inline_bytes(settings, todo), settings.thumbnail_px)
         erased = NONE if settings.include_erased else _erased_contents(lake)

@@ -37,6 +37,10 @@ _FIRST_FILES = pa.schema(
 _READERS = 16  # commits read at a time: each is a request
 
 
+class MissingFilesError(UserError):
+    """Data files of a pinned version are gone: an erasure or maintenance has removed them."""
+
+
 def query(lake: str, sql: str, tables: Sequence[str] = (), **pinned: Snapshot | None) -> pa.Table:
     """The rows that a query finds in tables; one that is absent has no rows.
 
@@ -48,6 +52,7 @@ def query(lake: str, sql: str, tables: Sequence[str] = (), **pinned: Snapshot | 
             = the newest version of one of `tables`; of another name no rows of that table.
 
     Raises:
+        MissingFilesError: A pinned version cannot be read, and the table has a newer one.
         UserError: A table has other columns than this project writes, or cannot be read.
     """
     while True:
@@ -67,9 +72,11 @@ def query(lake: str, sql: str, tables: Sequence[str] = (), **pinned: Snapshot | 
         whole = f"WITH {', '.join(absent)} {sql}" if absent else sql
         try:
             return _result(builder, whole, f"Lake {lake!r}")
-        except UserError:
+        except UserError as error:
             # An erasure removes files of the version before: then the newest one is read.
-            if all(open_table(path).version() == version for path, version in opened.items()):
+            if any(at and _is_outdated(at.path, at.version) for at in pinned.values()):
+                raise MissingFilesError(str(error)) from error
+            if not any(_is_outdated(path, version) for path, version in opened.items()):
                 raise
 
 
@@ -104,6 +111,10 @@ def _result(builder: QueryBuilder, sql: str, what: str) -> pa.Table:
     except Exception as error:  # deltalake raises this very class for errors of DataFusion
         raise unreadable(f"{what} cannot be read: {one_line(error)}", error) from error
     return rows.cast(pa.schema([_without_views(field) for field in rows.schema]))
+
+
+def _is_outdated(path: str, version: int) -> bool:
+    return bool(open_table(path).version() != version)
 
 
 def _no_rows(columns: pa.Schema) -> str:

@@ -14,7 +14,7 @@ from mlproject.rollout import ledger
 from mlproject.rollout.ledger import FAILED
 from mlproject.rollout.runs import absence_ignored
 from mlproject.scoring import coverage, micro_batches
-from mlproject.scoring.coverage import NONE_STORED, Coverage, StoredErrors
+from mlproject.scoring.coverage import NONE_STORED, Coverage, StoredErrors, Tables
 from mlproject.versions.registry import resolve
 from mlproject.versions.version import Version
 
@@ -173,23 +173,24 @@ def alias_plans(
         RefusedError: With `verify`, the counts differ.
     """
     rows = ledger.read(lake)
-    tables = coverage.newest_tables(lake)
 
     @cache  # aliases may share a version
-    def count(version: Version) -> tuple[Coverage, int]:
-        counted = coverage.count(tables, version, rows.counted(version))
-        if verify:
-            _require_same(version, counted, coverage.count_all(tables, version))
-        if not counted.missing:
-            return counted, 0
-        complete = rows.counted(version, complete=True)
-        return counted, micro_batches.pending_bytes(version, tables, complete)
+    def count(version: Version) -> tuple[Coverage, int, StoredErrors]:
+        def read(tables: Tables) -> tuple[Coverage, int, StoredErrors]:
+            counted, pending = coverage.count(tables, version, rows.counted(version)), 0
+            if verify:
+                _require_same(version, counted, coverage.count_all(tables, version))
+            if counted.missing:
+                complete = rows.counted(version, complete=True)
+                pending = micro_batches.pending_bytes(version, tables, complete)
+            stored = coverage.stored_errors(tables, version) if counted.errors else NONE_STORED
+            return counted, pending, stored
+
+        return coverage.read_newest(lake, read)
 
     def backlog(version: Version) -> Backlog:
-        counted, size_bytes = count(replace(version, pointer=None))
-        measured = counted.missing and session
-        rate = _rate(client, version, session) if measured else None
-        stored = coverage.stored_errors(tables, version) if counted.errors else NONE_STORED
+        counted, size_bytes, stored = count(replace(version, pointer=None))
+        rate = _rate(client, version, session) if counted.missing and session else None
         return Backlog(version, counted, size_bytes, rate, stored)
 
     def plan_alias(alias: str) -> AliasPlan:

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from mlproject.errors import RefusedError, UserError
 from mlproject.rollout import decision, ledger
@@ -116,36 +117,37 @@ def _observe(context: _Context, attempt: Attempt | None) -> tuple[Observed, Ledg
     # The rows are read before the alias: if it is moved and rolled out after that, our row loses.
     rows = ledger.read_to_write(lake, alias)
     target = resolve(context.scorer.client, alias)
-    tables = coverage.newest_tables(lake)
-    serving = rows.serving(alias)
+    entry = rows.serving(alias)
+    serving = entry.version if entry else None
 
-    def status(version: Version) -> VersionStatus:
-        counted = _count(context, tables, version, rows)
-        return VersionStatus(version, counted, rows.last(version), rows.has_served(version))
+    def observed(tables: Tables) -> Observed:
+        def status(version: Version) -> VersionStatus:
+            counted = _count(context, version, rows, tables)
+            return VersionStatus(version, counted, rows.last(version), rows.has_served(version))
 
-    found = status(target)
-    errors, stored = decision.NO_ERRORS, coverage.NONE_STORED
-    if found.coverage.errors:
-        if not found.has_served:
-            before = serving.version if serving else None
-            errors = coverage.count_errors(tables, target, before)
-        codes = context.policy.retry_errors or coverage.RETRYABLE
-        stored = coverage.stored_errors(tables, target, codes)
-    seen = Observed(
-        found,
-        status(serving.version) if serving else None,
-        errors,
-        stored,
-        context.retried.get(target, ""),
-        tuple(sorted(rows.scoring(alias) - {target}, key=lambda one: one.version)),
-        attempt,
-        context.stop(),
-        context.scorer.budget.is_spent(),
-    )
-    return seen, rows
+        found = status(target)
+        errors, stored = decision.NO_ERRORS, coverage.NONE_STORED
+        if found.coverage.errors:
+            if not found.has_served:
+                errors = coverage.count_errors(tables, target, serving)
+            codes = context.policy.retry_errors or coverage.RETRYABLE
+            stored = coverage.stored_errors(tables, target, codes)
+        return Observed(
+            found,
+            status(serving) if serving else None,
+            errors,
+            stored,
+            context.retried.get(target, ""),
+            tuple(sorted(rows.scoring(alias) - {target}, key=lambda one: one.version)),
+            attempt,
+            context.stop(),
+            context.scorer.budget.is_spent(),
+        )
+
+    return coverage.read_newest(lake, observed), rows
 
 
-def _count(context: _Context, tables: Tables, version: Version, rows: LedgerSnapshot) -> Coverage:
+def _count(context: _Context, version: Version, rows: LedgerSnapshot, tables: Tables) -> Coverage:
     """The coverage of a version, from what this reconciliation or table `rollouts` knows of it."""
     known = context.counted.get(version) or (None if context.verify else rows.counted(version))
     context.counted[version] = counted = coverage.count(tables, version, known)
@@ -184,18 +186,20 @@ def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score)
 
 def _stop_of_target(context: _Context, seen: Observed, rows: LedgerSnapshot) -> Stop:
     """Whether the target's scoring is to end after the micro-batch at hand."""
-    calls, lake = itertools.count(), context.scorer.lake
+    calls = itertools.count()
 
     def stop() -> bool:
         if context.stop() or resolve(context.scorer.client, context.alias) != seen.target.version:
             return True
         if next(calls) == 0 or seen.serving is None or seen.serves:
             return False
-        tables = coverage.newest_tables(lake)
+        return coverage.read_newest(context.scorer.lake, is_hopeless)
+
+    def is_hopeless(tables: Tables) -> bool:
         if tables.images.version != seen.target.coverage.images_version:
             return True  # the serving version predicts new images first
-        target, serving = seen.target.version, seen.serving.version
-        if seen.target.has_served or not _count(context, tables, target, rows).errors:
+        target, serving = seen.target.version, seen.serving.version if seen.serving else None
+        if seen.target.has_served or not _count(context, target, rows, tables).errors:
             return False
         errors = coverage.count_errors(tables, target, serving)
         return decision.cannot_recover(errors, context.policy)
@@ -213,7 +217,7 @@ def _write(
     for version, state, reason in changes:
         counted, last = coverages.get(version), rows.last(version)
         if counted is None:
-            counted = _count(context, coverage.newest_tables(lake), version, rows)
+            counted = coverage.read_newest(lake, partial(_count, context, version, rows))
         ends = state == SUPERSEDED and last is not None
         run_id = last.run_id if last and ends else runs.began(version, last)
         now = datetime.now(UTC)

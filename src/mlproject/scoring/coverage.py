@@ -1,16 +1,20 @@
 """How many of the images a version has predicted, and with how many errors; no Spark."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 import pyarrow as pa
 
 from mlproject.inference.errors import CHANGED, GONE, MODEL_FAILED
 from mlproject.lake import queries, snapshots
-from mlproject.lake.queries import quoted
+from mlproject.lake.queries import MissingFilesError, quoted
 from mlproject.lake.snapshots import Snapshot
 from mlproject.versions.version import Version
+
+Found = TypeVar("Found")
 
 FILLER = "score:"  # what fills `predictions`, before the model id
 # Errors that are not caused by a version: the ingested bytes are gone.
@@ -135,6 +139,16 @@ def newest_tables(lake: str) -> Tables:
     """The newest versions of both tables; UserError where there are no images yet."""
     predictions = snapshots.newest(lake, "predictions")
     return Tables(snapshots.required(lake, "images"), predictions)
+
+
+def read_newest(lake: str, read: Callable[[Tables], Found]) -> Found:
+    """What `read` finds in the newest versions of both tables.
+
+    It is called again with newer ones when an erasure removes files of these meanwhile.
+    """
+    while True:
+        with suppress(MissingFilesError):
+            return read(newest_tables(lake))
 
 
 def count(tables: Tables, version: Version, known: Coverage | None = None) -> Coverage:

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,9 @@ from pyspark.sql import functions as F
 from mlproject.images import image_files
 from mlproject.lake import commits, data_files, rewrites, snapshots
 from mlproject.lake.data_files import DataFile
+from mlproject.lake.queries import MissingFilesError
 from mlproject.lake.snapshots import Snapshot
-from mlproject.scoring import coverage, prediction_rows, workers
+from mlproject.scoring import coverage, prediction_rows
 from mlproject.scoring.batch_scoring import Progress, Scoring, Settings, StaleError, scored_batches
 from mlproject.scoring.coverage import Coverage, Tables, complete_up_to
 from mlproject.scoring.micro_batches import (
@@ -121,8 +122,10 @@ def score_pending(
 
     def commit(files: Sequence[DataFile], since: Progress, batch: MicroBatch) -> Snapshot | None:
         def is_pending(newest: Snapshot) -> bool:
-            pending = pending_images(version, Tables(since.images, newest), searched)
-            return bool(pc.all(pc.is_in(batch.image_ids(), pending["image_id"])).as_py())
+            with suppress(MissingFilesError):
+                pending = pending_images(version, Tables(since.images, newest), searched)
+                return bool(pc.all(pc.is_in(batch.image_ids(), pending["image_id"])).as_py())
+            return False
 
         return commits.append_files(files, since.predictions, is_pending)
 
@@ -143,7 +146,7 @@ def score_pending(
                     if stop() or not later or _is_spent(settings, progress):
                         break
                 finished = True
-            except (StaleError, workers.MissingFilesError) as error:
+            except (StaleError, MissingFilesError) as error:
                 predictions, images = _newer(scoring, progress, error)
                 progress = replace(
                     progress, predictions=predictions, images=images, overtaken=False
@@ -181,16 +184,16 @@ def retry_errors(
         while True:
             progress = Progress(*_newest(scoring))
             since, path = progress.predictions, progress.predictions.path
-            failed = failed_images(version, progress.tables, codes)
-            failed = _limited(scoring, progress, failed)
             try:
+                failed = failed_images(version, progress.tables, codes)
+                failed = _limited(scoring, progress, failed)
                 for done in scored_batches(scoring, progress, failed, stop):
                     progress = done
                     on_progress(progress.count, progress.to_do)
             except BaseException as error:
                 data_files.delete(path, [file.name for file in kept])
                 kept.clear()
-                if not isinstance(error, StaleError | workers.MissingFilesError):
+                if not isinstance(error, StaleError | MissingFilesError):
                     raise
                 _newer(scoring, progress, error)
                 continue
@@ -242,12 +245,12 @@ def _is_spent(settings: Settings, progress: Progress) -> bool:
 
 
 def _newer(
-    scoring: Scoring, progress: Progress, error: StaleError | workers.MissingFilesError
+    scoring: Scoring, progress: Progress, error: StaleError | MissingFilesError
 ) -> tuple[Snapshot, Snapshot]:
     """As `_newest`, after an error that another writer may have caused; else it is raised."""
     predictions, images = _newest(scoring)
     same = (predictions, images) == (progress.predictions, progress.images)
-    if isinstance(error, workers.MissingFilesError) and same:
+    if isinstance(error, MissingFilesError) and same:
         raise error  # nobody else has removed them
     return predictions, images
 

@@ -86,7 +86,9 @@ def score(
 
         settings = Settings(run_id, batch_images, task_timeout=task_timeout)
         options: Any = {"settings": settings, "stop": stop, "on_progress": on_progress}
-        found = coverage.stored_errors(coverage.newest_tables(located), version, codes)
+        found = coverage.read_newest(
+            located, lambda tables: coverage.stored_errors(tables, version, codes)
+        )
         results = []
         with spark_session.session("mlproject score", lake=located, archive=True) as spark:
             if found.images:
@@ -96,10 +98,14 @@ def score(
             results.append(score_pending(spark, located, version, **options))
         result = replace(total(results), unreadable=sum(one.unreadable for one in results))
         log(client, run_id, result)
-        tables = coverage.newest_tables(located)
-        counted = coverage.count(tables, version)
+        counted, left = coverage.read_newest(
+            located,
+            lambda tables: (
+                coverage.count(tables, version),
+                coverage.stored_errors(tables, version),
+            ),
+        )
         mlflow.log_metric("coverage", counted.share)
-        left = coverage.stored_errors(tables, version)
         if left.images:
             on_message(
                 f"{version.uri}: {left.images} images have an error that can change "

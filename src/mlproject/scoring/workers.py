@@ -15,8 +15,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from mlproject import inference
-from mlproject.errors import MlprojectError, UserError
+from mlproject.errors import MlprojectError
 from mlproject.integrations import outages, spark_settings, spark_start
+from mlproject.lake.queries import MissingFilesError
 from mlproject.scoring.decision import Fault
 from mlproject.versions import version_files
 from mlproject.versions.engines import ONNXRUNTIME
@@ -62,10 +63,6 @@ class WorkerError(MlprojectError):
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)
         self.fault = fault
-
-
-class MissingFilesError(UserError):
-    """Data files of the pinned version are gone: an erasure or maintenance has removed them."""
 
 
 @contextmanager
