@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from mlproject.errors import RefusedError, UserError
 from mlproject.integrations import mlflow_tracking, spark_session
-from mlproject.lake import location
+from mlproject.lake import location, snapshots
 from mlproject.rollout import ledger
 from mlproject.rollout.ledger import FAILED
 from mlproject.rollout.runs import absence_ignored
@@ -172,6 +172,7 @@ def alias_plans(
         UserError: There is no table of images, no alias, or a table cannot be read.
         RefusedError: With `verify`, the counts differ.
     """
+    snapshots.required(lake, "images")
     rows = ledger.read(lake)
 
     @cache  # aliases may share a version
