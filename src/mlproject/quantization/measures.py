@@ -145,7 +145,7 @@ def _forward(network: Path) -> Forward:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as `load_onnx` of versions
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     [images] = session.get_inputs()
