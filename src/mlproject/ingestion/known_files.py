@@ -7,10 +7,12 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from mlproject.ingestion.source_listing import Listing
-from mlproject.lake.queries import query
+from mlproject.lake.queries import query, quoted
 from mlproject.lake.snapshots import Snapshot
 
 UNCHANGED, GONE, ERASED = "unchanged", "gone", "erased"  # states in `files`
+_IDS = pa.list_(pa.string())
+PART_FILES = 1_000_000  # listed files that are compared at once: what is known of them is held
 
 # What was seen last at each path, in the SQL that Spark and DataFusion share. A record of unchanged
 # bytes counts as long as `images` has them.
@@ -34,19 +36,32 @@ SELECT seen.path, seen.image_id, seen.state, seen.size_bytes, seen.modified_at
 
 def paths(
     lake: str,
+    first: str,
+    last: str,
     columns: str = "path, image_id, state",
     *,
     include_erased: bool = False,
     at: Snapshot | None = None,
 ) -> pa.Table:
-    """What was seen last at each path: of path, image_id, state, size_bytes and modified_at.
+    """What was seen last at each path from `first` to `last`, in the order of their bytes.
+
+    The columns are some of path, image_id, state, size_bytes and modified_at.
 
     With `include_erased` the records of erased contents are left out, so that these are ingested
     again. `at` is the version of `images` that is read; None = the newest. The lake may be absent.
     """
-    noted = f"(SELECT * FROM files WHERE state <> '{ERASED}')" if include_erased else "files"
-    sql = f"SELECT {columns} FROM ({PATHS.format(images='images', files=noted)}) AS paths"
+    within = _within(first, last)
+    state = f"AND state <> '{ERASED}'" if include_erased else ""
+    found = PATHS.format(
+        images=f"(SELECT * FROM images WHERE {within})",
+        files=f"(SELECT * FROM files WHERE {within} {state})",
+    )
+    sql = f"SELECT {columns} FROM ({found}) AS paths"
     return query(lake, sql, ["images", "files"], images=at)
+
+
+def _within(first: str, last: str) -> str:
+    return f"path >= {quoted(first)} AND path <= {quoted(last)}"
 
 
 def present(images: DataFrame, files: DataFrame) -> DataFrame:
@@ -67,18 +82,29 @@ def pending(
     Their column `known` has the image_ids that `images` has for the path (null = none). The options
     are those of `paths`.
     """
+    starts = range(0, listed.files.num_rows, PART_FILES)
+    parts = (listed.files.slice(start, PART_FILES) for start in starts)
+    none = listed.files.slice(0, 0).append_column("known", pa.nulls(0, _IDS))
+    found = (_pending(lake, part, include_erased=include_erased, at=at) for part in parts)
+    return pa.concat_tables([none, *found])
+
+
+def _pending(lake: str, files: pa.Table, *, include_erased: bool, at: Snapshot | None) -> pa.Table:
+    """As `pending`, of some of the listed files, by path."""
     facts = ["size_bytes", "modified_at"]
-    seen = paths(lake, ", ".join(["path", *facts]), include_erased=include_erased, at=at)
-    place = pc.index_in(listed.files["path"], seen["path"])
-    same = [pc.equal(listed.files[fact], seen[fact].take(place)) for fact in facts]
-    todo = listed.files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
-    kind = pa.list_(pa.string())
+    first, last = files["path"][0].as_py(), files["path"][-1].as_py()
+    columns = ", ".join(["path", *facts])
+    seen = paths(lake, first, last, columns, include_erased=include_erased, at=at)
+    place = pc.index_in(files["path"], seen["path"])
+    same = [pc.equal(files[fact], seen[fact].take(place)) for fact in facts]
+    todo = files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
     if not pc.any(pc.is_in(todo["path"], seen["path"])).as_py():
-        return todo.append_column("known", pa.nulls(todo.num_rows, kind))
-    rows = query(lake, "SELECT path, image_id FROM images", ["images"], images=at)
+        return todo.append_column("known", pa.nulls(todo.num_rows, _IDS))
+    sql = f"SELECT path, image_id FROM images WHERE {_within(first, last)}"
+    rows = query(lake, sql, ["images"], images=at)
     rows = rows.filter(pc.is_in(rows["path"], todo["path"]))
     ids = rows.group_by("path").aggregate([("image_id", "list")])
-    known = ids["image_id_list"].take(pc.index_in(todo["path"], ids["path"])).cast(kind)
+    known = ids["image_id_list"].take(pc.index_in(todo["path"], ids["path"])).cast(_IDS)
     return todo.append_column("known", known)
 
 

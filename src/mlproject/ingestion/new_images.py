@@ -237,10 +237,9 @@ def mark_missing(lake: str, listed: Listing) -> int:
 
     A file that the listing left out for another reason, such as its suffix, is there.
     """
-    known = paths(lake)
-    below = pc.starts_with(known["path"], f"{listed.root}/")
+    known = paths(lake, f"{listed.root}/", f"{listed.root}/\U0010ffff")  # the last character
     there = pc.is_in(known["path"], listed.files["path"])
-    doubtful = known.filter(pc.and_not(pc.and_not(below, there), pc.equal(known["state"], GONE)))
+    doubtful = known.filter(pc.invert(pc.or_(there, pc.equal(known["state"], GONE))))
     candidates = doubtful.select(["path", "image_id"])
     missing = missing_files(listed.source, candidates["path"].to_pylist())
     gone = candidates.filter(pa.array(missing, pa.bool_()))
