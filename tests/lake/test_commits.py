@@ -2,10 +2,12 @@ import json
 import multiprocessing
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -130,7 +132,9 @@ def test_a_commit_that_the_disk_refuses_once_is_tried_again(lake, monkeypatch):
     target = Path(since.path, "_delta_log", f"{since.version + 1:020}.json")
     target.mkdir()
     (target / "x").touch()
-    monkeypatch.setattr(commits.time, "sleep", lambda seconds: shutil.rmtree(target))
+    # Not `time.sleep` itself: other threads call it.
+    waits = SimpleNamespace(sleep=lambda seconds: shutil.rmtree(target), time=time.time)
+    monkeypatch.setattr(commits, "time", waits)
     assert commits.append_rows(note("/late.jpg"), since) is not None
     assert ["/late.jpg"] == noted(lake)
 
