@@ -186,19 +186,19 @@ def _score(context: _Context, seen: Observed, rows: LedgerSnapshot, step: Score)
 
 def _stop_of_target(context: _Context, seen: Observed, rows: LedgerSnapshot) -> Stop:
     """Whether the target's scoring is to end after the micro-batch at hand."""
-    calls = itertools.count()
+    calls, target = itertools.count(), seen.target.version
+    serving = seen.serving.version if seen.serving else None
 
     def stop() -> bool:
-        if context.stop() or resolve(context.scorer.client, context.alias) != seen.target.version:
+        if context.stop() or resolve(context.scorer.client, context.alias) != target:
             return True
-        if next(calls) == 0 or seen.serving is None or seen.serves:
+        if next(calls) == 0 or serving is None or seen.serves:
             return False
         return coverage.read_newest(context.scorer.lake, is_hopeless)
 
     def is_hopeless(tables: Tables) -> bool:
         if tables.images.version != seen.target.coverage.images_version:
             return True  # the serving version predicts new images first
-        target, serving = seen.target.version, seen.serving.version if seen.serving else None
         if seen.target.has_served or not _count(context, target, rows, tables).errors:
             return False
         errors = coverage.count_errors(tables, target, serving)
