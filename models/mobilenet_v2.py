@@ -61,7 +61,7 @@ class MobileNetV2(mlflow.pyfunc.PythonModel):
         inference = self.inference
         index = inference.task_device_index(self.devices(inference))
         key, arguments = (*self.key, index), (self.file, len(self.labels), self.config, index)
-        forward = inference.cached(key, lambda: self.load(*arguments))
+        forward = inference.cached(key, lambda: self.load(inference, *arguments))
         if index is None:
             return forward, {}
         size = self.config["device_batch_size"] or inference.device_batch_size(
@@ -98,31 +98,23 @@ def torch_devices(inference):
     return torch.cuda.device_count()
 
 
-def load_onnx(network, classes, config, index):
+def load_onnx(inference, network, classes, config, index):
     """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0 = all cores
-    # int8 on CPUs without VNNI: products that do not saturate, so that each machine predicts alike.
-    # Source: ONNX Runtime, onnxruntime_session_options_config_keys.h
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    options.log_severity_level = 3  # errors
     providers = ["CPUExecutionProvider"]
     if index is not None:
         onnxruntime.preload_dlls()  # CUDA and cuDNN of pip packages
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": index, **CUDA_OPTIONS}))
-    # Without fallback: on a fault of the device it would go on with CPUs, and only print that.
-    session = onnxruntime.InferenceSession(
-        network, options, providers=providers, enable_fallback=False
-    )
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0 = all cores
+    session = inference.onnx_session(network, threads, providers)
     if len(session.get_providers()) < len(providers):  # a library of CUDA or cuDNN is missing
         raise RuntimeError(f"CUDA error: ONNX Runtime cannot use device {index}: see its log")
     [images] = session.get_inputs()
     return lambda batch: session.run(None, {images.name: batch})[0]
 
 
-def load_keras(weights, classes, config, index):
+def load_keras(inference, weights, classes, config, index):
     """A compiled function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU."""
     import tensorflow as tf
 
@@ -160,7 +152,7 @@ def keras_network(weights, classes, config):
     return network
 
 
-def load_torch(weights, classes, config, index):
+def load_torch(inference, weights, classes, config, index):
     """A function: uint8 images (N, H, W, 3) -> probabilities (N, K); index None = CPU.
 
     On an accelerator convolutions and the classifier compute in float16.

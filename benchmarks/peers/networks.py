@@ -77,7 +77,7 @@ def load(folder: str) -> Forward:
     """uint8 images (N, H, W, 3) -> probabilities (N, K), with one thread; loaded once."""
     config = version_config(folder)
     if config["engine"] == "onnxruntime":
-        return onnx_forward(str(Path(folder, "artifacts", "network.onnx")))
+        return onnx_forward(folder)
     mean, std = np.float32(config["mean"]), np.float32(config["std"])
     if config["framework"] == "torch":
         import torch
@@ -98,14 +98,10 @@ def load(folder: str) -> Forward:
     return lambda images: model.predict_on_batch((images / np.float32(255) - mean) / std)
 
 
-def onnx_forward(network: str) -> Forward:
+def onnx_forward(folder: str) -> Forward:
     """uint8 images (N, H, W, 3) -> probabilities (N, K), by ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as versions do
-    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    network = Path(folder, "artifacts", "network.onnx")
+    session = inference_code(folder).onnx_session(network, threads=1)
     name = session.get_inputs()[0].name
 
     def forward(images: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def test_int8_and_float16_agree_with_float32_on_real_photos(
         names = labels.read_text(encoding="utf-8").splitlines()
         assert expected == [names[int(row["keras_top1"])] for row in rows]
     assert 125 == len(expected)
-    for precision, same, bound in (("int8", least, 0.2), ("float16", 124, 0.05)):
+    for precision, same, bound in (("int8", least, 0.3), ("float16", 124, 0.05)):
         made = mlproject.quantize(source.uri, lake=lake, precision=precision, min_agreement=0.9)
         found = predicted(made.version, contents)
         assert same <= sum(map(str.__eq__, expected, found)), precision

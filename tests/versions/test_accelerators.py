@@ -74,5 +74,5 @@ def test_onnx_runtime_without_its_device_is_a_fault_of_the_machine_never_a_slow_
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "network.onnx")
     with pytest.raises(RuntimeError, match="cannot use device 0") as raised:
-        CODE.load_onnx(tmp_path / "network.onnx", 2, CONFIG, 0)
+        CODE.load_onnx(inference, tmp_path / "network.onnx", 2, CONFIG, 0)
     assert "device" == fault_of(f"RuntimeError: {raised.value}")

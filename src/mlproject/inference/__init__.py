@@ -2,7 +2,7 @@
 
 This folder is logged as an artifact of each version, and the version loads it under a name that
 contains the hash of these files. So it has relative imports only, and imports nothing but the
-standard library, numpy and Pillow.
+standard library, numpy and Pillow, and ONNX Runtime where a network is loaded.
 """
 
 from .columns import COLUMNS, prediction_columns, predictions
@@ -10,6 +10,7 @@ from .decode import DEFAULTS, Header, decode, decode_all, header
 from .device_batches import batch_limit, device_batch_size, is_out_of_memory, within_memory
 from .devices import cuda_devices, cuda_memory_bytes, device_index, task_cores, task_device_index
 from .errors import ERRORS
+from .onnx_sessions import onnx_session
 from .pipeline import decoded_batches
 from .process import cached, file_sha256, loads
 
@@ -31,6 +32,7 @@ __all__ = [
     "header",
     "is_out_of_memory",
     "loads",
+    "onnx_session",
     "prediction_columns",
     "predictions",
     "task_cores",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlproject.inference import onnx_session
 from mlproject.quantization.lake_images import HeldOutImages
 from mlproject.versions.engines import Forward, Images
 
@@ -141,13 +142,7 @@ def _changes(
 
 def _forward(network: Path) -> Forward:
     """The network on one thread of a CPU, as in a task of Spark."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as `load_onnx` of versions
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(network, threads=1)
     [images] = session.get_inputs()
     return lambda batch: session.run(None, {images.name: batch})[0]
 

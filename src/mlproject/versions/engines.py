@@ -95,8 +95,8 @@ def choose(
             {"keras": _export_keras, "torch": _export_torch}[framework](
                 getattr(code, f"{framework}_network")(weights, classes, config), config, network
             )
-            native = code.LOADERS[framework][1](weights, *arguments)
-            exported = code.LOADERS[ONNXRUNTIME][1](network, *arguments)
+            native = code.LOADERS[framework][1](inference, weights, *arguments)
+            exported = code.LOADERS[ONNXRUNTIME][1](inference, network, *arguments)
     except Exception as error:  # noqa: BLE001 - whatever an exporter, or ONNX Runtime, raises
         raise_fault_of_machine(error, "The network was not exported to ONNX")
         return Engine(NATIVE, f"the network cannot be exported to ONNX: {first_line(error)}")
