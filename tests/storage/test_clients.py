@@ -4,6 +4,7 @@ import boto3
 import pytest
 
 from mlproject.errors import MachineError, UserError
+from mlproject.ingestion import source_listing
 from mlproject.lake import snapshots
 from mlproject.storage import object_storage
 from tests.conftest import photos
@@ -105,6 +106,22 @@ def test_requests_are_not_signed_and_are_paid_for_where_the_source_says_so(serve
         "AWS_REQUEST_PAYER": "requester",
     }.items() <= options.items()
     assert not [name for name in options if "KEY" in name]
+
+
+def test_every_request_for_an_object_or_a_listing_says_who_pays(server, monkeypatch):
+    set_all(monkeypatch, **s3_servers.KEYS)
+    client = s3_servers.client(server)
+    client.put_object(Bucket="photos", Key="paid/a.jpg", Body=b"bytes")
+    with s3_servers.Proxy(server, "", 0).running() as proxy:
+        source = f"s3://photos/paid?endpoint_override={proxy.url}&requester_pays=true"
+        listed = source_listing.listing(source)
+        [path] = listed.files["path"].to_pylist()
+        assert b"bytes" == b"".join(object_storage.reader(listed.source)(path))
+        gone = [path, "s3://photos/paid/gone.jpg"]
+        assert [False, True] == object_storage.missing_files(listed.source, gone)
+    said = [request.lower() for request in proxy.requests if b" /photos HTTP" not in request]
+    assert 4 == len(said), proxy.requests
+    assert all(b"\r\nx-amz-request-payer: requester\r\n" in request for request in said)
 
 
 @pytest.mark.parametrize("unconditional", [False, True])

@@ -1,4 +1,4 @@
-"""What an error of a client is about: the texts of pyarrow, delta-rs and obstore."""
+"""What an error of a client is about: the texts of pyarrow, delta-rs, obstore and botocore."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from mlproject.storage import object_storage, s3_errors
 
 RUST = "Generic S3 error: Error performing GET http://s3/photos?list-type=2 in 2.1s - {}"
 ARROW = "When listing objects in bucket 'photos': AWS Error {} during ListObjectsV2 operation: no"
+AWS = "An error occurred ({}) when calling the ListObjectsV2 operation: no"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,18 @@ ARROW = "When listing objects in bucket 'photos': AWS Error {} during ListObject
         (ARROW.format("UNKNOWN (HTTP status 403)"), "access"),
         (ARROW.format("NO_SUCH_BUCKET"), "bucket"),
         ("When listing: curlCode: 60, SSL peer certificate was not OK", "certificate"),
+        (AWS.format("SlowDown"), "busy"),
+        (AWS.format("503"), "busy"),
+        (AWS.format("InternalError"), "busy"),
+        (AWS.format("AccessDenied"), "access"),
+        (AWS.format("403"), "access"),
+        (AWS.format("InvalidAccessKeyId"), "access"),
+        (AWS.format("NoSuchBucket"), "bucket"),
+        (AWS.format("PermanentRedirect"), "region"),
+        ('Could not connect to the endpoint URL: "http://s3/photos?list-type=2"', "network"),
+        ('Read timeout on endpoint URL: "http://s3/photos?list-type=2"', "network"),
+        ("Connection was closed before we received a valid response from endpoint URL", "network"),
+        ("SSL validation failed for https://s3/photos certificate verify failed", "certificate"),
         ("something else", "other"),
     ],
 )

@@ -145,6 +145,8 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.times = times
         """How many answers are changed."""
         self.changed = 0
+        self.requests: list[bytes] = []
+        """First lines and headers of all requests."""
         self.change = change
         self.method = method.encode()
 
@@ -167,6 +169,7 @@ class _Request(socketserver.BaseRequestHandler):
             if not block:
                 return
             asked += block
+        proxy.requests.append(asked)
         first, rest = asked.split(b"\r\n", maxsplit=1)
         with socket.create_connection(proxy.behind) as behind:
             behind.sendall(first + b"\r\nConnection: close\r\n" + rest)

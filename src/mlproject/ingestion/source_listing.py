@@ -5,16 +5,16 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import fs
 
 from mlproject.errors import UserError
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.storage import object_storage
+from mlproject.storage.lookups import LISTED_AT_ONCE, File, Page
 
 # Suffixes of image files, in any case. Formats that no version reads are listed on purpose:
 # such a file gets a row with an error.
@@ -24,13 +24,6 @@ SUFFIXES = (
 
 # Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
-
-# Folders of a remote file system that are listed at once: each costs a request, at tens of
-# milliseconds. What is held of the file system's own records is one listing of as many folders.
-LISTED_AT_ONCE = 16
-
-# Path, size, and microseconds since 1970.
-_File = tuple[str, int, int]
 
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # bytes of a path that are not UTF-8 are surrogates
 
@@ -76,12 +69,12 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
         UserError: The source is no folder that can be listed.
     """
     where = object_storage.with_server(source)
-    root, filesystem, prefix = object_storage.open_source(where)
+    root, _, prefix = object_storage.open_source(where)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
     places: dict[str, tuple[bool, str | None]] = {}  # is it hidden, and the label of its files
-    found = _remote_files(root, filesystem, left) if prefix else _local_files(root, left)
+    found = _remote_files(where, root, left) if prefix else _local_files(root, left)
     try:
         for path, size, modified_at in found:
             folder, _, name = path.rpartition("/")
@@ -123,7 +116,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[_File]:
+def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[File]:
     """The files below a local folder; links are followed as long as they stay below it.
 
     Links to folders are followed from real folders only: ten folders that link to each other would
@@ -165,34 +158,32 @@ def _leads_on(link: "os.DirEntry[str]", root: str, folder: str, place: str) -> b
     return real.startswith(f"{root}/") and not loops and not again
 
 
-def _remote_files(
-    root: str, filesystem: fs.FileSystem, left: list[tuple[str, str]]
-) -> Iterator[_File]:
-    """The files below a folder of a remote file system.
+def _remote_files(source: str, root: str, left: list[tuple[str, str]]) -> Iterator[File]:
+    """The files below a folder on object storage, a few pages at a time.
 
-    Folder by folder: pyarrow gives a listing only whole, and of a whole bucket that is gigabytes.
+    What is held are as many pages, and the folders that were found and not yet listed.
     """
-
-    def entries(folder: str) -> list[fs.FileInfo] | None:
-        below = fs.FileSelector(folder, allow_not_found=folder != root)
-        try:
-            return list(filesystem.get_file_info(below))
-        except OSError as error:
-            if folder == root or not object_storage.is_refusal(error):
-                raise
-            return None
-
-    folders = [root]
+    page = object_storage.pages(source)
+    to_list, listed = [(root, "")], dict[Future[Page], str]()
     with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
-        while folders:
-            some, folders = folders[-LISTED_AT_ONCE:], folders[:-LISTED_AT_ONCE]
-            for folder, found in zip(some, pool.map(entries, some), strict=True):
-                if found is None:
+        while to_list or listed:
+            while to_list and len(listed) < LISTED_AT_ONCE:
+                folder, token = to_list.pop()
+                listed[pool.submit(page, folder, token)] = folder
+            for done in wait(listed, return_when=FIRST_COMPLETED).done:
+                folder = listed.pop(done)
+                try:
+                    found = done.result()
+                except OSError as error:
+                    if folder == root or not object_storage.is_refusal(error):
+                        raise
                     left.append((folder, "unreadable"))
-                for file in found or ():
-                    if file.type == fs.FileType.File:
-                        yield file.path, file.size, file.mtime_ns // 1000
-                    elif file.path == folder or file.path.split("/")[-1] in ("", ".", ".."):
-                        left.append((file.path, "name"))
+                    continue
+                if found.token:
+                    to_list.append((folder, found.token))
+                for below in found.folders:
+                    if below.rpartition("/")[2] in ("", ".", ".."):
+                        left.append((below, "name"))
                     else:
-                        folders.append(file.path)
+                        to_list.append((below, ""))
+                yield from found.files

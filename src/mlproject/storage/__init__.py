@@ -3,4 +3,4 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["local_files", "object_storage", "overlap"]
+__all__ = ["local_files", "lookups", "object_storage", "overlap"]

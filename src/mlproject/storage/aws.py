@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,7 @@ ADVICE = (
 )
 
 
-def _session() -> Any:
+def session() -> Any:
     """What AWS's own tools find: a botocore session, one as long as the environment is the same.
 
     Raises:
@@ -22,19 +23,33 @@ def _session() -> Any:
     from botocore.exceptions import BotoCoreError
 
     facts = {name: word for name, word in os.environ.items() if name.startswith("AWS_")}
-    session = _session_of(tuple(sorted(facts.items())), os.environ.get("HOME"))
+    found = _session_of(tuple(sorted(facts.items())), os.environ.get("HOME"))
     try:
-        session.get_scoped_config()
+        found.get_scoped_config()
     except BotoCoreError as error:
         raise UserError(f"The configuration of AWS cannot be used: {first_line(error)}") from error
-    return session
+    return found
 
 
 @lru_cache(1)  # it renews the credentials of a role before they expire
 def _session_of(environment: tuple[tuple[str, str], ...], home: str | None) -> Any:
     import botocore.session  # it takes 0.2 s to import
 
-    return botocore.session.get_session()
+    found = botocore.session.get_session()
+    # Its own parser takes three quarters of the time of a listing.
+    parsers = found.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    return found
+
+
+def _timestamp(value: Any) -> datetime:
+    """The time that an answer of AWS names; most are as `2026-11-27T18:54:46.000Z`."""
+    from botocore.utils import parse_timestamp
+
+    if isinstance(value, str) and value[10:11] == "T" and value.endswith("Z"):
+        return datetime.fromisoformat(value)
+    found: datetime = parse_timestamp(value)
+    return found
 
 
 def region() -> str:
@@ -43,15 +58,15 @@ def region() -> str:
 
 
 def _configured(name: str) -> str:
-    return str(_session().get_config_variable(name) or "")
+    return str(session().get_config_variable(name) or "")
 
 
 def endpoint() -> str:
     """The server of S3 that the environment or the profile names; "" = Amazon's."""
     from botocore.configprovider import ConfiguredEndpointProvider
 
-    session = _session()
-    found = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3")
+    asked = session()
+    found = ConfiguredEndpointProvider(asked.full_config, asked.get_scoped_config(), "s3")
     return str(found.provide() or "")
 
 
@@ -84,7 +99,7 @@ def credentials() -> Credentials:
     from botocore.exceptions import BotoCoreError
 
     try:
-        found = _session().get_credentials()
+        found = session().get_credentials()
         frozen = found and found.get_frozen_credentials()
     except BotoCoreError as error:  # such as a role that may not be assumed
         raise UserError(f"No credentials for S3: {first_line(error)}. {ADVICE}") from error

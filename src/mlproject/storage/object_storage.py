@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.storage import aws, s3, s3_errors
+from mlproject.storage import aws, lookups, s3, s3_errors
 from mlproject.storage.local_files import local_path
 
 
@@ -54,6 +55,18 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
             "-P source=FOLDER"
         ) from error
     return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
+
+
+def pages(source: str) -> Callable[[str, str], lookups.Page]:
+    """A function that lists a folder of a source on object storage.
+
+    It takes the folder's path and the token of the page before, "" for the first, and raises
+    OSError where the server does not answer, or refuses.
+    """
+    if is_s3(source):
+        return partial(lookups.s3_page, s3.folder(source))
+    root, filesystem, _ = open_source(source)
+    return lambda path, _: lookups.pyarrow_page(filesystem, root, path)
 
 
 def reader(source: str) -> Callable[[str], Iterator[bytes]]:
@@ -151,23 +164,31 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
         UserError: The file system does not answer.
     """
     require(source)
+    if is_s3(source):
+        in_s3 = partial(lookups.is_missing_in_s3, s3.folder(source))
+        keys = [path.removeprefix("s3://") for path in paths]
+        with ThreadPoolExecutor(lookups.LISTED_AT_ONCE) as pool:
+            return list(pool.map(partial(_is_missing, source, in_s3), keys))
     _, filesystem, prefix = open_source(source)
     inner = [path.removeprefix(prefix) for path in paths]
     try:
-        found = filesystem.get_file_info(inner)
+        return [info.type == fs.FileType.NotFound for info in filesystem.get_file_info(inner)]
     except OSError:
-        return [_is_missing(source, filesystem, path) for path in inner]
-    return [info.type == fs.FileType.NotFound for info in found]
+        return [_is_missing(source, partial(_is_not_found, filesystem), path) for path in inner]
 
 
-def _is_missing(source: str, filesystem: fs.FileSystem, path: str) -> bool:
+def _is_missing(source: str, look_up: Callable[[str], bool], path: str) -> bool:
     """Whether a path is missing; one that this user may not read counts as existing."""
     try:
-        return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
+        return look_up(path)
     except OSError as error:
         if not is_s3(source) or is_refusal(error):
             return False
         raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
+
+
+def _is_not_found(filesystem: fs.FileSystem, path: str) -> bool:
+    return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
 
 
 def require(source: str) -> None:
@@ -178,7 +199,8 @@ def require(source: str) -> None:
     """
     root, filesystem, _ = open_source(source)
     # A bucket whose access is refused exists: this user may list only some of its folders.
-    if is_s3(source) and _is_missing(source, filesystem, root.split("/")[0]):
+    bucket = root.split("/")[0]
+    if is_s3(source) and _is_missing(source, partial(_is_not_found, filesystem), bucket):
         raise UserError(
             f"Source {source!r} is missing: there is no such bucket. Name one: s3://BUCKET/FOLDER"
         )

@@ -1,7 +1,7 @@
 """Errors of S3: what kind each is, and what to do about it.
 
-They are known by their texts: codes of AWS's SDK in those of pyarrow, and codes of S3 or texts of
-the HTTP client in those of object_store, which delta-rs and obstore are built on.
+They are known by their texts: codes of AWS's SDK in those of pyarrow, codes of S3 or texts of the
+HTTP client in those of object_store, which delta-rs and obstore are built on, and in botocore's.
 """
 
 import re
@@ -19,18 +19,21 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
     (
         "network",
         r"AWS Error NETWORK_CONNECTION|error sending request|timed out|connection closed"
-        r"|client error \(Connect\)|dns error|body error|decoding response",
+        r"|client error \(Connect\)|dns error|body error|decoding response"
+        r"|connect to the endpoint|timeout on endpoint|HTTP Client|Connection was closed",
     ),
     (
         "busy",
         r"HTTP status (?:5\d\d|429)|\b(?:5\d\d|429) (?:Internal|Bad|Service|Gateway|Too Many)"
-        r"|\bSlowDown\b|AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING)",
+        r"|\bSlowDown\b|\((?:InternalError|ServiceUnavailable|5\d\d)\)"
+        r"|AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING)",
     ),
     ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b"),
     ("region", r"HTTP status 301|\b301 Moved|PermanentRedirect|AuthorizationHeaderMalformed"),
     (
         "access",
-        r"HTTP status 403|\b40[13] (?:Forbidden|Unauthorized)|AccessDenied"
+        r"HTTP status 403|\b40[13] (?:Forbidden|Unauthorized)|AccessDenied|\(40[13]\)"
+        r"|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|RequestExpired|InvalidToken"
         r"|AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
         r"|INVALID_SIGNATURE|INVALID_CLIENT_TOKEN_ID|MISSING_AUTHENTICATION_TOKEN|EXPIRED_TOKEN"
         r"|REQUEST_EXPIRED|UNRECOGNIZED_CLIENT)",
@@ -50,6 +53,9 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
+_OF_S3 = r"\bS3 error|\bAWS Error|calling the \w+ operation|endpoint URL"
+
+
 def kind(error: Exception) -> Kind:
     """What an error of a server, or of the way to it, is about."""
     text = str(error)
@@ -64,7 +70,7 @@ def advice(error: Exception) -> str:
 
 def is_of_s3(error: Exception) -> bool:
     """Whether an error comes from a client of S3."""
-    return bool(re.search(r"\bS3 error|\bAWS Error", str(error)))
+    return bool(re.search(_OF_S3, str(error)))
 
 
 def _message(text: str) -> str:
