@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup jars demo test lint types docs test-plain test-spark test-keras test-torch \
-	test-s3 format clean
+	test-s3 test-thorough format clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -63,6 +63,9 @@ test-torch: setup ## Tests with torch
 
 test-s3: setup .venv/bin/versitygw ## Tests of S3 against a second server, versitygw (needs Go)
 	TEST_S3_SERVER=$(CURDIR)/.venv/bin/versitygw python -m pytest -m s3 $(TWO)
+
+test-thorough: ## As `test`, with more repetitions of what may fail once in many times
+	TEST_THOROUGH=1 $(MAKE) test
 
 format: setup ## Format the code
 	ruff check --fix .

@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ pytest.register_assert_rewrite(
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "data"
+# `make test-thorough`: what may fail once in many times is tried more often.
+THOROUGH = bool(os.environ.get("TEST_THOROUGH"))
 
 # Spark's workers and the commands that tests start import the package from here, as MLproject does.
 os.environ["PYTHONPATH"] = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
@@ -58,12 +61,23 @@ def lake(tmp_path: Path) -> str:
     return location.locate_to_write(str(tmp_path / "lake"))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of a new MLflow store, whose tables take MLflow seconds to make."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def store(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
     """A folder with an MLflow store of its own, which this process and its children use."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_database, folder / "mlflow.db")
     uri = f"sqlite:///{folder}/mlflow.db"
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:

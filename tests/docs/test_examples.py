@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, THOROUGH
 from tests.support.examples import OTHERS, PAGES, RUN, Example, examples
 
 RUN_BY_MLFLOW = ("MLproject", "conda.yaml", "models", "pipelines", "src")
@@ -74,8 +74,9 @@ def folder(demo) -> Path:
 @pytest.mark.parametrize("page", RUN_EXAMPLES)
 def test_every_example_of_a_page_ends_with_exit_code_zero(page, folder):
     for example in RUN_EXAMPLES[page]:
+        times = example.times if THOROUGH else min(example.times, 4)
         with ThreadPoolExecutor(2) as pool:
-            ran = list(pool.map(lambda _, e=example: run_example(folder, e), range(example.times)))
+            ran = list(pool.map(lambda _, e=example: run_example(folder, e), range(times)))
         failed = [one for one in ran if one.returncode != 0]
         assert not failed, f"{page}:{example.line}: {failed[0].returncode}\n{failed[0].stdout}"
 

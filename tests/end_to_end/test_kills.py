@@ -15,7 +15,7 @@ import pytest
 from mlproject.ingestion import new_images, source_listing
 from mlproject.rollout import ledger
 from mlproject.versions import registry
-from tests.conftest import photos
+from tests.conftest import THOROUGH, photos
 from tests.support import forks
 from tests.support.lakes import frame
 from tests.support.rollouts import require_sound, serving
@@ -23,7 +23,7 @@ from tests.support.versions import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
-KILLS = 25
+KILLS = 25 if THOROUGH else 10
 POINTER = "models:/photos@champion"
 RESCORE = """
 import sys
@@ -61,7 +61,7 @@ print(json.dumps([reads, wrong]))
 """
 
 
-def test_rescore_killed_at_25_moments_leaves_what_an_undisturbed_one_leaves(
+def test_rescore_killed_at_many_moments_leaves_what_an_undisturbed_one_leaves(
     spark, lake, store, tmp_path
 ):
     client, dice = mlflow.MlflowClient(), random.Random(25)

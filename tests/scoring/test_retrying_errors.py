@@ -146,7 +146,7 @@ def test_a_retry_that_fails_replaces_nothing_and_leaves_no_file(
     spark, filled, store, mended, fault, error
 ):
     version = register_colours(f"failing_{fault}", fault=fault, mended=mended)
-    ids = list(frame(filled, "images").image_id)
+    ids = list(frame(filled, "images").image_id)[:3]  # each is tried alone
     add_predictions(filled, version, ids, error="model_failed")
     before, files = rows(filled, version), set(Path(filled).rglob("*.parquet"))
     with pytest.raises(error):
