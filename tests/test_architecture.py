@@ -133,7 +133,7 @@ def test_no_public_function_has_a_packages_name():
     }
 
 
-def test_inference_needs_numpy_and_pillow_only():
+def test_inference_needs_numpy_pillow_and_one_runtime_only():
     for file in SOURCE.glob("inference/*.py"):
         others = imported(file) - sys.stdlib_module_names
         # pyspark only when it is already there, inside a Spark worker; ONNX Runtime with engine

@@ -96,12 +96,12 @@ def credentials() -> Credentials:
     Raises:
         UserError: There is none.
     """
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         found = session().get_credentials()
         frozen = found and found.get_frozen_credentials()
-    except BotoCoreError as error:  # such as a role that may not be assumed
+    except (BotoCoreError, ClientError) as error:  # such as a role that may not be assumed
         raise UserError(f"No credentials for S3: {first_line(error)}. {ADVICE}") from error
     if not frozen:
         raise UserError(f"No credentials for S3 were found. {ADVICE}")

@@ -29,7 +29,7 @@ def is_outage(error: Exception) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a server answered and refused access."""
+    """Whether a server answered and refused access to what was asked for, but not the key."""
     return s3_errors.kind(error) == "access"
 
 
@@ -64,7 +64,8 @@ def pages(source: str) -> Callable[[str, str], lookups.Page]:
     OSError where the server does not answer, or refuses.
     """
     if is_s3(source):
-        return partial(lookups.s3_page, s3.folder(source))
+        folder = s3.folder(source)
+        return partial(lookups.s3_page, lookups.s3_client(folder), folder)
     root, filesystem, _ = open_source(source)
     return lambda path, _: lookups.pyarrow_page(filesystem, root, path)
 
@@ -165,7 +166,8 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
     """
     require(source)
     if is_s3(source):
-        in_s3 = partial(lookups.is_missing_in_s3, s3.folder(source))
+        folder = s3.folder(source)
+        in_s3 = partial(lookups.is_missing_in_s3, lookups.s3_client(folder), folder)
         keys = [path.removeprefix("s3://") for path in paths]
         with ThreadPoolExecutor(lookups.LISTED_AT_ONCE) as pool:
             return list(pool.map(partial(_is_missing, source, in_s3), keys))

@@ -159,9 +159,11 @@ def _store(bucket: Folder, certificates: str) -> "S3Store":
     }
     if certificates:
         options["root_certificate"] = Path(certificates).read_bytes()
-    config: dict[str, Any] = {"endpoint": bucket.endpoint} if bucket.endpoint else {}
+    # Amazon's is named too: else it is the one that the environment names.
+    amazon = f"https://s3.{bucket.region}.amazonaws.com"
     return S3Store(
         bucket.root,
+        endpoint=bucket.endpoint or amazon,
         region=bucket.region,
         skip_signature=bucket.anonymous,
         request_payer=bucket.requester_pays,
@@ -169,7 +171,6 @@ def _store(bucket: Folder, certificates: str) -> "S3Store":
         client_options=cast(Any, options),
         retry_config={"max_retries": ATTEMPTS - 1},
         credential_provider=None if bucket.anonymous else _key_for_minutes,
-        **config,
     )
 
 

@@ -9,34 +9,42 @@ from typing import Literal
 
 from mlproject.storage import aws
 
-Kind = Literal["certificate", "network", "busy", "bucket", "region", "access", "missing", "other"]
+Kind = Literal[
+    "certificate", "network", "busy", "bucket", "region", "key", "access", "missing", "other"
+]
 OF_THE_MACHINE = ("network", "busy")  # they may be gone when a request is made again
 
 # By kind, the first that matches. Sources: Arrow C++, filesystem/s3_internal.h; S3, "Error
 # responses"; the errors of the Rust crates reqwest and rustls.
 _TEXTS: tuple[tuple[Kind, str], ...] = (
-    ("certificate", r"certificate|curlCode: 60\b"),
+    ("certificate", r"peer certificate|certificate verify failed|curlCode: 60\b"),
     (
         "network",
         r"AWS Error NETWORK_CONNECTION|error sending request|timed out|connection closed"
         r"|client error \(Connect\)|dns error|body error|decoding response"
-        r"|connect to the endpoint|timeout on endpoint|HTTP Client|Connection was closed",
+        r"|connect to the endpoint|timeout on endpoint|HTTP Client|Connection was closed"
+        r"|connect to proxy|SSL validation failed",
     ),
     (
         "busy",
         r"HTTP status (?:5\d\d|429)|\b(?:5\d\d|429) (?:Internal|Bad|Service|Gateway|Too Many)"
-        r"|\bSlowDown\b|\((?:InternalError|ServiceUnavailable|5\d\d)\)"
+        r"|\bSlowDown\b"
         r"|AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING)",
     ),
     ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b"),
     ("region", r"HTTP status 301|\b301 Moved|PermanentRedirect|AuthorizationHeaderMalformed"),
     (
+        "key",  # it is refused whatever is asked for
+        r"ExpiredToken|RequestExpired|InvalidToken|InvalidAccessKeyId|SignatureDoesNotMatch"
+        r"|InvalidClientTokenId|calling the AssumeRole|Unable to locate credentials"
+        r"|AWS Error (?:INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE"
+        r"|INVALID_CLIENT_TOKEN_ID|MISSING_AUTHENTICATION_TOKEN|EXPIRED_TOKEN|REQUEST_EXPIRED"
+        r"|UNRECOGNIZED_CLIENT)",
+    ),
+    (
         "access",
-        r"HTTP status 403|\b40[13] (?:Forbidden|Unauthorized)|AccessDenied|\(40[13]\)"
-        r"|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|RequestExpired|InvalidToken"
-        r"|AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
-        r"|INVALID_SIGNATURE|INVALID_CLIENT_TOKEN_ID|MISSING_AUTHENTICATION_TOKEN|EXPIRED_TOKEN"
-        r"|REQUEST_EXPIRED|UNRECOGNIZED_CLIENT)",
+        r"HTTP status 40[13]|\b40[13] (?:Forbidden|Unauthorized)|AccessDenied"
+        r"|AWS Error ACCESS_DENIED",
     ),
 )
 _ADVICE: dict[Kind, str] = {
@@ -47,6 +55,7 @@ _ADVICE: dict[Kind, str] = {
     "busy": "The server fails, or is busy",
     "bucket": "There is no such bucket. Name one: s3://BUCKET/FOLDER",
     "region": "The bucket is in another region. Name it: AWS_REGION",
+    "key": f"Access is refused. {aws.ADVICE}",
     "access": f"Access is refused. {aws.ADVICE}",
     "missing": "The bucket has no such folder. Name one: s3://BUCKET/FOLDER",
     "other": "Check the message of the server",
