@@ -1,8 +1,10 @@
-"""Fixtures: an environment in which nobody has set anything for AWS."""
+"""Fixtures: an environment in which nobody has set anything for AWS, and a server."""
 
 import os
 
 import pytest
+
+from tests.support import s3_servers
 
 
 @pytest.fixture
@@ -13,3 +15,11 @@ def nobody(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The URL of a server with an empty bucket `photos`."""
+    with s3_servers.running(tmp_path / "moto.txt") as (_, url):
+        s3_servers.client(url).create_bucket(Bucket="photos")
+        yield url

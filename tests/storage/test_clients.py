@@ -15,13 +15,6 @@ from tests.support.s3_clients import USES_ALL
 pytestmark = pytest.mark.usefixtures("nobody")
 
 
-@pytest.fixture
-def server(tmp_path):
-    with s3_servers.running(tmp_path / "moto.txt") as (_, url):
-        s3_servers.client(url).create_bucket(Bucket="photos")
-        yield url
-
-
 def set_all(monkeypatch, **environment):
     for name, word in environment.items():
         monkeypatch.setenv(name, word)

@@ -5,18 +5,13 @@ import re
 import pytest
 
 from mlproject.ingestion import source_listing
-from tests.support import s3_servers
-from tests.support.s3_servers import KEYS, Proxy, client, names, put, refusal
+from tests.support.s3_servers import KEYS, Proxy, names, put, refusal
 
 
-@pytest.fixture
-def server(nobody, monkeypatch, tmp_path):
-    """The URL of a server with an empty bucket `photos`."""
+@pytest.fixture(autouse=True)
+def keys(nobody, monkeypatch):
     for name, word in KEYS.items():
         monkeypatch.setenv(name, word)
-    with s3_servers.running(tmp_path / "moto.txt") as (_, url):
-        client(url).create_bucket(Bucket="photos")
-        yield url
 
 
 def xml(status, text):

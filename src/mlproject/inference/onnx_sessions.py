@@ -26,7 +26,7 @@ def onnx_session(network: str | Path, threads: int, providers: Sequence[Any] = _
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    if not has_vnni(_LINUX_CPUS.read_text() if _LINUX_CPUS.exists() else ""):
+    if not _has_vnni(_LINUX_CPUS.read_text() if _LINUX_CPUS.exists() else ""):
         options.add_session_config_entry("session.x64quantprecision", "1")
     # Without fallback: on a fault of the device it would go on with CPUs, and only print that.
     return onnxruntime.InferenceSession(
@@ -34,7 +34,7 @@ def onnx_session(network: str | Path, threads: int, providers: Sequence[Any] = _
     )
 
 
-def has_vnni(cpuinfo: str) -> bool:
+def _has_vnni(cpuinfo: str) -> bool:
     """Whether each CPU in a text of Linux' `/proc/cpuinfo` multiplies int8 exactly."""
     flags = [line.split() for line in cpuinfo.splitlines() if line.startswith("flags")]
     return bool(flags) and all({"avx512_vnni", "avx_vnni"} & set(names) for names in flags)

@@ -60,8 +60,6 @@ _ADVICE: dict[Kind, str] = {
     "missing": "The bucket has no such folder. Name one: s3://BUCKET/FOLDER",
     "other": "Check the message of the server",
 }
-
-
 _OF_S3 = r"\bS3 error|\bAWS Error|calling the \w+ operation|endpoint URL"
 
 
