@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # `mlflow run --env-manager local` runs the first python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Else each of the tests' processes would compile this package anew.
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell grep '^uv==' requirements.txt)
 LANE := python -m pytest --durations=25 -m
 # A Spark session's commits are one thread of its JVM: two sessions use two cores. A file's tests
@@ -30,7 +32,7 @@ jars: setup ## Fetch the jars of Spark for Delta and S3, which the first use fet
 demo: setup ## Run the whole life cycle on drawn images (about three minutes)
 	mlflow run . --env-manager local
 
-test: setup lint types docs test-plain test-spark test-keras test-torch ## Lint, types, docs, and all tests
+test: setup lint types docs test-plain test-spark test-keras test-torch ## Lint, types, docs, and the tests
 
 lint: setup ## Check style
 	ruff check .
@@ -64,7 +66,7 @@ test-torch: setup ## Tests with torch
 test-s3: setup .venv/bin/versitygw ## Tests of S3 against a second server, versitygw (needs Go)
 	TEST_S3_SERVER=$(CURDIR)/.venv/bin/versitygw python -m pytest -m s3 $(TWO)
 
-test-thorough: ## As `test`, with more repetitions of what may fail once in many times
+test-thorough: ## As `test`, with rare faults, each example as it stands, and more repetitions
 	TEST_THOROUGH=1 $(MAKE) test
 
 format: setup ## Format the code

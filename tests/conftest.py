@@ -23,7 +23,7 @@ pytest.register_assert_rewrite(
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "data"
-# `make test-thorough`: what may fail once in many times is tried more often.
+# `make test-thorough`: all tests, and what may fail once in many times is tried more often.
 THOROUGH = bool(os.environ.get("TEST_THOROUGH"))
 
 # Spark's workers and the commands that tests start import the package from here, as MLproject does.
@@ -40,8 +40,15 @@ os.environ["PYSPARK_SUBMIT_ARGS"] = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that two processes end at about the same time."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out thorough tests, unless asked for. Files with slow tests come first.
+
+    So two processes end at about the same time.
+    """
+    if not THOROUGH:
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

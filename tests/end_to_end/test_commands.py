@@ -98,10 +98,13 @@ def test_two_scores_of_one_version_at_once_both_end_well_and_double_nothing(
         ("train", ("--framework", "keras", "--weights", "nowhere.h5"), "nowhere.h5"),
     ],
 )
-def test_a_users_error_is_one_line_and_exit_code_2(version, tmp_path, name, arguments, expected):
+def test_a_users_error_is_one_line_and_exit_code_2(
+    version, tmp_path, monkeypatch, name, arguments, expected
+):
     (tmp_path / "file").write_text("no folder")
     before = names_and_versions()
-    output = output_of(start_command(name, *arguments, cwd=tmp_path), 2)
+    monkeypatch.chdir(tmp_path)
+    output = run_command(name, *arguments, code=2).output
     assert expected in output
     assert output.startswith(f"mlproject {name}: ")
     assert 1 == len(output.splitlines())

@@ -8,7 +8,6 @@ import mlflow
 import pytest
 
 from tests.conftest import PROJECT
-from tests.support.examples import examples
 from tests.support.fresh_processes import mlflow_run
 from tests.support.lakes import frame
 
@@ -107,17 +106,3 @@ def test_the_report_is_one_file_that_needs_no_network(output, copy):
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
-
-
-def test_the_readmes_commands_for_ready_weights_run_word_for_word(shared, copy, tmp_path):
-    (block,) = [one.code for one in examples(PROJECT / "README.md") if "-e register" in one.code]
-    weights = next((shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5"))
-    (copy / "photos").mkdir()
-    for path in sorted((shared / "imagenet-sample" / "images").iterdir())[:4]:
-        shutil.copy(path, copy / "photos")
-    for line in block.strip().splitlines():
-        # The download of weights needs a network: the same weights as a file stand in for it.
-        words = line.replace("weights=imagenet", f"weights={weights}").split()[3:]
-        run(copy, *words, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
-    ids = table(copy, "images").image_id.nunique()
-    assert ids == (table(copy, "predictions").model_name == "imagenet").sum()

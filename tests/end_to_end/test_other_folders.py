@@ -86,6 +86,7 @@ def runs(database: Path) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.thorough
 def test_from_another_folder_all_is_made_there_and_the_run_is_mlflows_own(person, checkout):
     project = os.path.relpath(checkout, person)
     run(person, project, "-e", "ingest", "-P", "source=photos", "-P", "settle=0")

@@ -132,6 +132,7 @@ def test_a_missing_table_is_an_error(spark, tmp_path):
         labels.read_labels(str(tmp_path / "no.csv"), "/photos")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_ingest_with_labels_killed_at_each_step_that_writes_and_run_again_loses_nothing(
     lake, source, store, tmp_path

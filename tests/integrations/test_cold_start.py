@@ -98,6 +98,7 @@ def started_with(marker: str) -> list[str]:
     return found
 
 
+@pytest.mark.thorough
 def test_classes_are_saved_once_and_mapped_by_the_next_jvm(tmp_path):
     code = """
 import sys

@@ -151,6 +151,7 @@ for master in sys.argv[1:]:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.spark
 def test_a_local_session_listens_to_this_machine_alone_and_one_on_a_cluster_does_not(tmp_path):
     with cluster(tmp_path, [[]], cores=1) as made:
@@ -158,6 +159,7 @@ def test_a_local_session_listens_to_this_machine_alone_and_one_on_a_cluster_does
     assert ["127.0.0.1 3", "None 3", "127.0.0.1 3"] == done.stdout.splitlines(), done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.spark
 def test_a_local_session_whose_pages_are_switched_on_shows_them_to_others(tmp_path):
     options = "--conf spark.ui.enabled=true pyspark-shell"
@@ -213,6 +215,7 @@ def test_a_cluster_whose_executors_do_not_start_is_one_line_with_the_workers_own
     log.unlink()
 
 
+@pytest.mark.thorough
 @pytest.mark.spark
 def test_a_cluster_without_a_free_gpu_is_waited_for_with_one_line(tmp_path):
     asked = {"spark.executor.resource.gpu.amount": 1, "spark.executor.memory": "512m"}

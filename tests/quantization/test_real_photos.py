@@ -14,7 +14,10 @@ from tests.support.lakes import add_image, day
 # another way than these weights were trained with: its labels are less certain.
 WEIGHTS = [
     ("keras", "mobilenet_v2_1.0_224_imagenet_ptq.weights.h5", 123),
-    ("torch", "mobilenet_v2_imagenet_ptq_torchvision_names.pth", 119),
+    pytest.param(
+        *("torch", "mobilenet_v2_imagenet_ptq_torchvision_names.pth", 119),
+        marks=pytest.mark.thorough,
+    ),
 ]
 
 

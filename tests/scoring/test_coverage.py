@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlproject.lake import commits, location, rewrites, snapshots
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.scoring import coverage, micro_batches
+from tests.conftest import THOROUGH
 from tests.support.lakes import add_predictions, commit_predictions, image_id, version
 
 VERSIONS = [version(1), version(2)]
@@ -126,7 +127,7 @@ def small_parts():
 
 
 @given(st.lists(STEPS, min_size=3, max_size=14))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=100 if THOROUGH else 10, deadline=None)
 def test_counts_and_pending_images_are_those_of_a_whole_count(tmp_path_factory, small_parts, steps):
     lake = Lake(tmp_path_factory.mktemp("lake"))
     for name, *words in [("ingest", [1, 2], 0), ("score", 0, 100, False), ("count", 0), *steps]:

@@ -266,6 +266,7 @@ mlproject.score({uri!r}, lake={lake!r}, retry="errors")
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_kill_at_any_write_loses_and_doubles_nothing(filled, version):
     seen, number, ended = [], 0, -9

@@ -135,6 +135,7 @@ def test_scoring_needs_no_more_than_requirements_scoring(filled, version, output
     assert (70, 70) == (len(rows), rows["error"].isna().sum())
 
 
+@pytest.mark.thorough
 def test_planning_rolling_out_and_replaying_need_no_more_either(filled, version, output_of):
     registry.move(mlflow.MlflowClient(), version, alias="champion")
     pointers = ("--pointers", f"models:/{version.name}@champion")

@@ -118,6 +118,7 @@ def test_little_is_done_twice_and_a_killed_watch_is_replaced(client, lake, tmp_p
     assert 1 == sum(f"{POINTER}: another watch works on it (" in line for line in other.lines)
 
 
+@pytest.mark.thorough
 def test_a_watch_that_hangs_loses_its_work_to_the_other_and_goes_on_later(client, lake, tmp_path):
     registry.move(client, register_devices("photos", pause_s=1), alias="champion")
     photos(tmp_path / "photos", 12, "red")

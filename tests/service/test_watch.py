@@ -100,6 +100,7 @@ def test_a_webhook_triggers_a_roll_out_and_the_watch_outlives_its_server(server,
             assert {"reconciliations", "lag_s", "backlog", "last_reconciliation"} <= set(metrics)
 
 
+@pytest.mark.thorough
 def test_a_full_disk_a_dead_jvm_and_a_stop_of_all_processes_are_reported_and_lose_nothing(
     server, tmp_path
 ):
