@@ -93,7 +93,8 @@ def main(address: str) -> None:
                 os.chdir(cwd)
                 done = CliRunner().invoke(cli.main, command_of(cwd, words), prog_name="mlproject")
                 os.chdir(home)
-                connection.send((done.exit_code, f"{done.output}{done.exception or ''}"))
+                ended = isinstance(done.exception, SystemExit | None)
+                connection.send((done.exit_code, done.output if ended else repr(done.exception)))
 
 
 if __name__ == "__main__":

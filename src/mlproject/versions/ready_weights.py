@@ -66,12 +66,13 @@ def register(
     mlflow_tracking.connect()
     with mlflow_tracking.run("register", parameters), tempfile.TemporaryDirectory() as folder:
         registration.check_name(name)
+        # Before the framework is imported, which takes seconds.
+        config = registration.config(framework, image_size=image_size, engine=engine)
+        weight_files.check(framework, weights)
         names = _labels(labels)
         with process(framework) as call:
             file = call(weight_files.canonical, framework, weights, Path(folder))
-            config = registration.config(
-                framework, image_size=image_size, width=file.width, engine=engine
-            )
+            config["width"] = file.width
             made = call(
                 registration.register,
                 file.path,
