@@ -75,14 +75,17 @@ def _seconds(found: dict[str, Any]) -> int:
 
 
 def is_missing_in_s3(client: Any, source: s3.Folder, path: str) -> bool:
-    """Whether there is no such object; `path` is names of the bucket and the key.
+    """Whether there is no such object; `path` is names of the bucket and the key, or of a bucket.
 
     Raises:
         OSError: The server does not answer, or refuses.
     """
     bucket, _, key = path.partition("/")
     try:
-        client.head_object(Bucket=bucket, Key=key, **_payer(source))
+        if key:
+            client.head_object(Bucket=bucket, Key=key, **_payer(source))
+        else:
+            client.head_bucket(Bucket=bucket)  # nobody pays for it
     except Exception as error:  # as above
         if _status(error) == NOT_FOUND:
             return True

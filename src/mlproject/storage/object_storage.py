@@ -159,38 +159,39 @@ def spark_options(path: str) -> dict[str, str]:
 
 
 def missing_files(source: str, paths: list[str]) -> list[bool]:
-    """Whether the file of each canonical path is missing.
+    """Whether the file of each canonical path is missing; a refused one counts as existing.
 
     Raises:
-        UserError: The file system does not answer.
+        UserError: The source is missing, or its server does not answer.
     """
     require(source)
     if is_s3(source):
-        folder = s3.folder(source)
-        in_s3 = partial(lookups.is_missing_in_s3, lookups.s3_client(folder), folder)
         keys = [path.removeprefix("s3://") for path in paths]
         with ThreadPoolExecutor(lookups.LISTED_AT_ONCE) as pool:
-            return list(pool.map(partial(_is_missing, source, in_s3), keys))
+            return list(pool.map(partial(_is_missing_in_s3, source), keys))
     _, filesystem, prefix = open_source(source)
     inner = [path.removeprefix(prefix) for path in paths]
     try:
         return [info.type == fs.FileType.NotFound for info in filesystem.get_file_info(inner)]
     except OSError:
-        return [_is_missing(source, partial(_is_not_found, filesystem), path) for path in inner]
+        return [_is_not_found(filesystem, path) for path in inner]
 
 
-def _is_missing(source: str, look_up: Callable[[str], bool], path: str) -> bool:
-    """Whether a path is missing; one that this user may not read counts as existing."""
+def _is_missing_in_s3(source: str, path: str) -> bool:
+    folder = s3.folder(source)
     try:
-        return look_up(path)
+        return lookups.is_missing_in_s3(lookups.s3_client(folder), folder, path)
     except OSError as error:
-        if not is_s3(source) or is_refusal(error):
+        if is_refusal(error):
             return False
         raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
 
 
 def _is_not_found(filesystem: fs.FileSystem, path: str) -> bool:
-    return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
+    try:
+        return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
+    except OSError:
+        return False
 
 
 def require(source: str) -> None:
@@ -199,10 +200,9 @@ def require(source: str) -> None:
     Without its bucket, each file of a source in S3 looks removed. Source: S3, HeadObject, which
     gives the same status for a missing bucket and a missing key.
     """
-    root, filesystem, _ = open_source(source)
+    root, _, _ = open_source(source)
     # A bucket whose access is refused exists: this user may list only some of its folders.
-    bucket = root.split("/")[0]
-    if is_s3(source) and _is_missing(source, partial(_is_not_found, filesystem), bucket):
+    if is_s3(source) and _is_missing_in_s3(source, root.split("/")[0]):
         raise UserError(
             f"Source {source!r} is missing: there is no such bucket. Name one: s3://BUCKET/FOLDER"
         )
