@@ -25,38 +25,56 @@ def error(code):
     return f"<Error><Code>{code}</Code><Message>no</Message></Error>"
 
 
-def test_a_key_that_is_refused_ends_a_listing_and_a_folder_that_is_refused_does_not(server):
+@pytest.fixture
+def secret(server):
+    """A bucket with a folder that a proxy refuses; a function that lists it, given the answer."""
     put(server, "photos", **{"there/a.jpg": b"x", "secret/b.jpg": b"x"})
-    for answer, ends in (
-        (xml("403 Forbidden", error("AllAccessDisabled")), False),
-        (xml("400 Bad Request", error("ExpiredToken")), True),
-        (xml("403 Forbidden", error("SignatureDoesNotMatch")), True),
-    ):
-        with Proxy(server, "prefix=secret", 99, lambda _, given=answer: given).running() as proxy:
-            source = f"s3://photos?endpoint_override={proxy.url}"
-            if ends:
-                assert "Access is refused" in refusal(source_listing.listing, source)
-            else:
-                listed = source_listing.listing(source)
-                assert (["there/a.jpg"], {"unreadable": 1}) == (names(listed), listed.left_counts())
+
+    def listing(answer):
+        with Proxy(server, "prefix=secret", 99, lambda _: answer).running() as proxy:
+            return source_listing.listing(f"s3://photos?endpoint_override={proxy.url}")
+
+    return listing
 
 
-def test_a_first_page_without_keys_is_no_end_and_a_page_cut_off_is_no_listing(server):
-    first = "<IsTruncated>true</IsTruncated>"
-    more = f"{first}<NextContinuationToken>in/</NextContinuationToken>"
-    key = "<Contents><Key>in/a.jpg</Key><Size>1</Size></Contents>"  # its time is not listed
-    for pages, listed in (([more, key], True), ([first], False)):
+def test_a_folder_that_is_refused_does_not_end_a_listing(secret):
+    listed = secret(xml("403 Forbidden", error("AllAccessDisabled")))
+    assert (["there/a.jpg"], {"unreadable": 1}) == (names(listed), listed.left_counts())
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("400 Bad Request", "ExpiredToken"), ("403 Forbidden", "SignatureDoesNotMatch")],
+)
+def test_a_key_that_is_refused_ends_a_listing(secret, status, code):
+    assert "Access is refused" in refusal(secret, xml(status, error(code)))
+
+
+@pytest.fixture
+def answering(server):
+    """A function that lists a folder whose pages are given."""
+
+    def listing(*pages):
         answers = iter(
-            [xml("200 OK", f"<ListBucketResult>{page}</ListBucketResult>") for page in pages]
+            xml("200 OK", f"<ListBucketResult>{page}</ListBucketResult>") for page in pages
         )
-        with Proxy(
-            server, "list-type=2", 2, lambda _, given=answers: next(given)
-        ).running() as proxy:
-            source = f"s3://photos/in?endpoint_override={proxy.url}"
-            if listed:
-                assert ["a.jpg"] == names(source_listing.listing(source))
-            else:
-                assert "ends in the middle" in refusal(source_listing.listing, source)
+        with Proxy(server, "list-type=2", 2, lambda _: next(answers)).running() as proxy:
+            return source_listing.listing(f"s3://photos/in?endpoint_override={proxy.url}")
+
+    return listing
+
+
+TRUNCATED = "<IsTruncated>true</IsTruncated>"
+
+
+def test_a_first_page_without_keys_is_no_end(answering):
+    more = f"{TRUNCATED}<NextContinuationToken>in/</NextContinuationToken>"
+    key = "<Contents><Key>in/a.jpg</Key><Size>1</Size></Contents>"  # its time is not listed
+    assert ["a.jpg"] == names(answering(more, key))
+
+
+def test_a_page_that_is_cut_off_is_no_listing(answering):
+    assert "ends in the middle" in refusal(answering, TRUNCATED)
 
 
 def test_a_listing_with_fractions_of_a_second_has_the_times_of_one_without(server):
