@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlproject.lake import commits, location, rewrites, snapshots
+from mlproject.lake import commits, location, queries, rewrites, snapshots
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.scoring import coverage, micro_batches
 from tests.conftest import THOROUGH
@@ -123,6 +123,7 @@ def no_spark():
 def small_parts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(micro_batches, "PART_ROWS", 4)
+        patch.setattr(queries, "JOINED_ROWS", 3)
         yield
 
 
@@ -133,6 +134,24 @@ def test_counts_and_pending_images_are_those_of_a_whole_count(tmp_path_factory, 
     for name, *words in [("ingest", [1, 2], 0), ("score", 0, 100, False), ("count", 0), *steps]:
         getattr(lake, name.replace(" ", "_"))(*words)
         lake.check()
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"), [(None, (20, 19, 7, 0)), (VERSIONS[1], (15, 15, 3, 0))]
+)
+def test_errors_are_counted_however_few_ids_are_joined_at_once(
+    tmp_path, monkeypatch, before, expected
+):
+    lake = Lake(tmp_path / "lake")
+    lake.ingest(range(20), 0)
+    for who, good, bad in ((VERSIONS[0], 12, 7), (VERSIONS[1], 15, 3)):
+        ids = [image_id(number) for number in range(good + bad)]
+        commit_predictions(lake.path, who, ids[:good])
+        commit_predictions(lake.path, who, ids[good:], ERROR)
+    for joined in (1_000, 3):
+        monkeypatch.setattr(queries, "JOINED_ROWS", joined)
+        found = coverage.count_errors(coverage.newest_tables(lake.path), VERSIONS[0], before)
+        assert coverage.ErrorCounts(*expected) == found
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ RETRYABLE = (MODEL_FAILED, GONE, CHANGED)
 
 # Every image once, beside the version's prediction of it. Reads ids and errors only.
 _PREDICTED = """
-  FROM (SELECT image_id, min(error) AS read_error FROM images GROUP BY image_id) AS every
-  LEFT JOIN (SELECT image_id, 1 AS predicted, error FROM predictions WHERE {version}) AS rows
-  ON every.image_id = rows.image_id
+  FROM (SELECT image_id, min(error) AS read_error FROM images WHERE {ids} GROUP BY 1) AS every
+  LEFT JOIN (SELECT image_id, 1 AS predicted, error FROM predictions WHERE {version} AND {ids})
+  AS rows ON every.image_id = rows.image_id
 """
 
 
@@ -131,8 +131,11 @@ class Tables:
 
     def query(self, sql: str) -> pa.Table:
         """The rows that a query of `images` and `predictions` finds in these versions."""
-        images, predictions = self.images, self.predictions
-        return queries.query(self.lake, sql, images=images, predictions=predictions)
+        return queries.query(self.lake, sql, images=self.images, predictions=self.predictions)
+
+    def totals(self, sql: Callable[[str], str]) -> dict[str, int]:
+        """As `queries.totals`, of these versions."""
+        return queries.totals(self.lake, sql, self.images, predictions=self.predictions)
 
 
 def newest_tables(lake: str) -> Tables:
@@ -163,9 +166,13 @@ def count(tables: Tables, version: Version, known: Coverage | None = None) -> Co
 def count_all(tables: Tables, version: Version) -> Coverage:
     """The coverage of a version, counted from every id in both tables."""
     made = made_by(version)
-    sql = f"""SELECT count(*) AS images, count(predicted) AS predicted, count(error) AS errors,
-        (SELECT count(*) FROM predictions WHERE {made}) AS rows {_PREDICTED.format(version=made)}"""
-    [row] = tables.query(sql).to_pylist()
+    row = tables.totals(
+        lambda ids: (
+            f"""SELECT count(*) AS images, count(predicted) AS predicted,
+        count(error) AS errors, (SELECT count(*) FROM predictions WHERE {made} AND {ids}) AS rows
+        {_PREDICTED.format(version=made, ids=ids)}"""
+        )
+    )
     found = _coverage(tables, row["images"], row["predicted"], row["errors"])
     # An erasure that was killed leaves predictions of images that may be ingested again: what is
     # added later does not tell their number.
@@ -251,18 +258,18 @@ def count_errors(tables: Tables, version: Version, before: Version | None) -> Er
 
     These are the images that `before` predicted without an error; None = that ingest has read.
     """
-    readable = "read_error IS NULL"
-    if before is not None:
-        readable = (
-            "every.image_id IN (SELECT image_id FROM predictions"
-            f" WHERE {made_by(before)} AND error IS NULL)"
-        )
-    sql = f"""SELECT count(*) AS readable, count(predicted) AS predicted,
-        count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
-        count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
-        {_PREDICTED.format(version=made_by(version))} WHERE {readable}"""
-    [row] = tables.query(sql).to_pylist()
-    return ErrorCounts(**row)
+
+    def sql(ids: str) -> str:
+        readable = "read_error IS NULL"
+        if before is not None:
+            those = f"{made_by(before)} AND error IS NULL AND {ids}"
+            readable = f"every.image_id IN (SELECT image_id FROM predictions WHERE {those})"
+        return f"""SELECT count(*) AS readable, count(predicted) AS predicted,
+            count(CASE WHEN error NOT IN {NO_BYTES} THEN 1 END) AS errors,
+            count(CASE WHEN error IN {NO_BYTES} THEN 1 END) AS lost
+            {_PREDICTED.format(version=made_by(version), ids=ids)} WHERE {readable}"""
+
+    return ErrorCounts(**tables.totals(sql))
 
 
 def stored_errors(
