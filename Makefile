@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup jars demo test lint types docs test-plain test-spark test-keras test-torch \
-	test-s3 test-thorough format clean
+	test-s3 test-azure test-thorough format clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -65,6 +65,14 @@ test-torch: setup ## Tests with torch
 
 test-s3: setup .venv/bin/versitygw ## Tests of S3 against a second server, versitygw (needs Go)
 	TEST_S3_SERVER=$(CURDIR)/.venv/bin/versitygw python -m pytest -m s3 $(TWO)
+
+# Microsoft's server that stands in for Azure. Its version is pinned here.
+AZURITE := .venv/azurite/node_modules/.bin/azurite-blob
+$(AZURITE):
+	npm install --silent --prefix .venv/azurite azurite@3.35.0
+
+test-azure: setup $(AZURITE) ## Tests of images in Azure against Azurite (needs Node.js)
+	TEST_AZURITE=$(CURDIR)/$(AZURITE) python -m pytest tests/storage/test_clouds.py
 
 test-thorough: ## As `test`, with rare faults, each example as it stands, and more repetitions
 	TEST_THOROUGH=1 $(MAKE) test

@@ -77,14 +77,14 @@ def test_a_file_that_changes_after_the_listing_stays(source):
 @pytest.mark.parametrize("inside", ["", "red", "red/deeper"])
 def test_a_folder_in_the_source_is_no_place_to_move_to(source, inside):
     with pytest.raises(UserError, match="lies in the source"):
-        source_cleaning.check(str(source), "lake", str(source / inside))
+        source_cleaning.check(str(source), "lake", "move", str(source / inside))
 
 
 def test_moving_takes_a_folder_outside_the_lake(source, lake):
     with pytest.raises(UserError, match="clean_to=FOLDER"):
-        source_cleaning.check(str(source), lake, "")
+        source_cleaning.check(str(source), lake, "move", "")
     with pytest.raises(UserError, match="lies in the lake"):
-        source_cleaning.check(str(source), lake, f"{lake}/away")
+        source_cleaning.check(str(source), lake, "move", f"{lake}/away")
 
 
 def test_a_file_that_cannot_be_moved_stays_and_the_others_go(source, tmp_path):

@@ -95,7 +95,7 @@ def test_keys_of_any_characters_are_listed_and_opened_as_they_are(server, bucket
     listed = source_listing.listing(f"s3://{bucket}/odd %41+?endpoint_override={server}", "*")
     assert f"s3://{bucket}/odd %41+" == listed.root
     assert sorted(ODD) == sorted(names(listed))
-    _, filesystem, prefix = object_storage.open_source(listed.source)
+    _, filesystem, prefix = object_storage.filesystem(listed.source)
     paths = listed.files["path"].to_pylist()
     for path in paths:
         with filesystem.open_input_stream(path.removeprefix(prefix), compression=None) as stream:

@@ -92,7 +92,7 @@ def test_requests_are_not_signed_and_are_paid_for_where_the_source_says_so(serve
     assert (True, True) == (folder.anonymous, folder.requester_pays)
     assert folder == object_storage.s3.folder(folder.uri())
     assert b"public" == b"".join(object_storage.reader(source)("s3://photos/a.jpg"))
-    assert 1 == len(object_storage.open_source(source)[1].get_file_info(["photos/a.jpg"]))
+    assert 1 == len(object_storage.filesystem(source)[1].get_file_info(["photos/a.jpg"]))
     options = object_storage.s3.delta_options(folder)
     assert {
         "AWS_SKIP_SIGNATURE": "true",

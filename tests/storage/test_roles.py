@@ -1,4 +1,4 @@
-"""Keys of a role, which a container or a web identity gets for some hours, in every client."""
+"""Keys of a role, which a container, a machine or a web identity gets, in every client."""
 
 import contextlib
 import http.server
@@ -37,24 +37,31 @@ def role(server):
     return made
 
 
+ROLES = "/latest/meta-data/iam/security-credentials/"
+
+
 @contextlib.contextmanager
-def container(key):
-    """The URL at which a container finds its keys."""
+def giving(key):
+    """The URL of a server that gives a key to a container, at /keys, and to a machine in EC2."""
+    given = json.dumps({"Code": "Success", **key})
+    answers = {"/keys": given, ROLES: "scorer", f"{ROLES}scorer": given, "/latest/api/token": "one"}
 
     class Keys(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            content = json.dumps(key).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            content = answers.get(self.path, "").encode()
+            self.send_response(200 if content else 404)
+            self.send_header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        do_PUT = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_):
             pass
 
     with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys)) as url:
-        yield f"{url}/keys"
+        yield url
 
 
 def require_all_work(source, tmp_path, **environment):
@@ -63,7 +70,10 @@ def require_all_work(source, tmp_path, **environment):
 
 
 @pytest.mark.spark
-def test_a_container_has_the_keys_of_its_role(server, role, tmp_path):
+@pytest.mark.parametrize(
+    "where", ["container", pytest.param("machine", marks=pytest.mark.thorough)]
+)
+def test_a_container_and_a_machine_have_the_keys_of_their_role(server, role, tmp_path, where):
     made = s3_servers.client(server, "sts").assume_role(RoleArn=role, RoleSessionName="one")
     found = made["Credentials"]
     key = {
@@ -75,8 +85,11 @@ def test_a_container_has_the_keys_of_its_role(server, role, tmp_path):
     }
     source = photos(tmp_path / "source", 3)
     s3_servers.let_in(server, "0")
-    with container(key) as url:
-        require_all_work(source, tmp_path, AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
+    with giving(key) as url:
+        named = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/keys"}
+        if where == "machine":
+            named = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url, "AWS_EC2_METADATA_DISABLED": "false"}
+        require_all_work(source, tmp_path, **named)
 
 
 @pytest.mark.spark

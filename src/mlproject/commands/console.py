@@ -88,8 +88,8 @@ def exit_codes(command: str) -> Iterator[None]:
             system = "MLflow: "
         elif spark_error(error) is not None:
             system = "Spark stopped: "
-        elif object_storage.is_outage(error):
-            system = "S3: "
+        elif store := object_storage.outage(error):
+            system = f"{store}: "
         elif isinstance(error, OSError) and error.errno in DISK:
             system = ""
         else:

@@ -133,8 +133,7 @@ def _modified_since(path: str, listed: datetime | None) -> bool:
 
 def _header(path: str, reading: Reading) -> Header:
     """The header of a file that is too large for memory: Pillow reads only what it needs."""
-    _, filesystem, prefix = object_storage.open_source(reading.source)
-    with filesystem.open_input_file(path.removeprefix(prefix)) as file:
+    with object_storage.open_file(reading.source, path) as file:
         start = _Start(file)
         found = header(cast(BinaryIO, io.BufferedReader(start, BLOCK_BYTES)))
         return found._replace(error=TOO_MANY_BYTES) if start.left < 0 else found

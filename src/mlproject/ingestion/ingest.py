@@ -50,7 +50,7 @@ def ingest(
     """Adds the new and changed image files of a source to the table `images`.
 
     Args:
-        source: Folder or URI of the image files.
+        source: Folder or URI (s3, gs, abfss) of the image files.
         lake: Folder or URI of the tables.
         include: Suffixes of image files, comma-separated, in any case; * takes every file.
         settle: Seconds that a file must lie unmodified before it is taken.
@@ -135,6 +135,6 @@ def _check_options(source: str, settings: IngestSettings, lake: str) -> None:
             f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "
             "files would be marked as gone. Use on_missing=keep"
         )
-    if settings.clean_source == "move":
-        source_cleaning.check(source, lake, settings.clean_to)
+    if settings.clean_source != "keep":
+        source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
     image_labels.pattern(settings.labels)

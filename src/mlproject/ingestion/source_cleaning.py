@@ -18,12 +18,16 @@ from mlproject.ingestion.source_listing import Listing
 from mlproject.integrations.spark_session import from_arrow
 from mlproject.lake import location, snapshots
 from mlproject.storage.local_files import local_path
-from mlproject.storage.object_storage import open_source
+from mlproject.storage.object_storage import filesystem, is_cloud, open_source
 
 
-def check(source: str, lake: str, move_to: str) -> None:
-    """Raises UserError when files cannot be moved from a source to a folder."""
-    root, _, prefix = open_source(source)
+def check(source: str, lake: str, how: str, move_to: str) -> None:
+    """Raises UserError when a source cannot be cleaned: `how` is move (to a folder) or delete."""
+    root, prefix = open_source(source)
+    if is_cloud(source):
+        raise UserError("clean_source needs a source in a local folder or in S3")
+    if how == "delete":
+        return
     if prefix:
         raise UserError(
             "clean_source=move needs a source in a local folder. Use clean_source=delete"
@@ -59,12 +63,12 @@ def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
     Returns:
         How many were cleaned, and why the first of the others was not ("" = all were).
     """
-    root, filesystem, prefix = open_source(source)
+    root, found, prefix = filesystem(source)
     went, why = 0, ""
     facts = (files["path"], files["size_bytes"], files["modified_at"].cast(pa.int64()))
     for path, size, modified_at in zip(*(column.to_pylist() for column in facts), strict=True):
         inner = path.removeprefix(prefix)
-        is_as_listed = partial(_is_as_listed, filesystem, inner, size, modified_at)
+        is_as_listed = partial(_is_as_listed, found, inner, size, modified_at)
         try:
             if not is_as_listed():
                 continue
@@ -72,15 +76,15 @@ def clean(source: str, files: pa.Table, move_to: str = "") -> tuple[int, str]:
                 target = local_path(move_to) / Path(inner).relative_to(root)
                 went += _move(Path(inner), target, is_as_listed)
             else:
-                filesystem.delete_file(inner)
+                found.delete_file(inner)
                 went += 1
         except OSError as error:
             why = why or f"{path}: {error}"
     return went, why
 
 
-def _is_as_listed(filesystem: fs.FileSystem, path: str, size: int, modified_at: int) -> bool:
-    info = filesystem.get_file_info(path)
+def _is_as_listed(found: fs.FileSystem, path: str, size: int, modified_at: int) -> bool:
+    info = found.get_file_info(path)
     is_file = info.type == fs.FileType.File
     return is_file and (size, modified_at) == (info.size, info.mtime_ns // 1000)
 

@@ -69,7 +69,7 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
         UserError: The source is no folder that can be listed.
     """
     where = object_storage.with_server(source)
-    root, _, prefix = object_storage.open_source(where)
+    root, prefix = object_storage.open_source(where)
     suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}

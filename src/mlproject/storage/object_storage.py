@@ -1,16 +1,18 @@
-"""File systems of folders and URIs: local, S3, and those that pyarrow can open."""
+"""Folders and URIs: local, S3, Google, Azure, and what else pyarrow can open."""
 
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.storage import aws, lookups, s3, s3_errors
+from mlproject.storage import aws, clouds, lookups, s3, store_errors
 from mlproject.storage.local_files import local_path
 
 
@@ -20,24 +22,36 @@ class FileChangedError(OSError):
 
 def is_broken(error: Exception) -> bool:
     """Whether a connection to a server failed, broke or timed out, or the server itself failed."""
-    return s3_errors.kind(error) in s3_errors.OF_THE_MACHINE
+    return store_errors.kind(error) in store_errors.OF_THE_MACHINE
 
 
-def is_outage(error: Exception) -> bool:
-    """Whether a client of S3 says that its server is away, or fails."""
-    return s3_errors.is_of_s3(error) and is_broken(error)
+def outage(error: Exception) -> str:
+    """The name of the object store whose client says that its server is away, or fails; "" = no."""
+    return store_errors.store(error) if is_broken(error) else ""
 
 
 def is_refusal(error: Exception) -> bool:
     """Whether a server answered and refused access to what was asked for, but not the key."""
-    return s3_errors.kind(error) == "access"
+    return store_errors.kind(error) == "access"
 
 
-def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
-    """The root of a source, its file system, and the prefix that makes its paths canonical.
+def open_source(source: str) -> tuple[str, str]:
+    """The root of a source, and the prefix that makes its paths canonical.
 
     Raises:
-        UserError: The source is not a folder, or pyarrow cannot open it.
+        UserError: The source is not a folder, or cannot be opened.
+    """
+    if is_cloud(source):
+        return clouds.split(source)
+    root, _, prefix = filesystem(source)
+    return root, prefix
+
+
+def filesystem(source: str) -> tuple[str, fs.FileSystem, str]:
+    """As `open_source`, with the file system, of a source that is not in Google's or Azure's cloud.
+
+    Raises:
+        UserError: As `open_source`.
     """
     if "://" not in source or source.startswith("file:"):
         root = local_path(source)
@@ -48,13 +62,13 @@ def open_source(source: str) -> tuple[str, fs.FileSystem, str]:
         if is_s3(source):
             folder = s3.folder(source)
             return folder.root, s3.filesystem(folder), "s3://"
-        filesystem, root = fs.FileSystem.from_uri(source)
+        found, root = fs.FileSystem.from_uri(source)
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         raise UserError(
             f"Source {source!r} cannot be opened ({first_line(error)}). Name a folder: "
             "-P source=FOLDER"
         ) from error
-    return root.rstrip("/"), filesystem, source.split("://", maxsplit=1)[0] + "://"
+    return root.rstrip("/"), found, source.split("://", maxsplit=1)[0] + "://"
 
 
 def pages(source: str) -> Callable[[str, str], lookups.Page]:
@@ -66,8 +80,11 @@ def pages(source: str) -> Callable[[str, str], lookups.Page]:
     if is_s3(source):
         folder = s3.folder(source)
         return partial(lookups.s3_page, lookups.s3_client(folder), folder)
-    root, filesystem, _ = open_source(source)
-    return lambda path, _: lookups.pyarrow_page(filesystem, root, path)
+    if is_cloud(source):
+        root, prefix = clouds.split(source)
+        return lambda path, _: clouds.page(prefix, root, path)
+    root, found, _ = filesystem(source)
+    return lambda path, _: lookups.pyarrow_page(found, root, path)
 
 
 def reader(source: str) -> Callable[[str], Iterator[bytes]]:
@@ -82,11 +99,21 @@ def reader(source: str) -> Callable[[str], Iterator[bytes]]:
     """
     if is_s3(source):
         bucket = s3.store(s3.folder(source))
-        return lambda path: s3.blocks(bucket, path.removeprefix("s3://"))
-    _, filesystem, prefix = open_source(source)
+        return lambda path: s3.blocks(bucket, path.removeprefix("s3://").partition("/")[2])
+    if is_cloud(source):
+        return clouds.blocks
+    _, found, prefix = filesystem(source)
     if not prefix:
         return _local_blocks
-    return lambda path: _remote_blocks(filesystem, path.removeprefix(prefix))
+    return lambda path: _remote_blocks(found, path.removeprefix(prefix))
+
+
+def open_file(source: str, path: str) -> Any:
+    """A file of a source, given its canonical path, as one that can be read from any place."""
+    if is_cloud(source):
+        return closing(clouds.open_file(path))
+    _, found, prefix = filesystem(source)
+    return found.open_input_file(path.removeprefix(prefix))
 
 
 def blocks(path: str) -> Iterator[bytes]:
@@ -102,14 +129,14 @@ def _local_blocks(path: str) -> Iterator[bytes]:
             yield block
 
 
-def _remote_blocks(filesystem: fs.FileSystem, path: str) -> Iterator[bytes]:
-    with filesystem.open_input_stream(path, compression=None) as stream:
+def _remote_blocks(found: fs.FileSystem, path: str) -> Iterator[bytes]:
+    with found.open_input_stream(path, compression=None) as stream:
         version = stream.metadata()
         while block := stream.read(s3.BLOCK_BYTES):
             yield block
     # The size and each block are requests of their own: an object that is overwritten meanwhile
     # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
-    with filesystem.open_input_stream(path, compression=None) as stream:
+    with found.open_input_stream(path, compression=None) as stream:
         if stream.metadata() != version:
             raise FileChangedError(path)
 
@@ -125,13 +152,13 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
     bucket, _, below = inner.partition("/")
     if is_s3(path):
         return s3.filesystem(s3.folder(f"{scheme}://{bucket}")), inner
-    root, filesystem = _remote(f"{scheme}://{bucket}")
-    return filesystem, f"{root}/{below}"
+    root, found = _remote(f"{scheme}://{bucket}")
+    return found, f"{root}/{below}"
 
 
 @cache
 def _remote(bucket: str) -> tuple[str, fs.FileSystem]:
-    return open_source(bucket)[:2]
+    return filesystem(bucket)[:2]
 
 
 def delta_options(path: str) -> dict[str, str] | None:
@@ -165,31 +192,33 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
         UserError: The source is missing, or its server does not answer.
     """
     require(source)
-    if is_s3(source):
-        keys = [path.removeprefix("s3://") for path in paths]
+    if is_s3(source) or is_cloud(source):
         with ThreadPoolExecutor(lookups.LISTED_AT_ONCE) as pool:
-            return list(pool.map(partial(_is_missing_in_s3, source), keys))
-    _, filesystem, prefix = open_source(source)
+            return list(pool.map(partial(_is_missing_object, source), paths))
+    _, found, prefix = filesystem(source)
     inner = [path.removeprefix(prefix) for path in paths]
     try:
-        return [info.type == fs.FileType.NotFound for info in filesystem.get_file_info(inner)]
+        return [info.type == fs.FileType.NotFound for info in found.get_file_info(inner)]
     except OSError:
-        return [_is_not_found(filesystem, path) for path in inner]
+        return [_is_not_found(found, path) for path in inner]
 
 
-def _is_missing_in_s3(source: str, path: str) -> bool:
-    folder = s3.folder(source)
+def _is_missing_object(source: str, path: str) -> bool:
     try:
-        return lookups.is_missing_in_s3(lookups.s3_client(folder), folder, path)
+        if is_cloud(source):
+            return clouds.is_missing(path)
+        folder = s3.folder(source)
+        name = path.removeprefix("s3://")
+        return lookups.is_missing_in_s3(lookups.s3_client(folder), folder, name)
     except OSError as error:
         if is_refusal(error):
             return False
         raise UserError(f"Source {source!r} does not answer. {advice(source, error)}") from error
 
 
-def _is_not_found(filesystem: fs.FileSystem, path: str) -> bool:
+def _is_not_found(found: fs.FileSystem, path: str) -> bool:
     try:
-        return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
+        return bool(found.get_file_info(path).type == fs.FileType.NotFound)
     except OSError:
         return False
 
@@ -200,16 +229,22 @@ def require(source: str) -> None:
     Without its bucket, each file of a source in S3 looks removed. Source: S3, HeadObject, which
     gives the same status for a missing bucket and a missing key.
     """
-    root, _, _ = open_source(source)
+    root, prefix = open_source(source)
+    if not (is_s3(source) or is_cloud(source)):
+        return
     # A bucket whose access is refused exists: this user may list only some of its folders.
-    if is_s3(source) and _is_missing_in_s3(source, root.split("/")[0]):
+    if _is_missing_object(source, f"{prefix}{root.split('/')[0]}"):
         raise UserError(
-            f"Source {source!r} is missing: there is no such bucket. Name one: s3://BUCKET/FOLDER"
+            f"Source {source!r} is missing: there is no such bucket. Name one: "
+            f"{prefix}BUCKET/FOLDER"
         )
 
 
 def with_server(source: str) -> str:
     """A source as a URI that names its server too, where its scheme has several."""
+    if is_cloud(source):
+        root, prefix = clouds.split(source)
+        return f"{prefix}{root}"
     return s3.folder(source).uri() if is_s3(source) else source
 
 
@@ -218,15 +253,20 @@ def is_s3(source: str) -> bool:
     return source.startswith(("s3://", "s3a://"))
 
 
+def is_cloud(source: str) -> bool:
+    """Whether a source is a URI of Google's or Azure's cloud."""
+    return source.startswith(clouds.SCHEMES)
+
+
 def one_line(error: Exception) -> str:
-    """The message of a client or of deltalake in one line, with advice where it is of S3."""
-    if s3_errors.is_of_s3(error):
-        return s3_errors.advice(error)
+    """The message of a client or of deltalake in one line, with advice where it is of a store."""
+    if store_errors.store(error):
+        return store_errors.advice(error)
     return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
 
 
 def advice(source: str, error: OSError) -> str:
     """What to do about an error of a source, in one line."""
-    if is_s3(source):
-        return s3_errors.advice(error)
+    if is_s3(source) or is_cloud(source):
+        return store_errors.advice(error, source)
     return f"Name a folder: -P source=FOLDER ({error})"

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, urlencode
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.storage import aws, s3_errors
+from mlproject.storage import aws, store_errors
 
 if TYPE_CHECKING:  # it takes 0.1 s to import
-    from obstore.store import S3Store
+    from obstore.store import ObjectStore, S3Store
 
 # Timeouts of one request. pyarrow's defaults of 1 s and 3 s are too short for a busy server;
 # ATTEMPTS is its default.
@@ -116,7 +116,7 @@ def _region(source: str, bucket: str) -> str:
     try:
         return str(fs.resolve_s3_region(bucket))
     except OSError as error:
-        raise UserError(f"{source!r} cannot be opened. {s3_errors.advice(error)}") from error
+        raise UserError(f"{source!r} cannot be opened. {store_errors.advice(error)}") from error
 
 
 def filesystem(folder: Folder) -> fs.S3FileSystem:
@@ -185,12 +185,8 @@ def _key_for_minutes() -> Any:
     }
 
 
-def blocks(bucket: "S3Store", path: str) -> Iterator[bytes]:
+def blocks(store: "ObjectStore", key: str) -> Iterator[bytes]:
     """The bytes of an object, in blocks, by one request: all are of one version of it.
-
-    Args:
-        bucket: As `store` gives it.
-        path: Names of the bucket and the key.
 
     Raises:
         FileNotFoundError: There is no such object.
@@ -200,7 +196,7 @@ def blocks(bucket: "S3Store", path: str) -> Iterator[bytes]:
     from obstore.exceptions import BaseError
 
     try:
-        found = obstore.get(bucket, path.partition("/")[2])
+        found = obstore.get(store, key)
         for block in found.stream(min_chunk_size=BLOCK_BYTES):
             yield bytes(block)
     except BaseError as error:

@@ -1,10 +1,11 @@
-"""Errors of S3: what kind each is, and what to do about it.
+"""Errors of object stores: what kind each is, and what to do about it.
 
 They are known by their texts: codes of AWS's SDK in those of pyarrow, codes of S3 or texts of the
 HTTP client in those of object_store, which delta-rs and obstore are built on, and in botocore's.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from mlproject.storage import aws
@@ -31,7 +32,7 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         r"|\bSlowDown\b"
         r"|AWS Error (?:SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING)",
     ),
-    ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b"),
+    ("bucket", r"AWS Error NO_SUCH_BUCKET|\bNoSuchBucket\b|\bContainerNotFound\b"),
     ("region", r"HTTP status 301|\b301 Moved|PermanentRedirect|AuthorizationHeaderMalformed"),
     (
         "key",  # it is refused whatever is asked for
@@ -47,20 +48,53 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         r"|AWS Error ACCESS_DENIED",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    name: str
+    uri: str
+    access: str  # what gives access
+    server: str  # the variable that names another server
+    certificates: str  # the variable that names a file of certificates
+
+
+_S3 = _Store("S3", "s3://BUCKET/FOLDER", aws.ADVICE, "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")
+_GOOGLE = _Store(
+    "Google Cloud Storage",
+    "gs://BUCKET/FOLDER",
+    "Name a file with the key of an account in GOOGLE_APPLICATION_CREDENTIALS, or set "
+    "GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+    "GOOGLE_BASE_URL",
+    "SSL_CERT_FILE",
+)
+_AZURE = _Store(
+    "Azure",
+    "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER",
+    "Set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_SKIP_SIGNATURE=true for a "
+    "public container",
+    "AZURE_STORAGE_ENDPOINT",
+    "SSL_CERT_FILE",
+)
+# By what its clients' texts have. Sources: the crate object_store; AWS's SDK; botocore.
+_OF = (
+    (_GOOGLE, r"\bGCS error|GoogleCloudStorage"),
+    (_AZURE, r"\bMicrosoftAzure error"),
+    (_S3, r"\bS3 error|\bAWS Error|calling the \w+ operation|endpoint URL"),
+)
 _ADVICE: dict[Kind, str] = {
     "certificate": "The server's certificate is not trusted. Name a file with that of its "
-    "authority: AWS_CA_BUNDLE",
+    "authority: {store.certificates}",
     "network": "The server cannot be reached. Check the network, or name another server: "
-    "AWS_ENDPOINT_URL",
+    "{store.server}",
     "busy": "The server fails, or is busy",
-    "bucket": "There is no such bucket. Name one: s3://BUCKET/FOLDER",
+    "bucket": "There is no such bucket. Name one: {store.uri}",
     "region": "The bucket is in another region. Name it: AWS_REGION",
-    "key": f"Access is refused. {aws.ADVICE}",
-    "access": f"Access is refused. {aws.ADVICE}",
-    "missing": "The bucket has no such folder. Name one: s3://BUCKET/FOLDER",
+    "key": "Access is refused. {store.access}",
+    "access": "Access is refused. {store.access}",
+    "missing": "The bucket has no such folder. Name one: {store.uri}",
     "other": "Check the message of the server",
 }
-_OF_S3 = r"\bS3 error|\bAWS Error|calling the \w+ operation|endpoint URL"
 
 
 def kind(error: Exception) -> Kind:
@@ -70,14 +104,25 @@ def kind(error: Exception) -> Kind:
     return found or ("missing" if isinstance(error, FileNotFoundError) else "other")
 
 
-def advice(error: Exception) -> str:
-    """What to do about an error, and what the server said, in one line."""
-    return f"{_ADVICE[kind(error)]} ({_message(str(error))})"
+def advice(error: Exception, source: str = "s3:") -> str:
+    """What to do about an error, and what the server said, in one line.
+
+    An error whose text names no store is one of the store of `source`.
+    """
+    scheme = source.partition(":")[0]
+    of_source = next((one for one in (_GOOGLE, _AZURE) if one.uri[:2] == scheme[:2]), _S3)
+    store = _store(error) or of_source
+    return f"{_ADVICE[kind(error)].format(store=store)} ({_message(str(error))})"
 
 
-def is_of_s3(error: Exception) -> bool:
-    """Whether an error comes from a client of S3."""
-    return bool(re.search(_OF_S3, str(error)))
+def store(error: Exception) -> str:
+    """The name of the store whose client an error comes from; "" = it comes from none."""
+    found = _store(error)
+    return found.name if found else ""
+
+
+def _store(error: Exception) -> _Store | None:
+    return next((store for store, pattern in _OF if re.search(pattern, str(error))), None)
 
 
 def _message(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlproject.storage import object_storage, s3_errors
+from mlproject.storage import object_storage, store_errors
 
 RUST = "Generic S3 error: Error performing GET http://s3/photos?list-type=2 in 2.1s - {}"
 ARROW = "When listing objects in bucket 'photos': AWS Error {} during ListObjectsV2 operation: no"
@@ -51,12 +51,32 @@ AWS = "An error occurred ({}) when calling the ListObjectsV2 operation: no"
 )
 def test_the_kind_of_an_error_is_known_by_its_text(text, kind):
     error = OSError(text)
-    assert kind == s3_errors.kind(error)
+    assert kind == store_errors.kind(error)
     assert (kind in ("network", "busy")) == object_storage.is_broken(error)
 
 
 def test_the_message_has_what_the_server_said_in_one_line_without_the_request():
     said = "<Error><Code>AccessDenied</Code>\n<Message>No, \nnot you</Message></Error>"
-    line = s3_errors.advice(OSError(f"{RUST.format(said)}\n\nDebug source:\nGeneric {{"))
+    line = store_errors.advice(OSError(f"{RUST.format(said)}\n\nDebug source:\nGeneric {{"))
     assert line.startswith("Access is refused. Set AWS_ACCESS_KEY_ID")
     assert line.endswith("(AccessDenied: No, not you)")
+
+
+@pytest.mark.parametrize(
+    ("store", "name", "advice"),
+    [
+        ("S3", "S3", "AWS_ACCESS_KEY_ID"),
+        ("GCS", "Google Cloud Storage", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("MicrosoftAzure", "Azure", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ],
+)
+def test_the_advice_and_the_name_are_those_of_the_store(store, name, advice):
+    text = RUST.replace("S3", store)
+    refused, away = (OSError(text.format(said)) for said in ("403 Forbidden: ", "dns error"))
+    assert advice in store_errors.advice(refused)
+    assert ("", name) == (object_storage.outage(refused), object_storage.outage(away))
+
+
+@pytest.mark.parametrize("uri", ["s3://BUCKET", "gs://BUCKET", "abfss://CONTAINER"])
+def test_an_error_without_the_name_of_a_store_is_one_of_the_source(uri):
+    assert f"Name one: {uri}" in object_storage.advice(uri.lower(), FileNotFoundError("none"))

@@ -1,0 +1,123 @@
+"""Sources in Google Cloud Storage and Azure, on servers that stand in for them."""
+
+import os
+
+import pytest
+
+from mlproject.errors import UserError
+from mlproject.images import image_files
+from mlproject.ingestion import source_cleaning, source_listing
+from mlproject.storage import clouds, object_storage
+from tests.conftest import output_of, photo, start_command
+from tests.support import clouds as servers
+from tests.support.lakes import frame
+from tests.support.s3_servers import names, refusal
+from tests.support.versions import register_colours
+
+AZURITE = pytest.mark.skipif(
+    "TEST_AZURITE" not in os.environ, reason="`make test-azure` runs it: it needs Node.js"
+)
+
+
+@pytest.fixture(params=["google", pytest.param("azure", marks=AZURITE)])
+def cloud(request, tmp_path, monkeypatch):
+    with getattr(servers, request.param)(tmp_path) as made:
+        for name, word in made.environment.items():
+            monkeypatch.setenv(name, word)
+        clouds._store.cache_clear()  # it has the server that the environment named before
+        yield made
+
+
+ODD = ["a b.jpg", "%41.jpg", "#&=.jpg", "a+b.jpg", "😀.jpg", "gr\u00fc.jpg", "[1].jpg", "in/x.jpg"]
+
+
+def test_keys_of_any_characters_are_listed_and_read_as_they_are(cloud):
+    cloud.put(**{f"odd %41+/{key}": key.encode() for key in ODD}, other=b"x")
+    listed = source_listing.listing(f"{cloud.bucket}/odd %41+/", "*")
+    assert f"{cloud.bucket}/odd %41+" == listed.root == listed.source
+    assert sorted(ODD) == sorted(names(listed))
+    assert {"odd %41+", "in", None} >= set(listed.files["label"].to_pylist())
+    read = object_storage.reader(listed.source)
+    for row in listed.files.to_pylist():
+        key = row["path"].removeprefix(f"{listed.root}/").encode()
+        assert (key, len(key)) == (b"".join(read(row["path"])), row["size_bytes"])
+        assert key == b"".join(object_storage.blocks(row["path"]))
+        with object_storage.open_file(listed.source, row["path"]) as file:
+            file.seek(2)
+            assert key[2:] == bytes(file.read())
+
+
+def test_a_missing_object_is_seen_and_a_missing_folder_is_one_line(cloud):
+    cloud.put(**{"in/a.jpg": b"x"})
+    paths = [f"{cloud.bucket}/in/{name}.jpg" for name in "ab"]
+    assert [False, True] == object_storage.missing_files(cloud.bucket, paths)
+    with pytest.raises(FileNotFoundError):
+        list(object_storage.blocks(paths[1]))
+    message = refusal(source_listing.listing, f"{cloud.bucket}/nowhere")
+    assert "The bucket has no such folder. Name one: " in message
+    assert cloud.bucket.partition("://")[0] in message.partition("Name one")[2]
+    assert [] == source_listing.listing(cloud.bucket, ".png").files["path"].to_pylist()
+
+
+def test_a_server_that_is_away_is_one_line_that_names_its_setting(cloud, monkeypatch):
+    for name in ("GOOGLE_BASE_URL", "AZURITE_BLOB_STORAGE_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    clouds._store.cache_clear()
+    message = refusal(source_listing.listing, cloud.bucket)
+    assert "cannot be reached" in message
+    assert ("GOOGLE_BASE_URL" if "gs:" in cloud.bucket else "AZURE_STORAGE_ENDPOINT") in message
+
+
+def test_the_header_of_a_file_that_is_too_large_is_read(cloud, monkeypatch):
+    cloud.put(**{"a.jpg": photo((9, 9, 9), size=(80, 60)), "none.jpg": b"x" * 5_000})
+    listed = source_listing.listing(cloud.bucket)
+    monkeypatch.setattr(image_files, "HELD_BYTES", 100)
+    read, reading = object_storage.reader(listed.source), image_files.Reading(listed.source)
+    rows = [image_files.read_file(read, one, reading)[0] for one in listed.files.to_pylist()]
+    assert [(80, 60), (None, None)] == [(row["width"], row["height"]) for row in rows]
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_images_are_ingested_as_references_and_scored(cloud, store, tmp_path):
+    cloud.put(**{f"red/{number}.jpg": photo((200, 30, 30), number) for number in range(3)})
+    version = register_colours("in-a-cloud")
+    ingest = ("ingest", "--source", cloud.bucket, "--settle", "0", "--content", "reference")
+    assert "Ingested 3 of 3" in output_of(start_command(*ingest, cwd=tmp_path))
+    assert "3 images scored" in output_of(
+        start_command("score", "--model", version.uri, cwd=tmp_path)
+    )
+    images, found = (frame(str(tmp_path / "lake"), name) for name in ("images", "predictions"))
+    assert {f"{cloud.bucket}/red/{number}.jpg" for number in range(3)} == set(images.path)
+    assert images.content.isna().all()
+    assert (3, {"red"}, 0) == (len(found), set(found.label), found.error.notna().sum())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("gs://", "gs://user@photos/in", "gs://photos/in?key=secret", "abfss://photos/in"),
+        *("abfss://photos:secret@account.dfs.core.windows.net", "abfss://photos@other.net/in"),
+    ],
+)
+def test_another_form_of_a_uri_is_refused(source):
+    assert "Write gs://BUCKET/FOLDER, or abfss://" in refusal(object_storage.open_source, source)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("gs://b/in/", ("b/in", "gs://")),
+        ("abfss://c@a.dfs.core.windows.net", ("c@a.dfs.core.windows.net", "abfss://")),
+        ("abfs://c@a.dfs.core.windows.net/in", ("c@a.dfs.core.windows.net/in", "abfss://")),
+    ],
+)
+def test_a_uri_has_one_spelling(source, expected):
+    assert expected == object_storage.open_source(source)
+    assert f"{expected[1]}{expected[0]}" == object_storage.with_server(source)
+
+
+@pytest.mark.parametrize("how", ["move", "delete"])
+def test_a_source_in_a_cloud_is_not_cleaned(how):
+    with pytest.raises(UserError, match="local folder or in S3"):
+        source_cleaning.check("gs://photos", "lake", how, "elsewhere")
