@@ -60,6 +60,11 @@ class Servers:
         token = {"MLFLOW_TRACKING_TOKEN": TOKEN, **self.aws}
         return {
             "proxied": {"MLFLOW_TRACKING_URI": self.proxied},
+            "named": {
+                "MLFLOW_TRACKING_URI": f"http://{self.proxied.rpartition('@')[2]}",
+                "MLFLOW_TRACKING_USERNAME": "admin",
+                "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+            },
             "direct": {"MLFLOW_TRACKING_URI": self.direct, **token},
             "apart": {
                 "MLFLOW_TRACKING_URI": self.direct,
@@ -243,10 +248,15 @@ def test_a_server_apart_does_not_take_files_outside_object_storage(
     assert 1 == len(without_secrets(str(raised.value)).splitlines())
 
 
+def test_a_user_and_a_password_may_be_named_apart_from_the_uri(use):
+    assert ["Default", "served"] == sorted(one.name for one in use("named").search_experiments())
+
+
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
         ("proxied", {"MLFLOW_TRACKING_URI": "http://admin:passing-by@{place}"}),
+        ("named", {"MLFLOW_TRACKING_PASSWORD": "passing-by"}),
         ("direct", {"MLFLOW_TRACKING_TOKEN": "passing-by"}),
         ("apart", {"MLFLOW_REGISTRY_URI": "http://admin:passing-by@{place}"}),
         ("direct", {"MLFLOW_TRACKING_URI": "postgresql+psycopg2://mlflow:passing-by@{database}"}),
