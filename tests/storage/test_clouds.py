@@ -101,7 +101,9 @@ def test_images_are_ingested_as_references_and_scored(cloud, store, tmp_path):
     ],
 )
 def test_another_form_of_a_uri_is_refused(source):
-    assert "Write gs://BUCKET/FOLDER, or abfss://" in refusal(object_storage.open_source, source)
+    message = refusal(object_storage.open_source, source)
+    assert "Write gs://BUCKET/FOLDER, or abfss://" in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(

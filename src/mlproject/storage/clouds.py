@@ -32,13 +32,14 @@ def split(source: str) -> tuple[str, str]:
     The first name of the root is a bucket, or a container with its account.
 
     Raises:
-        UserError: It has another form.
+        UserError: It has another form. The message does not repeat it, as a key may be in it.
     """
     found = _NAMES.fullmatch(source)
     if not found:
         raise UserError(
-            f"Source {source!r} cannot be opened. Write gs://BUCKET/FOLDER, or "
-            "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER, and set keys in the environment"
+            f"The source, a URI of {source.partition(':')[0]}, cannot be opened. Write "
+            "gs://BUCKET/FOLDER, or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER, and set "
+            "keys in the environment"
         )
     return f"{found['bucket']}{(found['folder'] or '').rstrip('/')}", found["gs"] or "abfss://"
 
