@@ -23,7 +23,7 @@ from tests.support.versions import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
-KILLS = 25 if THOROUGH else 10
+KILLS = 25 if THOROUGH else 6
 POINTER = "models:/photos@champion"
 RESCORE = """
 import sys

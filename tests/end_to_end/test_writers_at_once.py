@@ -35,6 +35,7 @@ def rows(lake, sql, *tables):
     return queries.query(lake, sql, list(tables)).to_pylist()
 
 
+@pytest.mark.thorough
 def test_nothing_is_lost_doubled_or_brought_back(lake, tmp_path):
     source = tmp_path / "source"
     secret = source / "red0" / "001.jpg"

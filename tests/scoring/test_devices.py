@@ -47,6 +47,7 @@ with spark_session.session() as spark:
 """
 
 
+@pytest.mark.thorough
 def test_each_task_computes_on_the_gpu_that_spark_assigned_to_it(store, tmp_path):
     version = register_devices("devices")
     configured = with_defaults(tmp_path / "conf", SETTINGS)
