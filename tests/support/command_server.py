@@ -42,8 +42,10 @@ def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
         output = {"stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(words, cwd=folder, env=environment, **output) as process:
             try:
-                printed = list(iter(process.stdout.readline, "ready\n"))
-                assert process.poll() is None, printed
+                printed = []
+                while "ready\n" not in printed:
+                    assert process.poll() is None, "".join(printed)
+                    printed.append(process.stdout.readline())
                 yield Path(programs)
             finally:
                 process.terminate()
