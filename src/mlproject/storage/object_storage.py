@@ -193,8 +193,9 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
     """
     require(source)
     if is_s3(source) or is_cloud(source):
+        is_missing = partial(_is_missing, source, _look_up(source))
         with ThreadPoolExecutor(lookups.LISTED_AT_ONCE) as pool:
-            return list(pool.map(partial(_is_missing_object, source), paths))
+            return list(pool.map(is_missing, paths))
     _, found, prefix = filesystem(source)
     inner = [path.removeprefix(prefix) for path in paths]
     try:
@@ -203,13 +204,18 @@ def missing_files(source: str, paths: list[str]) -> list[bool]:
         return [_is_not_found(found, path) for path in inner]
 
 
-def _is_missing_object(source: str, path: str) -> bool:
+def _look_up(source: str) -> Callable[[str], bool]:
+    """A function that asks the object store of a source whether a canonical path is missing."""
+    if is_cloud(source):
+        return clouds.is_missing
+    folder = s3.folder(source)
+    client = lookups.s3_client(folder)
+    return lambda path: lookups.is_missing_in_s3(client, folder, path.removeprefix("s3://"))
+
+
+def _is_missing(source: str, look_up: Callable[[str], bool], path: str) -> bool:
     try:
-        if is_cloud(source):
-            return clouds.is_missing(path)
-        folder = s3.folder(source)
-        name = path.removeprefix("s3://")
-        return lookups.is_missing_in_s3(lookups.s3_client(folder), folder, name)
+        return look_up(path)
     except OSError as error:
         if is_refusal(error):
             return False
@@ -233,10 +239,10 @@ def require(source: str) -> None:
     if not (is_s3(source) or is_cloud(source)):
         return
     # A bucket whose access is refused exists: this user may list only some of its folders.
-    if _is_missing_object(source, f"{prefix}{root.split('/')[0]}"):
+    if _is_missing(source, _look_up(source), f"{prefix}{root.split('/')[0]}"):
         raise UserError(
             f"Source {source!r} is missing: there is no such bucket. Name one: "
-            f"{prefix}BUCKET/FOLDER"
+            f"{store_errors.uri(source)}"
         )
 
 

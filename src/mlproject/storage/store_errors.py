@@ -109,10 +109,18 @@ def advice(error: Exception, source: str = "s3:") -> str:
 
     An error whose text names no store is one of the store of `source`.
     """
-    scheme = source.partition(":")[0]
-    of_source = next((one for one in (_GOOGLE, _AZURE) if one.uri[:2] == scheme[:2]), _S3)
-    store = _store(error) or of_source
+    store = _store(error) or _store_of(source)
     return f"{_ADVICE[kind(error)].format(store=store)} ({_message(str(error))})"
+
+
+def uri(source: str) -> str:
+    """The form of a URI in the store of a source."""
+    return _store_of(source).uri
+
+
+def _store_of(source: str) -> _Store:
+    scheme = source.partition(":")[0]
+    return {"gs": _GOOGLE, "abfs": _AZURE, "abfss": _AZURE}.get(scheme, _S3)
 
 
 def store(error: Exception) -> str:
