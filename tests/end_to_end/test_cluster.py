@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from tests.conftest import output_of, photos, start_command
 from tests.support.lakes import frame
 from tests.support.spark_clusters import cluster, with_defaults
 from tests.support.versions import register_devices
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -29,7 +29,6 @@ COME_AND_GO = {
     "spark.dynamicAllocation.shuffleTracking.timeout": "1s",
     "spark.dynamicAllocation.executorIdleTimeout": "1s",
 }
-WAIT_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +62,6 @@ def wait_for(folder, version, images):
     """Until so many predictions of a version are committed."""
     log = folder / "lake" / "predictions" / "_delta_log"
     wait_until(lambda: log.is_dir() and len(answers(folder, version)) >= images)
-
-
-def wait_until(is_true):
-    end = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < end, f"not in {WAIT_S} s"
-        time.sleep(0.2)
 
 
 def test_commands_on_a_cluster_lose_and_double_nothing_when_it_fails(

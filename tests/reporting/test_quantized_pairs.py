@@ -1,7 +1,5 @@
 """The report compares quantized versions with those that they were made from."""
 
-import pytest
-
 from mlproject.reporting import lake_report
 from tests.conftest import photo
 from tests.support.lakes import (
@@ -14,12 +12,10 @@ from tests.support.lakes import (
 )
 from tests.support.pages import changed_images
 
-pytestmark = pytest.mark.spark
-
 OLD, NEW, SMALL = version(1), version(2), version(1, "m-small", "small")
 
 
-def test_a_quantized_version_is_compared_with_its_source_whatever_their_models(spark, lake):
+def test_a_quantized_version_is_compared_with_its_source_whatever_their_models(lake):
     ids = add_images(lake, [1])
     for number, one in enumerate((OLD, NEW, SMALL)):
         label = "rose" if one == OLD else "daisy"
@@ -27,7 +23,7 @@ def test_a_quantized_version_is_compared_with_its_source_whatever_their_models(s
     add_rollout(lake, "models:/photos@champion", OLD, "serving", day(5))
 
     def pairs(**sources):
-        data = lake_report.collect(spark, lake, lambda one: sources.get(one.name, ""))
+        data = lake_report.collect(lake, lambda one: sources.get(one.name, ""))
         return [(found.version, found.other, found.different) for found in data.differences]
 
     assert [(OLD, NEW, 1)] == pairs()
@@ -36,11 +32,11 @@ def test_a_quantized_version_is_compared_with_its_source_whatever_their_models(s
     assert [(OLD, NEW, 1)] == pairs(small="models:/gone/1")
     # NEW was made from OLD: the same two versions are not shown twice.
     by_number = {NEW: OLD.uri}
-    data = lake_report.collect(spark, lake, lambda one: by_number.get(one, ""))
+    data = lake_report.collect(lake, lambda one: by_number.get(one, ""))
     assert [(NEW, OLD)] == [(found.version, found.other) for found in data.differences]
 
 
-def test_each_image_of_changed_label_is_shown_with_both_labels_and_its_thumbnail(spark, lake):
+def test_each_image_of_changed_label_is_shown_with_both_labels_and_its_thumbnail(lake):
     labels = [("rose", "daisy"), ("rose", "daisy"), ("tulip", "daisy"), ("aster", "iris")]
     labels += [("fern", "fern")]
     ids = []
@@ -52,7 +48,7 @@ def test_each_image_of_changed_label_is_shown_with_both_labels_and_its_thumbnail
         add_predictions(lake, SMALL, ids[-1:], day(3), label=after, score=score)
     add_rollout(lake, "models:/photos@champion", OLD, "serving", day(5))
     sources = {"small": OLD.uri}
-    data = lake_report.collect(spark, lake, lambda one: sources.get(one.name, ""))
+    data = lake_report.collect(lake, lambda one: sources.get(one.name, ""))
     [found] = data.differences
     assert (5, 4) == (found.both, found.different)
     counts = (("rose", "daisy", 2), ("aster", "iris", 1), ("tulip", "daisy", 1))

@@ -25,14 +25,15 @@ from mlproject.errors import (
 from mlproject.gates import approvals, checks, comparison, gate_page, summary
 from mlproject.gates.checks import BLOCK, OFF, GateResults
 from mlproject.gates.verdicts import REFUSED, Limits
+from mlproject.images import stored_images
 from mlproject.integrations import mlflow_tracking, spark_session
 from mlproject.integrations.framework_process import process
 from mlproject.integrations.outages import raise_fault_of_machine
 from mlproject.integrations.spark_session import LazySession
-from mlproject.lake import location, snapshots
+from mlproject.lake import location
 from mlproject.reporting import html
 from mlproject.rollout import ledger, runs
-from mlproject.scoring import scorer, scoring_runs
+from mlproject.scoring import coverage, scorer, scoring_runs
 from mlproject.scoring.batch_scoring import Settings
 from mlproject.storage import local_files
 from mlproject.versions import reference_results, registry, version_files
@@ -154,7 +155,7 @@ def promote(
             tags = {"mlproject.pointer": pointer, **scoring_runs.version_tags(version)}
             mlflow.set_tags({**tags, "mlproject.gate": outcome})
             if mode != OFF:
-                _log_results(pointer, version, serving, results, outcome, spark)
+                _log_results(pointer, version, serving, results, outcome)
         if stop():
             raise KeyboardInterrupt
         before = _named_version(client, pointer)
@@ -226,7 +227,6 @@ def _log_results(
     serving: Version | None,
     results: GateResults,
     outcome: str,
-    spark: LazySession,
 ) -> None:
     """Logs the page with thumbnails, the changed images as a table, and the metrics."""
     paths, thumbnails = {}, {}
@@ -235,8 +235,10 @@ def _log_results(
         ids = [change.image.image_id for change in difference.changes]
         paths = comparison.image_paths(images.lake, ids)
         shown = [change.image.image_id for change in gate_page.shown_changes(difference)]
-        chosen = {image_id: paths[image_id] for image_id in shown if image_id in paths}
-        thumbnails = html.pictures(snapshots.required(images.lake, "images").read(spark()), chosen)
+        thumbnails = coverage.read_newest(
+            images.lake,
+            lambda now: html.pictures(now.images, stored_images.rows(now.images, shown)),
+        )
     page = gate_page.render(pointer, version, serving, results, outcome, paths, thumbnails)
     mlflow.log_text(page, runs.GATES)
     if difference is not None:

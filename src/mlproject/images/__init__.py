@@ -3,4 +3,4 @@
 Other packages import the modules of `__all__`; the others are private to this one.
 """
 
-__all__ = ["image_bytes", "image_files", "samples", "splits", "thumbnails"]
+__all__ = ["image_bytes", "image_files", "samples", "splits", "stored_images", "thumbnails"]

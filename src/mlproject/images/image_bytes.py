@@ -1,12 +1,8 @@
-"""The bytes of images: from the table, or from the file that the table refers to."""
+"""The bytes of images in Spark: from the table, or from the file that the table refers to."""
 
-import hashlib
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,20 +10,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from mlproject.errors import UserError
-from mlproject.images.image_files import HELD_BYTES, hashed, held_bytes, in_batches
-from mlproject.inference.errors import CHANGED, GONE, TOO_MANY_BYTES
-from mlproject.lake.queries import instant, plain_files, query, quoted
+from mlproject.images.image_files import held_bytes, in_batches
+from mlproject.images.referenced_files import fetcher
+from mlproject.lake.queries import plain_files
 from mlproject.lake.snapshots import Snapshot
-from mlproject.storage.object_storage import blocks, require
 from mlproject.storage.overlap import REMOTE, overlapped
 
 _MILLISECOND = timedelta(milliseconds=1)
-RETRY_WAITS_S = (1, 4)  # seconds before a file that cannot be read is read again
-RETRIED_FILES = 3  # unreadable files of a server in a task, after which no file is read again
-SERVER_TIMEOUT_S = 60  # time of a task with a server that fails; after it no file is read
-MISSING = (FileNotFoundError, NotADirectoryError)
-UNREADABLE = (OSError, UserError)  # raised when a server fails or refuses a file
 
 
 def references(images: DataFrame) -> DataFrame:
@@ -88,39 +77,6 @@ def image_contents(rows: DataFrame, images: DataFrame, counts: Any) -> DataFrame
     return held.unionByName(fetched)
 
 
-def read_image(lake: str, image_id: str) -> tuple[bytes | None, str]:
-    """The bytes of one image and "", or None and the error that scoring gives it; without Spark.
-
-    Raises:
-        UserError: The bytes in the table have another sha256, or a file cannot be read now.
-    """
-    # Row by row, so that only the data files of one ingest commit are read at a time.
-    where = f"image_id = {quoted(image_id)}"
-    sql = f"SELECT path, ingested_at, error FROM images WHERE {where} ORDER BY ingested_at DESC"
-    rows = query(lake, sql, ["images"]).to_pylist()
-    for row in rows:
-        one = f"path = {quoted(row['path'])} AND ingested_at = {instant(row['ingested_at'])}"
-        sql = f"SELECT content FROM images WHERE {where} AND {one}"
-        held = query(lake, sql, ["images"])["content"][0].as_py()
-        if held is not None:
-            if hashlib.sha256(held).hexdigest() != image_id:
-                raise UserError(
-                    f"The bytes of image {image_id} in the table have another sha256: the "
-                    "table is damaged. Restore it from a copy"
-                )
-            return held, ""
-    if rows and rows[0]["error"]:
-        return None, rows[0]["error"]
-    content, error, fault = _from_files(
-        image_id, [row["path"] for row in rows], lambda path: hashed(blocks(path)), _exists
-    )
-    if fault:
-        raise UserError(
-            f"The file of image {image_id} cannot be read now: {fault}. Try again later"
-        )
-    return content, error
-
-
 def _inline(rows: DataFrame, images: DataFrame) -> DataFrame | None:
     """For references, a row with the bytes of the same image, where there is one.
 
@@ -146,11 +102,8 @@ def _fetcher(
     """A function for mapInArrow: image_id, size_bytes, paths in; image_id, content, error out."""
 
     def fetch(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        exists = cache(_exists)  # one request for each bucket or folder in a task
         requests = (row for batch in batches for row in batch.to_pylist())
-        failed_s = defaultdict[str, list[float]](list)  # bucket -> seconds of each file
-        one = partial(_fetch, exists=exists, failed_s=failed_s)
-        found = overlapped(one, requests, held_bytes, at_once=REMOTE)
+        found = overlapped(fetcher(), requests, held_bytes, at_once=REMOTE)
         yield from in_batches(_counted(found, counts), schema)
 
     return fetch
@@ -163,96 +116,3 @@ def _counted(rows: Iterator[dict[str, Any] | None], counts: Any) -> Iterator[dic
             counts.add(Counter(unreadable=1))
         else:
             yield row
-
-
-def _fetch(
-    request: dict[str, Any],
-    *,
-    exists: Callable[[str], bool],
-    failed_s: defaultdict[str, list[float]],
-) -> dict[str, Any] | None:
-    """The row of one image: its bytes from the first path that has them, or an error.
-
-    None where its bytes cannot be read now. Called by several threads.
-    """
-    row = {"image_id": request["image_id"], "content": None, "error": TOO_MANY_BYTES}
-    if request["size_bytes"] > HELD_BYTES:
-        return row
-
-    def read(path: str) -> tuple[str, int, bytes | None]:
-        failed, began = failed_s[_folder(path) if "://" in path else ""], time.monotonic()
-        if sum(failed) > SERVER_TIMEOUT_S:
-            raise TimeoutError
-        try:
-            return _read_with_retries(path, RETRY_WAITS_S if len(failed) < RETRIED_FILES else ())
-        except MISSING:
-            raise
-        except UNREADABLE:
-            failed.append(time.monotonic() - began)
-            raise
-
-    content, error, fault = _from_files(request["image_id"], request["paths"], read, exists)
-    return None if fault else {**row, "content": content, "error": error or None}
-
-
-def _from_files(
-    image_id: str,
-    paths: Sequence[str],
-    read: Callable[[str], tuple[str, int, bytes | None]],
-    exists: Callable[[str], bool],
-) -> tuple[bytes | None, str, str]:
-    """The bytes of an image from the first path that has them, "" and "".
-
-    Else None, the error and "" when no path has them any more; or None, "" and the reason when that
-    is not known now.
-    """
-    error, fault, empty = "", "", ""
-    for path in paths:
-        try:
-            found, _, content = read(path)
-        except MISSING:
-            if exists(_folder(path)):
-                error = error or GONE
-            elif "://" in path:
-                fault = fault or f"{_folder(path)} does not answer"
-            else:  # a moved file is found at its new path
-                empty = empty or f"the folder of {path} is empty, like a disk that is not mounted"
-            continue
-        except UNREADABLE as failure:
-            fault = fault or f"{path} ({failure})"
-            continue
-        if found == image_id:
-            return content, "" if content is not None else TOO_MANY_BYTES, ""
-        error = CHANGED
-    fault = fault or ("" if error else empty)
-    return None, "" if fault else error or GONE, fault
-
-
-def _folder(path: str) -> str:
-    """The bucket of a path, or its folder."""
-    return "/".join(path.split("/")[:3]) if "://" in path else str(Path(path).parent)
-
-
-def _exists(folder: str) -> bool:
-    """Whether a bucket answers or a folder has entries: else each of its files looks removed."""
-    try:
-        if "://" in folder:
-            require(folder)
-            return True
-        # The parent of a removed folder is checked instead.
-        parents = (Path(folder), *Path(folder).parents)
-        return any(next(parent for parent in parents if parent.is_dir()).iterdir())
-    except UNREADABLE:
-        return False
-
-
-def _read_with_retries(path: str, waits: Sequence[float]) -> tuple[str, int, bytes | None]:
-    """As `hashed`; a file that cannot be read is read again after each wait, in seconds."""
-    for wait in waits:
-        try:
-            return hashed(blocks(path))
-        except MISSING:
-            raise
-        except UNREADABLE:
-            time.sleep(wait)
-    return hashed(blocks(path))

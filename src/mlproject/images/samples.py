@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
 from mlproject.errors import UserError
+from mlproject.images import row_groups
 from mlproject.images.image_files import hashed
 from mlproject.lake import snapshots
 from mlproject.lake.snapshots import ActiveFile
-from mlproject.storage.object_storage import blocks, one_line, open_path
+from mlproject.storage.object_storage import blocks, one_line
 
-_COLUMNS = ["image_id", "path", "content", "error"]
 _DRAWN = 4  # rows drawn for each wanted image: some rows have an error, or the bytes of another
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
@@ -72,26 +70,14 @@ def _draw(lake: str, count: int, seed: int, wanted: Callable[[str], bool]) -> It
 
 
 def _read(
-    path: str, places: Sequence[tuple[ActiveFile, int]], wanted: Callable[[str], bool]
+    path: str, drawn: Sequence[tuple[ActiveFile, int]], wanted: Callable[[str], bool]
 ) -> Iterator[Sampled]:
-    """The wanted images at these rows of data files; each row group is read once."""
-    filesystem, folder = open_path(path)
-    rows_of = defaultdict[str, set[int]](set)
-    for file, row in places:
-        rows_of[file.path].add(row)
-    for name, rows in rows_of.items():
-        with filesystem.open_input_file(f"{folder}/{name}") as opened:
-            parquet, first = pq.ParquetFile(opened), 0
-            for group in range(parquet.num_row_groups):
-                end = first + parquet.metadata.row_group(group).num_rows
-                inside = sorted(row - first for row in rows if first <= row < end)
-                first = end
-                if inside:
-                    ids = parquet.read_row_group(group, ["image_id"])["image_id"]
-                    inside = [row for row in inside if wanted(str(ids[row]))]
-                if inside:
-                    table = parquet.read_row_group(group, _COLUMNS).take(inside)
-                    yield from filter(None, map(_image, table.to_pylist()))
+    """The wanted images at these rows of data files."""
+    places = defaultdict[str, set[int]](set)
+    for file, row in drawn:
+        places[file.path].add(row)
+    for name, numbers in places.items():
+        yield from filter(None, map(_image, row_groups.rows(path, name, wanted, numbers)))
 
 
 def _image(row: dict[str, str | bytes | None]) -> Sampled | None:

@@ -30,7 +30,8 @@ NEWEST = """SELECT path, image_id, label, at FROM (
     row_number() OVER (PARTITION BY path, image_id ORDER BY at DESC) AS place
     FROM {labels}
 ) AS ranked WHERE place = 1"""
-CURRENT = f"""SELECT images.path, images.image_id, images.error, images.ingested_at,
+CURRENT = f"""SELECT images.path, images.image_id, images.size_bytes, images.error,
+    images.ingested_at,
     CASE WHEN newest.image_id IS NULL THEN images.label ELSE newest.label END AS label,
     CASE WHEN newest.image_id IS NULL THEN images.ingested_at ELSE newest.at END AS labelled_at
   FROM images LEFT JOIN ({NEWEST.format(labels="labels")}) AS newest

@@ -1,7 +1,7 @@
 """What tables hold, without Spark: by SQL of DataFusion, and by what the log says of their rows."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,13 +32,14 @@ _NAMES = {  # of types. Source: DataFusion, arrow_cast
     pa.int32(): "Int32",
     pa.int64(): "Int64",
     pa.float64(): "Float64",
+    pa.list_(pa.string()): "List(Utf8)",
 }
 _FIRST_FILES = pa.schema(
     [SCHEMAS["images"].field(name) for name in ("image_id", "ingested_at", "path", "size_bytes")]
 )
 _READERS = 16  # commits read at a time: each is a request
 # Rows of `images` whose ids are joined at once, which takes about 1 GB.
-JOINED_ROWS = 2_000_000
+JOINED_ROWS = 4_000_000
 
 
 class MissingFilesError(UserError):
@@ -84,23 +85,27 @@ def query(lake: str, sql: str, tables: Sequence[str] = (), **pinned: Snapshot | 
                 raise
 
 
-def totals(
+def in_ranges(
     lake: str, sql: Callable[[str], str], images: Snapshot, **pinned: Snapshot | None
-) -> dict[str, int]:
-    """The one row of a query that counts by ids, of which not all are held at once.
+) -> Iterator[pa.Table]:
+    """The rows of a query that joins by ids, of which not all are held at once.
 
     `sql` gives the query of the ids for which a condition on `image_id` holds. It is asked once for
-    each range of ids, and the counts are added. The rest is as in `query`, which it may raise.
+    each range of ids. The rest is as in `query`, which it may raise.
     """
     rows = sum(file.rows for file in active_files(open_table(images.path, images.version)))
-    # The ids are hashes in hexadecimal digits, which divide evenly.
-    count = 1 + rows // JOINED_ROWS
+    count = 1 + rows // JOINED_ROWS  # the ids are hexadecimal digits of hashes: they divide evenly
     bounds = [f"image_id >= '{number * 16**8 // count:08x}'" for number in range(1, count)]
-    counted = list[dict[str, int]]()
     for lower, upper in pairwise(["true", *bounds, "false"]):
-        found = query(lake, sql(f"({lower} AND NOT {upper})"), (), images=images, **pinned)
-        counted += found.to_pylist()
-    return {name: sum(one[name] for one in counted) for name in counted[0]}
+        yield query(lake, sql(f"({lower} AND NOT {upper})"), (), images=images, **pinned)
+
+
+def summed(tables: Iterable[pa.Table], keys: Sequence[str] = ()) -> pa.Table:
+    """The rows of tables put together: one for each value of the keys, other columns added up."""
+    rows = pa.concat_tables(tables)
+    counts = [name for name in rows.column_names if name not in keys]
+    sums = rows.group_by(list(keys)).aggregate([(name, "sum") for name in counts])
+    return sums.rename_columns([*keys, *counts])
 
 
 def foreign(table: str, columns: Sequence[str]) -> pa.Table:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlproject.errors import UserError, require_at_least
-from mlproject.images.image_bytes import read_image
+from mlproject.images.stored_images import read_image
 from mlproject.inference import COLUMNS
 from mlproject.inference.errors import MODEL_FAILED
 from mlproject.integrations import mlflow_tracking

@@ -1,16 +1,17 @@
 """HTML pages that load no other file and call no server, and their thumbnails."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
-from pyspark.sql import DataFrame
 
-from mlproject.images import image_files
-from mlproject.images.image_bytes import image_contents
-from mlproject.images.thumbnails import thumbnails, wanted
+from mlproject.images import stored_images
+from mlproject.images.thumbnails import PIXELS, jpeg
+from mlproject.lake.snapshots import Snapshot
 from mlproject.masking import mask
 
 
@@ -29,15 +30,10 @@ def render(template: str, thumbnails: Mapping[str, bytes], **values: object) -> 
     return environment.get_template(template).render(thumbnails=encoded, **values)
 
 
-def pictures(images: DataFrame, chosen: Mapping[str, tuple[str, int]]) -> dict[str, bytes]:
-    """image_id -> JPEG of each image, chosen as for `thumbnails.wanted`, that can be decoded.
-
-    `images` is the table of images at one version.
-    """
-    if not chosen:
-        return {}
-    counts = image_files.counts(images.sparkSession)
-    return thumbnails(image_contents(images.where(wanted(chosen)), images, counts))
+def pictures(images: Snapshot, rows: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """image_id -> JPEG of each image that can be read and decoded, from `stored_images.rows`."""
+    made = stored_images.each(images, rows, partial(jpeg, side=PIXELS))
+    return {image_id: found for image_id, found in made.items() if found is not None}
 
 
 def _masked(value: object) -> object:

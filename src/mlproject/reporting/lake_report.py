@@ -1,172 +1,103 @@
-"""The report of a lake: the predictions of all versions, counted by Spark, as one HTML page.
+"""The report of a lake: the predictions of all versions, counted, as one HTML page.
 
-Each table is read at one Delta version. The driver receives counts, a few hundred chosen rows and
-their thumbnails, never a photo.
+Each table is read at one Delta version, without Spark. What is read of photos are those of the few
+hundred images that are shown.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-
-from pyspark.sql import DataFrame, Row, SparkSession
+from contextlib import suppress
+from dataclasses import replace
 
 from mlproject.inference import ERRORS
-from mlproject.ingestion import labels
-from mlproject.lake import snapshots
+from mlproject.lake import queries, snapshots
 from mlproject.reporting import html, report_queries
-from mlproject.reporting.report_queries import Difference, ErrorCount, Picture, VersionCounts
+from mlproject.reporting.report_data import (
+    Labels,
+    Picture,
+    ReportData,
+    ServingVersion,
+    VersionCounts,
+)
+from mlproject.reporting.report_queries import Row, Tables
 from mlproject.rollout import ledger
 from mlproject.versions.registry import Version
 
-READ = ("path", "image_id", "label", "error", "ingested_at")  # the content stays unread
 COLUMNS = 8  # versions side by side, at most: the width of a page
 LABELS = 30  # labels with a row of their own; one line counts the others
 SHOWN = 6  # versions, and pairs of versions, with thumbnails, at most: a page of about 1 MB
 
 
-@dataclass(frozen=True, slots=True)
-class ServingVersion:
-    """The serving version of one alias or stage."""
-
-    pointer: str
-    """The alias or stage as a URI."""
-    serving: ledger.Entry | None
-    """Its last `serving` row in `rollouts`, whose version is without the pointer here; None = no
-    version has served yet."""
-    predictions: int
-    """Images of the table of images for which the serving version has a prediction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The most frequent predicted labels of the versions side by side."""
-
-    shown: tuple[str | None, ...]
-    """Most frequent first; None = predictions without a label."""
-    others: int
-    """How many more labels were predicted."""
-    folders: Mapping[str, int]
-    """Label -> images in folders of that name."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReportData:
-    """The data of a report."""
-
-    lake: str
-    """The folder or URI of the tables."""
-    made_at: int
-    """When the tables were read, microseconds since 1970."""
-    table_versions: Mapping[str, int | None]
-    """Table -> the Delta version that was read; None = there is no such table yet."""
-    images: Row
-    """Counts of the table of images, as `report_queries.count_images` gives them."""
-    serving: tuple[ServingVersion, ...]
-    """One for each alias or stage, by name."""
-    versions: tuple[VersionCounts, ...]
-    """Every version that has predictions, by name, number and time."""
-    columns: tuple[Version, ...]
-    """The versions side by side: the serving versions, and those scored last."""
-    labels: Labels
-    """The labels in the rows of these columns."""
-    certainties: tuple[tuple[Version, tuple[Picture, ...], tuple[Picture, ...]], ...]
-    """Versions with the images of their highest and of their lowest scores, these first."""
-    differences: tuple[Difference, ...]
-    """Quantized versions and their sources, and two versions of each shown model."""
-    errors: tuple[ErrorCount, ...]
-    """One for each error code that occurs."""
-    thumbnails: Mapping[str, bytes]
-    """image_id -> JPEG, for the shown images that can be decoded."""
-
-    def counts(self, version: Version) -> VersionCounts | None:
-        """The counts of a version; None = it has no predictions."""
-        return next((found for found in self.versions if found.version == version), None)
-
-    def pointers(self, version: Version) -> list[str]:
-        """The aliases and stages whose serving version this is."""
-        return [
-            found.pointer
-            for found in self.serving
-            if found.serving and found.serving.version == version
-        ]
-
-    def name(self, version: Version) -> str:
-        """Model name and number; with the model id where several versions share them."""
-        known = {found.version for found in self.versions}
-        known |= {found.serving.version for found in self.serving if found.serving}
-        same = [found for found in known if found.uri == version.uri]
-        name = f"{version.name} {version.version}"
-        return f"{name} ({version.model_id})" if len(same) > 1 else name
-
-
-def collect(
-    spark: SparkSession, lake: str, source_of: Callable[[Version], str] = lambda version: ""
-) -> ReportData:
+def collect(lake: str, source_of: Callable[[Version], str] = lambda version: "") -> ReportData:
     """The data of a report, from one pinned version of each table.
 
-    `source_of` gives the URI of the version that one was quantized from; "" = it was not.
+    `source_of` gives the URI of the version that one was quantized from; "" = it was not. The
+    tables are read again where an erasure removes files of the pinned versions meanwhile.
 
     Raises:
         UserError: There is no table of images, or a table has other columns than this project's.
     """
+    while True:
+        # In this order: the tables that are pinned later hold every version that `rollouts` names.
+        page = ledger.read(lake)
+        predictions = snapshots.newest(lake, "predictions")
+        labels = snapshots.newest(lake, "labels")
+        with suppress(queries.MissingFilesError):
+            tables = Tables(snapshots.required(lake, "images"), labels, predictions)
+            return _collect(tables, page, source_of)
+
+
+def _collect(
+    tables: Tables, page: ledger.LedgerSnapshot, source_of: Callable[[Version], str]
+) -> ReportData:
     made_at = time.time_ns() // 1000
-    # In this order: the tables that are pinned later hold every version that `rollouts` names.
-    page = ledger.read(lake)
-    scored = snapshots.newest(lake, "predictions")
-    pinned = snapshots.required(lake, "images")
-    with ExitStack() as stack:
+    images, versions = report_queries.count(tables)
+    serving = tuple(_serving_version(page, name, versions) for name in page.known())
+    by_time = sorted(versions, key=lambda found: found.last_at, reverse=True)
+    last_scored = [found.version for found in by_time]
+    heads = _heads(last_scored, [found.serving for found in serving if found.serving])
+    chosen = list(dict.fromkeys([*heads, *last_scored]))[:COLUMNS]
+    columns = [found for found in versions if found.version in chosen]
+    labels, others = _most_frequent(columns)
+    certainties = [
+        (head, report_queries.most_and_least_certain(tables, head)) for head in heads[:SHOWN]
+    ]
+    pairs = _pairs(heads, last_scored, {one: source_of(one) for one in last_scored})[:SHOWN]
+    differences = [report_queries.difference(tables, *pair) for pair in pairs]
+    errors = report_queries.count_errors(tables)
+    shown = {picture.image_id for _, ends in certainties for end in ends for picture in end}
+    shown |= {picture.image_id for found in differences for picture in found.pictures}
+    examples = {image_id for found in errors for image_id in found.examples}
+    files = report_queries.files(tables, shown | examples)
 
-        def keep(frame: DataFrame) -> DataFrame:
-            stack.callback(frame.unpersist)
-            return frame.persist()
+    def placed(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
+        return tuple(_placed(one, files.get(one.image_id, [])) for one in pictures)
 
-        rows = pinned.read(spark).select(*READ)
-        newest = labels.with_newest(rows, snapshots.rows(spark, lake, "labels"))
-        images = keep(newest.select(*READ))
-        scores = snapshots.rows(spark, lake, "predictions", scored)
-        predictions = keep(report_queries.predictions_with_images(images, scores))
-        versions = report_queries.count_predictions(predictions)
-        serving = tuple(_serving_version(page, name, versions) for name in page.known())
-        by_time = sorted(versions, key=lambda found: found.last_at, reverse=True)
-        last_scored = [found.version for found in by_time]
-        heads = _heads(last_scored, [found.serving for found in serving if found.serving])
-        chosen = list(dict.fromkeys([*heads, *last_scored]))[:COLUMNS]
-        columns = [found for found in versions if found.version in chosen]
-        counts = report_queries.count_images(images)
-        label_counts = _labels(images, columns)
-        certainties = tuple(
-            (head, *report_queries.most_and_least_certain(predictions, head))
-            for head in heads[:SHOWN]
-        )
-        pairs = _pairs(heads, last_scored, {one: source_of(one) for one in last_scored})[:SHOWN]
-        differences = tuple(report_queries.difference(predictions, *pair) for pair in pairs)
-        errors = report_queries.count_errors(images, predictions)
-    shown = [picture for _, most, least in certainties for picture in (*most, *least)]
-    shown += [picture for found in differences for picture in found.pictures]
-    places = {
-        picture.image_id: (picture.path, picture.ingested_at)
-        for picture in shown
-        if picture.path is not None and picture.ingested_at is not None
-    }
+    def paths(image_ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(files[found][0]["path"] for found in image_ids if found in files))
+
     return ReportData(
-        lake,
-        made_at,
-        {
-            "images": pinned.version,
-            "predictions": scored.version if scored else None,
+        lake=tables.images.lake,
+        made_at=made_at,
+        table_versions={
+            "images": tables.images.version,
+            "predictions": tables.predictions.version if tables.predictions else None,
             "rollouts": page.since.version if page.since else None,
         },
-        counts,
-        serving,
-        versions,
-        tuple(found.version for found in columns),
-        label_counts,
-        certainties,
-        differences,
-        errors,
-        html.pictures(pinned.read(spark), places),
+        images=images,
+        serving=serving,
+        versions=versions,
+        columns=tuple(found.version for found in columns),
+        labels=Labels(labels, others),
+        certainties=tuple(
+            (head, placed(most), placed(least)) for head, (most, least) in certainties
+        ),
+        differences=tuple(replace(found, pictures=placed(found.pictures)) for found in differences),
+        errors=tuple(replace(found, examples=paths(found.examples)) for found in errors),
+        thumbnails=html.pictures(
+            tables.images, [row for found in shown for row in files.get(found, [])]
+        ),
     )
 
 
@@ -220,12 +151,19 @@ def _pairs(
     return pairs
 
 
-def _labels(images: DataFrame, versions: Iterable[VersionCounts]) -> Labels:
+def _placed(picture: Picture, files: list[Row]) -> Picture:
+    """A picture with the first of the files of its image, and the label of all of them."""
+    if not files:
+        return picture
+    labels = {file["label"] for file in files}
+    folder = labels.pop() if len(labels) == 1 else None
+    return replace(picture, path=files[0]["path"], folder=folder)
+
+
+def _most_frequent(versions: Iterable[VersionCounts]) -> tuple[tuple[str | None, ...], int]:
+    """The labels that get a row, the most frequent first, and how many more there are."""
     total: Counter[str | None] = Counter()
     for found in versions:
         total.update(found.labels)
     order = sorted(total, key=lambda label: (-total[label], label is None, label or ""))
-    shown = tuple(order[:LABELS])
-    named = [label for label in shown if label is not None]
-    folders = report_queries.count_folders(images, named) if named else {}
-    return Labels(shown, len(order) - len(shown), folders)
+    return tuple(order[:LABELS]), len(order[LABELS:])

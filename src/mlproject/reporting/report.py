@@ -9,7 +9,6 @@ import mlflow
 
 from mlproject.errors import UserError
 from mlproject.integrations import mlflow_tracking
-from mlproject.integrations.spark_session import session
 from mlproject.lake import location
 from mlproject.reporting import lake_report
 from mlproject.storage.local_files import write_whole
@@ -46,9 +45,7 @@ def report(lake: str = "lake", *, out: str = "report.html") -> Report:
     client = mlflow_tracking.connect()
     file = _writable(out)
     with mlflow_tracking.run("report", parameters):
-        tables = location.locate(lake)
-        with session("mlproject report", lake=tables) as spark:
-            data = lake_report.collect(spark, tables, partial(registry.source_of, client))
+        data = lake_report.collect(location.locate(lake), partial(registry.source_of, client))
         write_whole(file, lake_report.render(data))
         mlflow.log_artifact(str(file))
         metrics = {

@@ -1,265 +1,294 @@
-"""Spark queries of a report: counts and a few chosen rows, never image content.
+"""Queries of a report: counts and a few chosen rows, never image content; no Spark.
 
-`predictions` are here the rows of `predictions_with_images`. A `Version` has no pointer here, so
-that two can be compared.
+Counts that join by ids are asked for ranges of ids, and the answers are added.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from mlproject.scoring import scorer
+from mlproject.ingestion.labels import CURRENT
+from mlproject.lake import queries
+from mlproject.lake.queries import quoted, summed
+from mlproject.lake.snapshots import Snapshot
+from mlproject.reporting.report_data import (
+    Difference,
+    ErrorCount,
+    ImageCounts,
+    Picture,
+    VersionCounts,
+)
+from mlproject.scoring.coverage import made_by
 from mlproject.versions.registry import Version
 
 KEY = ("model_name", "model_version", "model_id")
-PICTURE = ("image_id", "path", "folder", "time", "label", "score")
 PICTURES = 8  # images with the highest scores of a version, and with the lowest
 DIFFERENT = 12  # images with different labels of two versions
 TRANSITIONS = 8  # most frequent pairs of different labels of two versions
 
+Row = dict[str, Any]
 
-@dataclass(frozen=True, slots=True)
-class VersionCounts:
-    """Counts of the predictions of one version."""
-
-    version: Version
-    """The version."""
-    images: int
-    """Images with a prediction or an error."""
-    known: int
-    """Images among them that are in the snapshot of the table of images."""
-    errors: int
-    """Images among them with an error."""
-    mean_score: float | None
-    """Mean score, 0..1; None = no prediction has a score."""
-    labelled: int
-    """Images without an error whose folder has the name of a label of the version."""
-    correct: int
-    """Labelled images among them whose predicted label is the name of their folder."""
-    first_at: int
-    """When the first prediction was made, microseconds since 1970."""
-    last_at: int
-    """When the last prediction was made, microseconds since 1970."""
-    labels: Mapping[str | None, int]
-    """Predicted label -> images; None = predictions without a label."""
-    vocabulary: frozenset[str]
-    """Labels that the version predicted for any image, top labels included: the labels that it
-    knows, as far as the table shows."""
+_KEY = ", ".join(KEY)
+# One row an image. As for gates, files with the same bytes under different labels have no label.
+_IMAGES = f"""SELECT image_id, CASE WHEN min(label) = max(label) THEN min(label) END AS folder,
+    count(*) AS files, min(error) AS error FROM ({CURRENT}) AS current
+    WHERE {{ids}} GROUP BY image_id"""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One image and its predictions by one version or two."""
+class Tables:
+    """The versions of the tables that a report reads."""
 
-    image_id: str
-    """Sha256 of the content."""
-    path: str | None
-    """The first of the files with that content."""
-    folder: str | None
-    """The label from that file's folder."""
-    ingested_at: int | None
-    """When that file was ingested, microseconds since 1970; None = the table lacks the image."""
-    predictions: tuple[tuple[str | None, float], ...]
-    """Label and score (0..1), one pair for each version."""
+    images: Snapshot
+    """Of the table of images."""
+    labels: Snapshot | None
+    """Of the labels that were given later; None = no table yet."""
+    predictions: Snapshot | None
+    """Of the predictions; None = no table yet."""
 
+    def query(self, sql: str) -> list[Row]:
+        """The rows that a query of these tables finds."""
+        return list(queries.query(self.images.lake, sql, **self._pinned()).to_pylist())
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The images for which two versions predict different labels."""
+    def in_ranges(self, sql: Callable[[str], str]) -> Iterator[pa.Table]:
+        """As `queries.in_ranges`."""
+        return queries.in_ranges(self.images.lake, sql, **self._pinned())
 
-    version: Version
-    """The serving version, the one that was scored last, or a quantized one."""
-    other: Version
-    """The version that it was quantized from, or that of the same model that was scored last beside
-    it."""
-    both: int
-    """Images with predictions of both without an error."""
-    different: int
-    """Images among them with different labels."""
-    correct: int
-    """Different ones for which `version` predicts the folder's label."""
-    other_correct: int
-    """Different ones for which `other` predicts the folder's label."""
-    transitions: tuple[tuple[str | None, str | None, int], ...]
-    """The most frequent (label of `other`, label of `version`, images) among the different ones."""
-    pictures: tuple[Picture, ...]
-    """Different ones with the predictions of `version` and `other`, highest scores first."""
+    def _pinned(self) -> dict[str, Any]:
+        return {"images": self.images, "labels": self.labels, "predictions": self.predictions}
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorCount:
-    """How often one error code occurs."""
-
-    code: str
-    """The code, as in the column `error`."""
-    unreadable: int
-    """Different images that have it in the table of images."""
-    versions: Mapping[Version, int]
-    """Version -> predictions with this code."""
-    examples: tuple[str, ...]
-    """One path or two."""
-
-
-def predictions_with_images(images: DataFrame, predictions: DataFrame) -> DataFrame:
-    """All predictions with `path`, `folder` (label) and `time` (`ingested_at`) of their image.
-
-    Of several files with the same bytes the first one is used, as in scoring.
-    """
-    first = F.min(F.struct("ingested_at", "path", "label")).alias("first")
-    distinct = images.groupBy("image_id").agg(first)
-    known = distinct.select(
-        "image_id",
-        "first.path",
-        F.col("first.label").alias("folder"),
-        F.unix_micros("first.ingested_at").alias("time"),
-    )
-    columns = (*KEY, "image_id", "label", "score", "top_labels", "error", "scored_at")
-    return predictions.select(*columns).join(known, "image_id", "left")
-
-
-def count_images(images: DataFrame) -> Row:
-    """Rows of the table of images (one for each path and content), and different contents.
-
-    These are `distinct` (all), those with `errors`, and those `labelled` with their folder's name.
-    """
-    return images.agg(
-        F.count("*").alias("rows"),
-        F.countDistinct("image_id").alias("distinct"),
-        F.countDistinct(F.when(F.col("error").isNotNull(), F.col("image_id"))).alias("errors"),
-        F.countDistinct(F.when(F.col("label").isNotNull(), F.col("image_id"))).alias("labelled"),
-    ).collect()[0]
-
-
-def count_folders(images: DataFrame, labels: list[str]) -> dict[str, int]:
-    """Label -> different images in folders of that name."""
-    rows = images.where(F.col("label").isin(labels)).groupBy("label")
-    counted = rows.agg(F.countDistinct("image_id").alias("images"))
-    return {row.label: row.images for row in counted.collect()}
-
-
-def count_predictions(predictions: DataFrame) -> tuple[VersionCounts, ...]:
-    """The counts of each version, by name, number and time."""
-    number = F.when(~F.isnan("score"), F.col("score"))
-    versions = predictions.groupBy(*KEY).agg(
-        F.count("*").alias("images"),
-        F.count("time").alias("known"),
-        F.count("error").alias("errors"),
-        F.avg(number).alias("mean_score"),
-        F.unix_micros(F.min("scored_at")).alias("first_at"),
-        F.unix_micros(F.max("scored_at")).alias("last_at"),
-    )
-    # The label at 0, then the top labels: counts and vocabulary in one pass.
-    labels = F.concat(F.array("label"), F.coalesce("top_labels", F.array().cast("array<string>")))
-    given = (
-        predictions.where("error IS NULL")
-        .select(*KEY, F.posexplode(labels).alias("rank", "folder"))
-        .groupBy(*KEY, "folder")
-        .agg(F.count_if(F.col("rank") == 0).alias("images"))
-        .persist()
-    )
-    try:
-        label_rows = given.collect()
-        # A folder whose name the version does not know ("2024-05") is no incorrect prediction.
-        labelled = predictions.where("error IS NULL").join(
-            F.broadcast(given), [*KEY, "folder"], "left_semi"
+def count(tables: Tables) -> tuple[ImageCounts, tuple[VersionCounts, ...]]:
+    """The counts of the table of images, and those of each version by name, number and time."""
+    totals = _by_version(
+        tables.query(
+            f"""SELECT {_KEY}, count(*) AS images, count(error) AS errors,
+                avg(CASE WHEN NOT isnan(score) THEN score END) AS mean_score,
+                arrow_cast(min(scored_at), 'Int64') AS first_at,
+                arrow_cast(max(scored_at), 'Int64') AS last_at FROM predictions GROUP BY {_KEY}"""
         )
-        correct = F.count_if(F.col("label") == F.col("folder")).alias("correct")
-        accuracy = labelled.groupBy(*KEY).agg(F.count("*").alias("labelled"), correct)
-        rows = versions.join(accuracy, [*KEY], "left").fillna(0, ["labelled", "correct"]).collect()
-    finally:
-        given.unpersist()
-    counted = []
-    for row in rows:
-        own = [found for found in label_rows if _version(found) == _version(row)]
-        counts = {found.folder: found.images for found in own if found.images}
-        known = frozenset(found.folder for found in own if found.folder is not None)
-        rest = {name: value for name, value in row.asDict().items() if name not in KEY}
-        counted.append(VersionCounts(_version(row), labels=counts, vocabulary=known, **rest))
-    return tuple(
-        sorted(counted, key=lambda one: (one.version.name, one.version.version, one.last_at))
     )
+    predicted = f"SELECT {_KEY}, label, top_labels FROM predictions WHERE error IS NULL"
+    firsts = _by_version(
+        tables.query(
+            f"SELECT {_KEY}, label, count(*) AS images FROM ({predicted}) GROUP BY {_KEY}, label"
+        )
+    )
+    tops = _by_version(
+        tables.query(f"SELECT DISTINCT {_KEY}, unnest(top_labels) AS label FROM ({predicted})")
+    )
+    vocabularies = {
+        version: frozenset(
+            row["label"] for row in (*firsts.get(version, ()), *tops.get(version, ()))
+        )
+        - {None}
+        for version in totals
+    }
+    images, folders = _by_folder(
+        tables,
+        sorted(totals, key=lambda version: -totals[version][0]["images"]),
+        frozenset().union(*vocabularies.values()),
+    )
+    counted = []
+    for version, [total] in totals.items():
+        vocabulary, own = vocabularies[version], folders.get(version, [])
+        named = [row for row in own if row["folder"] in vocabulary]
+        counted.append(
+            VersionCounts(
+                version,
+                known=sum(row["known"] for row in own),
+                labelled=sum(row["labelled"] for row in named),
+                correct=sum(row["correct"] for row in named),
+                labels={row["label"]: row["images"] for row in firsts.get(version, ())},
+                vocabulary=vocabulary,
+                **total,
+            )
+        )
+    order = sorted(counted, key=lambda one: (one.version.name, one.version.version, one.last_at))
+    return images, tuple(order)
+
+
+def _by_folder(
+    tables: Tables, versions: Sequence[Version], labels: Collection[str]
+) -> tuple[ImageCounts, dict[Version, list[Row]]]:
+    """The counts of images, and those of each version by `folder`: one of these labels, or None.
+
+    The images are counted where the predictions of the first version are looked up: a scan of all
+    ids less.
+    """
+
+    def joined(condition: str) -> list[Row]:
+        found = tables.in_ranges(
+            lambda ids: (
+                f"""SELECT {_KEY}, folder, count(*) AS images, sum(files) AS files,
+                count(every.error) AS unreadable, count(folder) AS named,
+                count({KEY[0]}) AS known,
+                count(CASE WHEN {KEY[0]} IS NOT NULL AND rows.error IS NULL THEN 1 END) AS labelled,
+                count(CASE WHEN rows.error IS NULL AND label = folder THEN 1 END) AS correct
+                FROM ({_IMAGES.format(ids=ids)}) AS every
+                LEFT JOIN (SELECT * FROM predictions WHERE {condition} AND {ids}) AS rows
+                ON every.image_id = rows.image_id GROUP BY {_KEY}, folder"""
+            )
+        )
+        # There may be a folder for each image.
+        few = (_without_others(rows, "folder", labels) for rows in found)
+        return list(summed(few, [*KEY, "folder"]).to_pylist())
+
+    rows = joined(made_by(versions[0]) if versions else "false")
+    in_folders = Counter[str]()
+    for row in rows:
+        if row["folder"] is not None:
+            in_folders[row["folder"]] += row["images"]
+    others = joined(f"NOT ({made_by(versions[0])})") if len(versions) > 1 else []
+    of_versions = [row for row in (*rows, *others) if row["known"]]
+    images = ImageCounts(
+        rows=sum(row["files"] for row in rows),
+        distinct=sum(row["images"] for row in rows),
+        errors=sum(row["unreadable"] for row in rows),
+        labelled=sum(row["named"] for row in rows),
+        in_folders=in_folders,
+    )
+    return images, _by_version(of_versions)
 
 
 def most_and_least_certain(
-    predictions: DataFrame, version: Version
+    tables: Tables, version: Version
 ) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     """The images with the highest and the lowest scores of a version; no image is in both."""
-    own = scorer.version_predictions(predictions, version)
-    own = own.where("error IS NULL AND score IS NOT NULL AND NOT isnan(score)").select(*PICTURE)
-    highest = own.orderBy(F.desc("score"), "image_id").limit(PICTURES)
-    lowest = own.orderBy("score", "image_id").limit(PICTURES)
-    chosen = {row.image_id: row for row in highest.union(lowest).collect()}
-    rows = sorted(chosen.values(), key=lambda row: (-row.score, row.image_id))
+    own = f"""SELECT image_id, label, score FROM predictions WHERE {made_by(version)}
+        AND error IS NULL AND score IS NOT NULL AND NOT isnan(score)"""
+    chosen = {}
+    for order in ("score DESC", "score"):
+        for row in tables.query(f"{own} ORDER BY {order}, image_id LIMIT {PICTURES}"):
+            chosen[row["image_id"]] = row
+    rows = sorted(chosen.values(), key=lambda row: (-row["score"], row["image_id"]))
     half = (len(rows) + 1) // 2
-    least = sorted(rows[half:], key=lambda row: (row.score, row.image_id))
+    least = sorted(rows[half:], key=lambda row: (row["score"], row["image_id"]))
     return tuple(map(_picture, rows[:half])), tuple(map(_picture, least))
 
 
-def difference(predictions: DataFrame, version: Version, other: Version) -> Difference:
+def difference(tables: Tables, version: Version, other: Version) -> Difference:
     """How often, in which labels and for which images the predictions of two versions differ."""
-    own, others = (
-        scorer.version_predictions(predictions, one).where("error IS NULL")
-        for one in (version, other)
+
+    def both(ids: str) -> str:
+        own, others = (
+            f"""(SELECT image_id, label, score FROM predictions
+                WHERE {made_by(one)} AND error IS NULL AND {ids})"""
+            for one in (version, other)
+        )
+        return f"""SELECT own.image_id, own.label, own.score, others.label AS other_label,
+            others.score AS other_score, own.label IS DISTINCT FROM others.label AS differs
+            FROM {own} AS own JOIN {others} AS others ON own.image_id = others.image_id"""
+
+    rows = tables.in_ranges(
+        lambda ids: (
+            f"""SELECT label, other_label, differs, count(*) AS images,
+            count(CASE WHEN label = folder THEN 1 END) AS correct,
+            count(CASE WHEN other_label = folder THEN 1 END) AS other_correct
+            FROM ({both(ids)}) AS pairs LEFT JOIN ({_IMAGES.format(ids=ids)}) AS every
+            ON pairs.image_id = every.image_id GROUP BY label, other_label, differs"""
+        )
     )
-    others = others.select("image_id", F.struct("label", "score").alias("other"))
-    both = own.select(*PICTURE).join(others, "image_id")
-    differs = ~F.col("label").eqNullSafe(F.col("other.label"))
-    row = both.agg(
-        F.count("*").alias("both"),
-        F.count_if(differs).alias("different"),
-        F.count_if(differs & (F.col("label") == F.col("folder"))).alias("correct"),
-        F.count_if(differs & (F.col("other.label") == F.col("folder"))).alias("other_correct"),
-    ).collect()[0]
-    counted = row.asDict()
-    transitions: list[Row] = []
-    rows: list[Row] = []
-    if counted["different"]:
-        different = both.where(differs)
-        pairs = different.groupBy(F.col("other.label").alias("other"), "label")
-        counts = pairs.agg(F.count("*").alias("images")).orderBy(F.desc("images"), "other", "label")
-        transitions = counts.limit(TRANSITIONS).collect()
-        lower_score = F.coalesce(F.least("score", "other.score"), F.lit(0.0))
-        rows = different.orderBy(F.desc(lower_score), "image_id").limit(DIFFERENT).collect()
+    counts = summed(rows, ["label", "other_label", "differs"])
+    different = counts.filter(counts["differs"])
+    order = [("images", "descending"), ("other_label", "ascending"), ("label", "ascending")]
+    transitions = different.sort_by(order).slice(0, TRANSITIONS).to_pylist()
+    pictures: list[Row] = []
+    if transitions:
+        lower_score = "coalesce(least(score, other_score), 0.0)"
+        for found in tables.in_ranges(
+            lambda ids: (
+                f"""SELECT *, {lower_score} AS lower_score FROM ({both(ids)}) AS pairs
+                WHERE differs ORDER BY lower_score DESC, image_id LIMIT {DIFFERENT}"""
+            )
+        ):
+            pictures += found.to_pylist()
+    pictures.sort(key=lambda row: (-row["lower_score"], row["image_id"]))
     return Difference(
         version,
         other,
-        transitions=tuple((row.other, row.label, row.images) for row in transitions),
-        pictures=tuple(map(_picture, rows)),
-        **counted,
+        both=_total(counts, "images"),
+        different=_total(different, "images"),
+        correct=_total(different, "correct"),
+        other_correct=_total(different, "other_correct"),
+        transitions=tuple((row["other_label"], row["label"], row["images"]) for row in transitions),
+        pictures=tuple(map(_picture, pictures[:DIFFERENT])),
     )
 
 
-def count_errors(images: DataFrame, predictions: DataFrame) -> tuple[ErrorCount, ...]:
-    """Every code that occurs in the table of images or in predictions, by code."""
-    ends = (F.min("path").alias("first_path"), F.max("path").alias("last_path"))
-    no_version = [F.lit(None).alias(name) for name in KEY]
-    unreadable = images.where("error IS NOT NULL").select("error", "image_id", "path", *no_version)
-    failed = predictions.where("error IS NOT NULL").groupBy("error", *KEY)
-    rows = (
-        unreadable.groupBy("error", *KEY)
-        .agg(F.countDistinct("image_id").alias("images"), *ends)
-        .union(failed.agg(F.count("*").alias("images"), *ends))
-        .collect()
+def count_errors(tables: Tables) -> tuple[ErrorCount, ...]:
+    """Every code that occurs in the table of images or in predictions, by code.
+
+    Its examples are ids of images here.
+    """
+    ends = "min(image_id) AS first, max(image_id) AS last"
+    unreadable = tables.query(
+        f"""SELECT error, count(DISTINCT image_id) AS images, {ends} FROM images
+            WHERE error IS NOT NULL GROUP BY error"""
+    )
+    failed = tables.query(
+        f"""SELECT {_KEY}, error, count(*) AS images, {ends} FROM predictions
+            WHERE error IS NOT NULL GROUP BY {_KEY}, error"""
     )
     found = []
-    for code in sorted({row.error for row in rows}):
-        own = [row for row in rows if row.error == code]
-        paths = {path for row in own for path in (row.first_path, row.last_path) if path}
-        examples = tuple(sorted({min(paths), max(paths)})) if paths else ()
-        versions = {_version(row): row.images for row in own if row.model_name is not None}
-        ingested = sum(row.images for row in own if row.model_name is None)
-        found.append(ErrorCount(code, ingested, versions, examples))
+    for code in sorted({row["error"] for row in (*unreadable, *failed)}):
+        ingested, predicted = (
+            [row for row in rows if row["error"] == code] for rows in (unreadable, failed)
+        )
+        own = [*ingested, *predicted]
+        ids = {min(row["first"] for row in own), max(row["last"] for row in own)}
+        versions = {_version(row): row["images"] for row in predicted}
+        images = sum(row["images"] for row in ingested)
+        found.append(ErrorCount(code, images, versions, tuple(sorted(ids))))
     return tuple(found)
 
 
+def files(tables: Tables, image_ids: Iterable[str]) -> dict[str, list[Row]]:
+    """The rows of a few hundred images in the table, each with its current label, first to last.
+
+    They have what `stored_images.each` takes.
+    """
+    ids = ", ".join(map(quoted, sorted(image_ids)))
+    if not ids:
+        return {}
+    found: dict[str, list[Row]] = {}
+    for row in tables.query(
+        f"SELECT * FROM ({CURRENT}) AS current WHERE image_id IN ({ids}) ORDER BY ingested_at, path"
+    ):
+        found.setdefault(row["image_id"], []).append(row)
+    return found
+
+
+def _by_version(rows: Iterable[Row]) -> dict[Version, list[Row]]:
+    """The rows of each version, without its key."""
+    found: dict[Version, list[Row]] = {}
+    for row in rows:
+        rest = {name: value for name, value in row.items() if name not in KEY}
+        found.setdefault(_version(row), []).append(rest)
+    return found
+
+
 def _version(row: Row) -> Version:
-    return Version(row.model_name, row.model_version, row.model_id, None)
+    return Version(row["model_name"], row["model_version"], row["model_id"], None)
+
+
+def _total(rows: pa.Table, column: str) -> int:
+    return int(pc.sum(rows[column]).as_py() or 0)
+
+
+def _without_others(rows: pa.Table, column: str, values: Collection[str]) -> pa.Table:
+    """The rows with null for all but these values of a column of strings."""
+    is_kept = pc.is_in(rows[column], pa.array(values, pa.string()))
+    kept = pc.if_else(is_kept, rows[column], None)
+    return rows.set_column(rows.column_names.index(column), column, kept)
 
 
 def _picture(row: Row) -> Picture:
-    predictions = [(row.label, row.score)]
-    if "other" in row:
-        predictions.append((row.other.label, row.other.score))
-    return Picture(row.image_id, row.path, row.folder, row.time, tuple(predictions))
+    predictions = [(row["label"], row["score"])]
+    if "other_label" in row:
+        predictions.append((row["other_label"], row["other_score"]))
+    return Picture(row["image_id"], tuple(predictions))

@@ -134,8 +134,9 @@ class Tables:
         return queries.query(self.lake, sql, images=self.images, predictions=self.predictions)
 
     def totals(self, sql: Callable[[str], str]) -> dict[str, int]:
-        """As `queries.totals`, of these versions."""
-        return queries.totals(self.lake, sql, self.images, predictions=self.predictions)
+        """The one row of counts by ids, added over the ranges of `queries.in_ranges`."""
+        rows = queries.in_ranges(self.lake, sql, self.images, predictions=self.predictions)
+        return dict(queries.summed(rows).to_pylist()[0])
 
 
 def newest_tables(lake: str) -> Tables:
@@ -174,8 +175,7 @@ def count_all(tables: Tables, version: Version) -> Coverage:
         )
     )
     found = _coverage(tables, row["images"], row["predicted"], row["errors"])
-    # An erasure that was killed leaves predictions of images that may be ingested again: what is
-    # added later does not tell their number.
+    # A killed erasure may leave predictions of images that are ingested again later.
     return found if row["rows"] == row["predicted"] else replace(found, images_table="")
 
 
