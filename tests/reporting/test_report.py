@@ -156,6 +156,14 @@ def test_counts_of_ranges_of_ids_are_those_of_all(two_versions, monkeypatch):
     assert data == replace(lake_report.collect(data.lake), made_at=data.made_at)
 
 
+def test_a_copy_without_a_label_takes_none_from_its_image(lake):
+    ids = ingest(lake, ("/a.jpg", "red", picture(1), None), ("/b.jpg", None, picture(1), None))
+    predict(lake, OLD, {ids[0]: ("red", 0.9)})
+    data = lake_report.collect(lake)
+    ((_, (shown,), _),) = data.certainties
+    assert (1, 1, "red") == (data.images.labelled, data.versions[0].correct, shown.folder)
+
+
 def test_newer_tables_are_read_when_an_erasure_removes_files_meanwhile(lake, monkeypatch):
     ids = ingest(lake, *((f"/{n}.jpg", "red", picture(n), None) for n in range(3)))
     predict(lake, OLD, dict.fromkeys(ids, ("red", 0.9)))

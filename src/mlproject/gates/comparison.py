@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlproject.ingestion.labels import CURRENT
+from mlproject.ingestion.labels import CURRENT, ONE_LABEL
 from mlproject.lake.queries import query
 from mlproject.lake.snapshots import Snapshot
 from mlproject.scoring import coverage
@@ -17,7 +17,7 @@ from mlproject.versions.registry import Version
 # Each image that ingest could read, once. Files with the same bytes under different labels have no
 # label.
 READABLE_IMAGES = f"""
-SELECT image_id, CASE WHEN min(label) = max(label) THEN min(label) END AS label
+SELECT image_id, {ONE_LABEL} AS label
 FROM ({CURRENT}) AS current GROUP BY image_id HAVING count(error) = 0
 """
 # Source: with 30,000 ids in one query DataFusion overflows its stack (deltalake 1.6.6).

@@ -36,6 +36,8 @@ CURRENT = f"""SELECT images.path, images.image_id, images.size_bytes, images.err
     CASE WHEN newest.image_id IS NULL THEN images.ingested_at ELSE newest.at END AS labelled_at
   FROM images LEFT JOIN ({NEWEST.format(labels="labels")}) AS newest
   ON images.path = newest.path AND images.image_id = newest.image_id"""
+# Of the rows of one image: their label, where those that have one agree.
+ONE_LABEL = "CASE WHEN min(label) = max(label) THEN min(label) END"
 # The newest label of each image without an error, where its files have one only: that of training.
 _BY_IMAGE = f"""SELECT image_id, min(label) AS label FROM (
   SELECT image_id, label, labelled_at, max(labelled_at) OVER (PARTITION BY image_id) AS newest_at

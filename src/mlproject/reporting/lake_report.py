@@ -152,10 +152,10 @@ def _pairs(
 
 
 def _placed(picture: Picture, files: list[Row]) -> Picture:
-    """A picture with the first of the files of its image, and the label of all of them."""
+    """A picture with the first of the files of its image, and their one label."""
     if not files:
         return picture
-    labels = {file["label"] for file in files}
+    labels = {file["label"] for file in files} - {None}
     folder = labels.pop() if len(labels) == 1 else None
     return replace(picture, path=files[0]["path"], folder=folder)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlproject.ingestion.labels import CURRENT
+from mlproject.ingestion.labels import CURRENT, ONE_LABEL
 from mlproject.lake import queries
 from mlproject.lake.queries import quoted, summed
 from mlproject.lake.snapshots import Snapshot
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 _KEY = ", ".join(KEY)
 # One row an image. As for gates, files with the same bytes under different labels have no label.
-_IMAGES = f"""SELECT image_id, CASE WHEN min(label) = max(label) THEN min(label) END AS folder,
+_IMAGES = f"""SELECT image_id, {ONE_LABEL} AS folder,
     count(*) AS files, min(error) AS error FROM ({CURRENT}) AS current
     WHERE {{ids}} GROUP BY image_id"""
 
