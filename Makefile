@@ -26,8 +26,9 @@ setup: .venv/.made ## Make .venv with all packages (again only when the requirem
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
-jars: setup ## Fetch the jars of Spark for Delta and S3, which the first use fetches else
-	PYTHONPATH=src python -c 'from mlproject.integrations import spark_session as s; s.fetch_jars()'
+STORE ?= s3
+jars: setup ## Fetch the jars of Spark, which the first use fetches else; STORE=s3, gs or abfss
+	PYTHONPATH=src python -c 'from mlproject.integrations import spark_session as s; s.fetch_jars("$(STORE)")'
 
 demo: setup ## Run the whole life cycle on drawn images (about three minutes)
 	mlflow run . --env-manager local
@@ -71,8 +72,9 @@ AZURITE := .venv/azurite/node_modules/.bin/azurite-blob
 $(AZURITE):
 	npm install --silent --prefix .venv/azurite azurite@3.35.0
 
-test-azure: setup $(AZURITE) ## Tests of images in Azure against Azurite (needs Node.js)
-	TEST_AZURITE=$(CURDIR)/$(AZURITE) python -m pytest tests/storage/test_clouds.py
+test-azure: setup $(AZURITE) ## Tests of images and lakes in Azure against Azurite (needs Node.js)
+	TEST_THOROUGH=1 TEST_AZURITE=$(CURDIR)/$(AZURITE) python -m pytest tests/storage/test_clouds.py \
+		tests/lake/test_tables_in_clouds.py tests/end_to_end/test_commands_in_clouds.py
 
 test-thorough: ## As `test`, with rare faults, each example as it stands, and more repetitions
 	TEST_THOROUGH=1 $(MAKE) test

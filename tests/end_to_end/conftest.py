@@ -1,4 +1,4 @@
-"""Fixtures: a server of S3, and the environment that finds it."""
+"""Fixtures: a server of S3, and a bucket there."""
 
 import pytest
 
@@ -13,11 +13,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def empty_bucket(server, monkeypatch, request):
+def empty_bucket(server, request):
     """The name of a new bucket; the environment of this process and its children finds it."""
-    for name, word in s3_servers.KEYS.items():
-        monkeypatch.setenv(name, word)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    name = f"b{abs(hash(request.node.name))}"
-    s3_servers.client(server).create_bucket(Bucket=name)
-    return name
+    with s3_servers.new_bucket(server, f"b{abs(hash(request.node.name))}") as name:
+        yield name

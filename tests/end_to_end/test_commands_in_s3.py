@@ -1,25 +1,14 @@
 """All commands with source and lake in S3: a real server, and one JVM."""
 
-import json
-
 import pytest
 
 from mlproject.lake import queries
 from tests.conftest import photo
 from tests.support import s3_servers
-from tests.support.fresh_processes import run
+from tests.support.fresh_processes import run_commands
 from tests.support.versions import register_colours
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.s3]
-
-# Each command as the console runs it, in a session of its own but in one JVM.
-COMMANDS = """
-import json, sys
-from tests.support.commands import run_command
-for name, *words in json.loads(sys.argv[1]):
-    print(name, *words, flush=True)
-    print(run_command(name, *words).output, flush=True)
-"""
 
 
 @pytest.fixture
@@ -38,26 +27,24 @@ def bucket(server, empty_bucket):
 def test_every_command_works_with_a_lake_in_s3(bucket, store, tmp_path):
     first, second = (register_colours("in-s3", reverse=reverse) for reverse in (False, True))
     pointer, lake = "models:/in-s3@champion", f"{bucket}/lake"
-    here = ("--lake", lake)
     erased = f"{bucket}/daily/red/1.jpg"
     commands = [
-        ("ingest", "--source", f"{bucket}/daily", "--lake", f"s3a:{lake[3:]}/", "--settle", "0"),
-        ("score", "--model", first.uri, *here),
-        ("promote", "--model", first.uri, *here),
-        ("plan", "--pointers", pointer, *here),
-        ("rescore", "--pointers", pointer, *here),
-        ("promote", "--model", second.uri, "--gate", "warn", *here),
-        ("rescore", *here),
-        ("erase", "--path", erased, *here),
-        ("maintain", *here),
-        ("ingest", "--source", f"{bucket}/daily", "--settle", "0", *here),
-        ("history", *here),
-        ("replay", "--model", pointer, "--image", f"{bucket}/daily/green/0.jpg", *here),
-        ("report", "--out", str(tmp_path / "report.html"), *here),
+        ("ingest", "--source", f"{bucket}/daily", "--settle", "0"),
+        ("score", "--model", first.uri),
+        ("promote", "--model", first.uri),
+        ("plan", "--pointers", pointer),
+        ("rescore", "--pointers", pointer),
+        ("promote", "--model", second.uri, "--gate", "warn"),
+        ("rescore"),
+        ("erase", "--path", erased),
+        ("maintain"),
+        ("ingest", "--source", f"{bucket}/daily", "--settle", "0"),
+        ("history"),
+        ("replay", "--model", pointer, "--image", f"{bucket}/daily/green/0.jpg"),
+        ("report", "--out", str(tmp_path / "report.html")),
     ]
-    done = run(COMMANDS, tmp_path, json.dumps(commands))
-    assert 0 == done.returncode, done.stdout + done.stderr
-    assert "secret" not in done.stdout + done.stderr
+    printed = run_commands(tmp_path, commands, "--lake", f"s3a:{lake[3:]}/")
+    assert "secret" not in printed
 
     images = queries.query(lake, "SELECT path, image_id FROM images", ["images"]).to_pylist()
     assert 5 == len(images)

@@ -112,7 +112,7 @@ with session(archive=sys.argv[1:] == ["archive"]) as spark:
 """
     cache = tmp_path / "a cache" / "mlproject"
     cache.mkdir(parents=True)
-    lists = (cache_folder() / spark_jars._list(s3=s3) for s3 in (True, False))
+    lists = (cache_folder() / spark_jars._list(store) for store in ("s3", ""))
     shutil.copy(next(file for file in lists if file.is_file()), cache)
     home = {"XDG_CACHE_HOME": str(cache.parent)}
     (tmp_path / "conf").mkdir()

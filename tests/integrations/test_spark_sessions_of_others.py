@@ -42,7 +42,7 @@ def test_spark_submit_without_delta_is_refused_with_the_options_that_it_needs(tm
     done = submit(tmp_path, "--master", "local[1]")
     assert 2 == done.returncode
     # spark-submit prints on stdout what Python prints on either.
-    assert f"Start it with --packages {spark_jars.packages(s3=False)}" in done.stdout
+    assert f"Start it with --packages {spark_jars.packages()}" in done.stdout
 
 
 @pytest.mark.spark

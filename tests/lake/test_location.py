@@ -70,7 +70,9 @@ def test_a_local_lake_is_one_folder_however_it_is_written(lake):
     assert "/data/lake" == location.locate(lake)
 
 
-@pytest.mark.parametrize("lake", ["s3a://bucket/lake", "dbfs:/lake", "abfss://c@a.example/lake"])
+@pytest.mark.parametrize(
+    "lake", ["s3a://bucket/lake", "dbfs:/lake", "abfss://c@a.dfs.core.windows.net/lake"]
+)
 def test_a_lake_elsewhere_is_the_uri_that_it_is(lake):
     assert not location.is_local(lake)
     assert lake.replace("s3a:", "s3:") == location.locate(f"{lake}/")

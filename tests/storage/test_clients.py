@@ -1,10 +1,13 @@
 """Every client of S3 (pyarrow, delta-rs, obstore, Spark) finds the same server and credentials."""
 
+from functools import partial
+
 import boto3
 import pytest
 
+import mlproject
 from mlproject.errors import MachineError, UserError
-from mlproject.ingestion import source_listing
+from mlproject.ingestion import labels, source_listing
 from mlproject.lake import snapshots
 from mlproject.storage import object_storage
 from tests.conftest import photos
@@ -115,6 +118,32 @@ def test_every_request_for_an_object_or_a_listing_says_who_pays(server, monkeypa
     said = [request.lower() for request in proxy.requests if b" /photos HTTP" not in request]
     assert 4 == len(said), proxy.requests
     assert all(b"\r\nx-amz-request-payer: requester\r\n" in request for request in said)
+
+
+@pytest.mark.parametrize("setting", ["anonymous=true", "endpoint_override=http://127.0.0.1:9"])
+def test_rows_that_are_read_by_their_paths_take_no_settings_of_the_source(
+    server, store, monkeypatch, tmp_path, setting
+):
+    set_all(monkeypatch, **s3_servers.KEYS, AWS_ENDPOINT_URL=server)
+    s3_servers.put(server, "photos", **{"in/a.jpg": b"x"})
+    ingest = partial(mlproject.ingest, lake=str(tmp_path / "lake"), content="reference", plan=True)
+    message = s3_servers.refusal(lambda: ingest(source=f"s3://photos/in?{setting}"))
+    assert "AWS_SKIP_SIGNATURE" in message
+    same = f"s3://photos/in?endpoint_override={server}"
+    assert 1 == ingest(source=same, settle=0).planned.new
+
+
+def test_reading_a_table_of_labels_says_who_pays(server, monkeypatch):
+    set_all(monkeypatch, **s3_servers.KEYS, AWS_REQUEST_PAYER="requester")
+    content = b"path,label\na.jpg,red\n"
+    s3_servers.client(server).put_object(Bucket="photos", Key="labels.csv", Body=content)
+    with s3_servers.Proxy(server, "", 0).running() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        found = labels.read_labels("s3://photos/labels.csv", "s3://photos")
+    assert [{"path": "s3://photos/a.jpg", "label": "red"}] == found.to_pylist()
+    assert proxy.requests
+    for request in proxy.requests:
+        assert b"\r\nx-amz-request-payer: requester\r\n" in request.lower()
 
 
 @pytest.mark.parametrize("unconditional", [False, True])

@@ -1,25 +1,23 @@
 """Sources in Google Cloud Storage and Azure, on servers that stand in for them."""
 
-import os
+import re
 
 import pytest
 
 from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.ingestion import source_cleaning, source_listing
+from mlproject.integrations import spark_settings
 from mlproject.storage import clouds, object_storage
 from tests.conftest import output_of, photo, start_command
 from tests.support import clouds as servers
+from tests.support.cloud_accounts import KINDS
 from tests.support.lakes import frame
 from tests.support.s3_servers import names, refusal
 from tests.support.versions import register_colours
 
-AZURITE = pytest.mark.skipif(
-    "TEST_AZURITE" not in os.environ, reason="`make test-azure` runs it: it needs Node.js"
-)
 
-
-@pytest.fixture(params=["google", pytest.param("azure", marks=AZURITE)])
+@pytest.fixture(params=KINDS)
 def cloud(request, tmp_path, monkeypatch):
     with getattr(servers, request.param)(tmp_path) as made:
         for name, word in made.environment.items():
@@ -123,3 +121,32 @@ def test_a_uri_has_one_spelling(source, expected):
 def test_a_source_in_a_cloud_is_not_cleaned(how):
     with pytest.raises(UserError, match="local folder or in S3"):
         source_cleaning.check("gs://photos", "lake", how, "elsewhere")
+
+
+KEYS = {
+    "AZURE_STORAGE_ACCOUNT_KEY": "account.key",
+    "AZURE_STORAGE_SAS_TOKEN": "sas.fixed.token",
+    "AZURE_CLIENT_SECRET": "account.oauth2.client.secret",
+    "AZURE_FEDERATED_TOKEN_FILE": "account.oauth2.token.file",
+}
+
+
+@pytest.mark.parametrize("given", [*KEYS, None])
+def test_spark_gets_the_key_that_the_environment_names(given, monkeypatch):
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(given, "the key")
+    lake = "abfss://photos@account.dfs.core.windows.net/lake"
+    options = object_storage.spark_options(lake)
+    named = [name for name, word in options.items() if word == "the key"]
+    account = "account.dfs.core.windows.net"
+    assert named == ([f"fs.azure.{KEYS[given]}.{account}"] if given else [])
+    kinds = dict(zip(KEYS, ("SharedKey", "SAS", "ClientCreds", "WorkloadIdentity"), strict=True))
+    assert any(kinds.get(given, "Msi") in word for word in options.values())
+
+
+def test_spark_hides_the_key():
+    shown = re.compile(spark_settings.QUIET["spark.redaction.regex"])
+    for name in ("fs.azure.account.key.a", "fs.azure.sas.fixed.token.a", "oauth2.client.secret"):
+        assert shown.search(name)

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def write(folder: Path) -> tuple[Path, Path, Path]:
-    """Files in a folder: the authority's certificate, the server's for 127.0.0.1, and its key."""
+def write(folder: Path, name: str = "127.0.0.1") -> tuple[Path, Path, Path]:
+    """Files in a folder: the authority's certificate, that of the server `name`, and its key."""
     authority = _signed("a test's authority", None)
-    server, key = _signed("127.0.0.1", authority)
+    server, key = _signed(name, authority)
     files = folder / "authority.pem", folder / "server.pem", folder / "key.pem"
     pem = serialization.Encoding.PEM
     files[0].write_bytes(authority[0].public_bytes(pem))
@@ -39,6 +39,7 @@ def _signed(name: str, by: Pair | None) -> Pair:
         .add_extension(x509.BasicConstraints(by is None, None), critical=True)
     )
     if by:
-        place = x509.IPAddress(ipaddress.ip_address(name))
+        is_address = name[0].isdigit()
+        place = x509.IPAddress(ipaddress.ip_address(name)) if is_address else x509.DNSName(name)
         built = built.add_extension(x509.SubjectAlternativeName([place]), critical=False)
     return built.sign(by[1] if by else key, hashes.SHA256()), key

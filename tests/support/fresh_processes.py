@@ -1,5 +1,6 @@
 """Python code in processes of their own: one JVM is all that a process gets."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,30 @@ def run(
     code: str, cwd: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return run_words([sys.executable, "-c", code, *arguments], cwd, **environment)
+
+
+# Each command as the console runs it, in a session of its own but in one JVM.
+COMMANDS = """
+import json, sys
+from mlproject import cli
+for words in json.loads(sys.argv[1]):
+    print(*words, flush=True)
+    try:
+        cli.main(words, prog_name="mlproject")
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def run_commands(
+    cwd: Path, commands: Sequence[Sequence[str]], *more: str, **environment: str
+) -> str:
+    """What commands print, one after the other in one process; each gets the words `more` too."""
+    words = json.dumps([[*command, *more] for command in commands])
+    done = run(COMMANDS, cwd, words, **environment)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def run_words(

@@ -74,6 +74,17 @@ def client(url, service="s3"):
     return boto3.client(service, endpoint_url=url, region_name="us-east-1", **keys)
 
 
+@contextlib.contextmanager
+def new_bucket(server, name):
+    """An empty bucket; in the block, the environment of this process and its children finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, word in KEYS.items():
+            patch.setenv(key, word)
+        patch.setenv("AWS_ENDPOINT_URL", server)
+        client(server).create_bucket(Bucket=name)
+        yield name
+
+
 def put(server, bucket, **contents):
     """Objects, by key."""
     to = client(server)

@@ -16,10 +16,10 @@ RENAMED = {"wave_images": "batch_images"}
 def prepare(words: Sequence[str]) -> None:
     """Begins to start Spark, which each scoring uses; `words` are those of the command line."""
     from mlproject.integrations import spark_start
-    from mlproject.storage.object_storage import is_s3
+    from mlproject.storage.object_storage import store_of
 
-    s3 = any(is_s3(word.removeprefix("--lake=")) for word in words)
-    spark_start.begin("mlproject score", s3=s3, archive=True)
+    stores = (store_of(word.removeprefix("--lake=")) for word in words)
+    spark_start.begin("mlproject score", store=next(filter(None, stores), ""), archive=True)
 
 
 def run(*, log: log_lines.Format = "text", **options: Any) -> None:

@@ -135,6 +135,20 @@ def _check_options(source: str, settings: IngestSettings, lake: str) -> None:
             f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "
             "files would be marked as gone. Use on_missing=keep"
         )
+    if settings.content != "inline" and _has_own_settings(source):
+        raise UserError(
+            f"content={settings.content}: such rows are read again at their paths, which have no "
+            "settings. Set them in the environment, as AWS_ENDPOINT_URL, AWS_REGION, "
+            "AWS_SKIP_SIGNATURE or AWS_REQUEST_PAYER, and not after the ? of the source"
+        )
     if settings.clean_source != "keep":
         source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
     image_labels.pattern(settings.labels)
+
+
+def _has_own_settings(source: str) -> bool:
+    """Whether a source in S3 has other settings behind its "?" than the environment."""
+    bare, _, settings = source.partition("?")
+    if not (settings and object_storage.is_s3(source)):
+        return False
+    return object_storage.with_server(source) != object_storage.with_server(bare)

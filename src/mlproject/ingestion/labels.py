@@ -19,7 +19,7 @@ from mlproject.ingestion.source_listing import Listing
 from mlproject.lake import commits, snapshots
 from mlproject.lake.queries import foreign, query
 from mlproject.storage.local_files import local_path
-from mlproject.storage.object_storage import open_path
+from mlproject.storage.object_storage import blocks
 
 FOLDER = "folder"
 KEYS = ("path", "image_id")
@@ -209,12 +209,11 @@ def by_image(lake: str) -> dict[str, str]:
 
 def _read_csv(option: str) -> pa.Table:
     """A CSV file of strings; an empty cell is an empty string."""
-    filesystem, path = open_path(option if "://" in option else str(local_path(option)))
+    path = option if "://" in option else str(local_path(option))
     try:
-        with filesystem.open_input_stream(path) as stream:
-            names = csv.open_csv(stream).schema.names
-        with filesystem.open_input_stream(path) as stream:
-            kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-            return csv.read_csv(stream, convert_options=kinds)
+        content = pa.py_buffer(b"".join(blocks(path)))
+        names = csv.open_csv(pa.BufferReader(content)).schema.names
+        kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+        return csv.read_csv(pa.BufferReader(content), convert_options=kinds)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"labels={option!r} cannot be read ({error})") from error

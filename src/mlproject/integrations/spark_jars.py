@@ -1,4 +1,4 @@
-"""Jars of Delta and S3 for new Spark sessions: Ivy fetches them once, then their paths are used.
+"""Jars of Delta and of object stores for new Spark sessions: Ivy fetches them once.
 
 Those of S3 are the least that Hadoop's S3A needs to read: 18 MB, and not the 686 MB of the whole
 SDK on which it depends.
@@ -13,26 +13,34 @@ from mlproject.storage.local_files import cache_folder, cache_folders, write_who
 
 # Of hadoop-aws and its SDK. Source: the dependencies of Spark 4.2's hadoop-client-api, 3.5.0
 HADOOP, SDK = "3.5.0", "2.35.4"
-S3 = (
-    f"org.apache.hadoop:hadoop-aws:{HADOOP}",
-    *(f"software.amazon.awssdk:{name}:{SDK}" for name in ("s3", "s3-transfer-manager", "sts")),
-)
+STORES = {  # as `object_storage.store_of` names them; 18, 35 and 1 MB
+    "s3": (
+        f"org.apache.hadoop:hadoop-aws:{HADOOP}",
+        *(f"software.amazon.awssdk:{name}:{SDK}" for name in ("s3", "s3-transfer-manager", "sts")),
+    ),
+    "gs": (f"org.apache.hadoop:hadoop-gcp:{HADOOP}",),
+    "abfss": (f"org.apache.hadoop:hadoop-azure:{HADOOP}",),
+}
 
 # Dependencies that Spark contains, or that reading does not need.
 LEFT_OUT = (
     "com.fasterxml.jackson.*:*",
     "com.github.luben:*",
     "com.google.code.findbugs:*",
+    "com.microsoft.azure:*",
     "commons-*:*",
     "io.airlift:*",
     "io.netty:*",
     "javax.annotation:*",
     "org.apache.commons:*",
+    "org.apache.hadoop.thirdparty:*",
     "org.apache.hadoop:hadoop-client-*",
+    "org.apache.hadoop:hadoop-common",
     "org.apache.httpcomponents:*",
     "org.apache.logging.log4j:*",
     "org.apache.parquet:*",
     "org.apache.spark:*",
+    "org.hdrhistogram:*",
     "org.locationtech.jts:*",
     "org.roaringbitmap:*",
     "org.slf4j:*",
@@ -42,12 +50,12 @@ LEFT_OUT = (
 )
 
 
-def known(*, s3: bool = False) -> list[str]:
+def known(store: str = "") -> list[str]:
     """Their paths from the last fetch, empty when one of the files cannot be read.
 
-    Once those of S3 were fetched, every session has them.
+    Once those of S3 were fetched, every session without another store has them.
     """
-    names = (_list(s3=True), _list(s3=False))[: 1 if s3 else 2]
+    names = [_list(store)] if store else [_list("s3"), _list("")]
     for file in (folder / name for name in names for folder in cache_folders()):
         jars = file.read_text(encoding="utf-8").split("\n") if os.access(file, os.R_OK) else []
         if jars and all(os.access(jar, os.R_OK) for jar in jars):
@@ -55,14 +63,14 @@ def known(*, s3: bool = False) -> list[str]:
     return []
 
 
-def packages(*, s3: bool) -> str:
-    """The Maven coordinates of the Delta release for this Spark, and of S3A."""
+def packages(store: str = "") -> str:
+    """The Maven coordinates of the Delta release for this Spark, and of a store's file system."""
     spark = ".".join(metadata.version("pyspark").split(".")[:2])
     delta = f"io.delta:delta-spark_{spark}_2.13:{metadata.version('delta-spark')}"
-    return ",".join([delta, *S3] if s3 else [delta])
+    return ",".join([delta, *STORES.get(store, ())])
 
 
-def fetch(jvm: Any, given: Mapping[str, str], *, s3: bool) -> None:
+def fetch(jvm: Any, given: Mapping[str, str], store: str) -> None:
     """Has Ivy fetch them, where the person's settings say, and saves their paths.
 
     Raises:
@@ -71,15 +79,15 @@ def fetch(jvm: Any, given: Mapping[str, str], *, s3: bool) -> None:
     fetched = jvm.org.apache.spark.util.DependencyUtils.resolveMavenDependencies(
         True,  # with their dependencies
         ",".join(LEFT_OUT),
-        packages(s3=s3),
+        packages(store),
         given.get("spark.jars.repositories"),
         given.get("spark.jars.ivy"),
         jvm.scala.Option.apply(given.get("spark.jars.ivySettings")),
     )
-    write_whole(cache_folder() / _list(s3=s3), fetched.mkString("\n"))
+    write_whole(cache_folder() / _list(store), fetched.mkString("\n"))
 
 
-def _list(*, s3: bool) -> str:
+def _list(store: str) -> str:
     """The name of the file that lists them."""
     versions = f"{metadata.version('delta-spark')}-spark-{metadata.version('pyspark')}"
-    return f"delta-{versions}{'-s3' if s3 else ''}-jars.txt"
+    return f"delta-{versions}{f'-{store}' if store else ''}-jars.txt"

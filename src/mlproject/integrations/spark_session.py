@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 
 from mlproject.integrations import java, spark_settings, spark_start
-from mlproject.storage.object_storage import is_s3
+from mlproject.storage.object_storage import store_of
 
 PARTITION_ROWS = 50_000  # rows without content
 
@@ -26,9 +26,9 @@ def session(
 
     A new session takes its master from SPARK_MASTER, else from spark-defaults or spark-submit,
     else it runs on all cores of this machine. Settings in spark-defaults override ours. It is the
-    one that `spark_start.begin` has begun to start, if any. It can read `lake`: for one in S3 jars
-    are fetched first. With `archive` its classes are saved at its end for the sessions after it,
-    once on a machine; see `java.new_archive`.
+    one that `spark_start.begin` has begun to start, if any. It can read `lake`: for one on object
+    storage jars are fetched first. With `archive` its classes are saved at its end for the sessions
+    after it, once on a machine; see `java.new_archive`.
 
     Raises:
         UserError: No Java, Delta's jars cannot be fetched, or the active session has no Delta.
@@ -40,7 +40,7 @@ def session(
         with settings(active, spark_settings.BLOBS):
             yield active
         return
-    started = spark_start.start(name, s3=is_s3(lake), archive=archive)
+    started = spark_start.start(name, store=store_of(lake), archive=archive)
     try:
         yield started.spark
     finally:
@@ -52,9 +52,12 @@ def session(
             started.archive.unlink(missing_ok=True)
 
 
-def fetch_jars() -> None:
-    """Fetches the jars for Delta and S3, unless they are there, for machines without a network."""
-    with session(lake="s3://"):
+def fetch_jars(store: str = "s3") -> None:
+    """Fetches the jars of Delta and of a store, unless they are there: s3, gs, abfss or "".
+
+    For machines without a network.
+    """
+    with session(lake=f"{store}://" if store else ""):
         pass
 
 

@@ -53,6 +53,8 @@ FORKED = {
 }
 
 QUIET = {
+    # The default's words, and the key of an account of Azure. Source: Spark, spark.redaction.regex
+    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|account[.]key",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.databricks.delta.snapshotPartitions": "2",  # the default 50 costs seconds per commit

@@ -36,6 +36,7 @@ from mlproject.integrations.spark_settings import DELTA, is_local
 from mlproject.storage.local_files import cache_folder
 
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
+_JARS_MB = {"": 13, "s3": 31, "gs": 49, "abfss": 14}  # that are fetched, by store
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,19 @@ class Started:
 _begun: list[Future[Started]] = []  # one at most
 
 
-def begin(name: str, *, s3: bool = False, archive: bool = False) -> None:
+def begin(name: str, *, store: str = "", archive: bool = False) -> None:
     """Begins to start a session in the background, for the next call of `start`.
 
     Not where jars are to be fetched first: Ivy must not outlive a command that fails.
     """
-    if _begun or SparkContext._active_spark_context is not None or not spark_jars.known(s3=s3):
+    if _begun or SparkContext._active_spark_context is not None or not spark_jars.known(store):
         return
     begun = Future[Started]()
     _begun.append(begun)
 
     def run() -> None:
         try:
-            begun.set_result(_start(name, s3, archive))
+            begun.set_result(_start(name, store, archive))
         except BaseException as error:  # noqa: BLE001 - `start` raises it
             begun.set_exception(error)
 
@@ -77,29 +78,29 @@ def active() -> SparkSession | None:
     return SparkSession.builder.getOrCreate()
 
 
-def start(name: str, *, s3: bool = False, archive: bool = False) -> Started:
-    """A new session, which can read S3 if asked, or the one that has begun to start.
+def start(name: str, *, store: str = "", archive: bool = False) -> Started:
+    """A new session, which can read a store if asked, or the one that has begun to start.
 
     Raises UserError if Spark cannot start.
     """
     if not _begun:
-        return _start(name, s3, archive)
+        return _start(name, store, archive)
     try:
         return _begun[0].result()
     finally:
         _begun.clear()
 
 
-def _start(name: str, s3: bool, archive: bool) -> Started:
+def _start(name: str, store: str, archive: bool) -> Started:
     home = java.home()
     os.environ.pop("JAVA_HOME", None)  # it would precede `java` on PATH
     if home:
         os.environ["JAVA_HOME"] = str(home)
     java.remove_unused_archives()
     try:
-        if not spark_settings.submitted() and not spark_jars.known(s3=s3):
-            _fetch_jars(s3)
-        return _start_with_jars(name, s3, archive)
+        if not spark_settings.submitted() and not spark_jars.known(store):
+            _fetch_jars(store)
+        return _start_with_jars(name, store, archive)
     except (PySparkRuntimeError, Py4JError, MlprojectError) as error:
         failure = error if isinstance(error, MlprojectError) else _start_error(error)
         # The next session starts anew: the context may be there.
@@ -110,32 +111,32 @@ def _start(name: str, s3: bool, archive: bool) -> Started:
         raise failure from error
 
 
-def _fetch_jars(s3: bool) -> None:
-    what = "Delta's and S3's jars once (31 MB)" if s3 else "Delta's jars once (13 MB)"
-    print(f"Fetching {what} ...", file=sys.stderr)  # noqa: T201 - a wait
+def _fetch_jars(store: str) -> None:
+    whose = f"Delta's jars, and those for {store}://," if store else "Delta's jars"
+    print(f"Fetching {whose} once ({_JARS_MB[store]} MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
     with filelock.FileLock(cache_folder() / "ivy.lock"):
-        if not spark_jars.known(s3=s3):
+        if not spark_jars.known(store):
             end_jvm()
             _launch(SparkConf(loadDefaults=False), [])
-            spark_jars.fetch(_jvm(), spark_settings.given(), s3=s3)
+            spark_jars.fetch(_jvm(), spark_settings.given(), store)
     end_jvm()
 
 
-def _start_with_jars(name: str, s3: bool, archive: bool) -> Started:
+def _start_with_jars(name: str, store: str, archive: bool) -> Started:
     on_interrupt = signal.getsignal(signal.SIGINT)
     given, submitted = spark_settings.given(), spark_settings.submitted()
     master = spark_settings.master(given)
     local, jars, own, saved = is_local(master), list[str](), {}, None
-    use = {"local": local, "s3": s3}
+    use = (local, store)
     if local or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if not submitted:
-        jars = spark_jars.known(s3=s3)
-        if not _can_be_used(**use):
+        jars = spark_jars.known(store)
+        if not _can_be_used(*use):
             end_jvm()
-        trust = spark_environment.trust_options() if s3 else ()
+        trust = spark_environment.trust_options() if store else ()
         if local:
             classes, saved = _archives(":".join(jars), save=archive)
             own = spark_settings.local(master, classes, saved, trust)
@@ -173,18 +174,22 @@ def _archives(jars: str, *, save: bool) -> tuple[Path | None, Path | None]:
     return classes, java.new_archive(jars) if saves and java.can_archive() else None
 
 
-def _can_be_used(*, local: bool, s3: bool) -> bool:
-    """Whether the running JVM, if there is one, can have a session on such a master, with S3.
+def _can_be_used(local: bool, store: str) -> bool:
+    """Whether the running JVM, if there is one, can have a session on such a master, with a store.
 
     One that a person's ended session has left has no Delta.
     """
     gateway = SparkContext._gateway
-    use = vars(gateway).get("use", {}) if gateway else {}  # it gives each other name to Java
-    return bool(use) and use["local"] == local and (use["s3"] or not s3)
+    use: Any = vars(gateway).get("use") if gateway else None  # it gives other names to Java
+    return bool(use) and use[0] == local and store in ("", use[1])
 
 
 def _launch(
-    conf: SparkConf, jars: Sequence[str], *, alone: bool = False, use: dict[str, bool] | None = None
+    conf: SparkConf,
+    jars: Sequence[str],
+    *,
+    alone: bool = False,
+    use: tuple[bool, str] | None = None,
 ) -> None:
     """Starts the JVM of this process; `use` is what it can be used for, see `_can_be_used`.
 
@@ -193,7 +198,7 @@ def _launch(
     launch: Any = launch_gateway  # untyped
     with spark_environment.complete(jars=jars, alone=alone):
         gateway = launch(conf, {"stdout": spark_log.new(), "stderr": subprocess.STDOUT})
-    gateway.use = use or {}
+    gateway.use = use
     SparkContext._ensure_initialized(gateway=gateway)
     spark_environment.log_in(_jvm())
 
@@ -231,7 +236,7 @@ def require_delta(spark: SparkSession) -> None:
         return
     raise UserError(
         f"The running Spark session has no Delta (spark.sql.extensions={extensions!r}). "
-        f"Start it with --packages {spark_jars.packages(s3=False)} and "
+        f"Start it with --packages {spark_jars.packages()} and "
         + " ".join(f"--conf {key}={value}" for key, value in DELTA.items())
     )
 

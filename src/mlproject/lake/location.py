@@ -6,16 +6,16 @@ from pathlib import Path
 
 from mlproject.errors import UserError
 from mlproject.storage.local_files import local_path
-from mlproject.storage.object_storage import is_atomic
+from mlproject.storage.object_storage import is_atomic, is_cloud, open_source
 
 _log = logging.getLogger(__name__)
 
 
 def locate(lake: str) -> str:
-    """The lake as an absolute path, or as a URI; `s3a`, Hadoop's name of S3, becomes `s3`.
+    """The lake as an absolute path, or as a URI; `s3a` becomes `s3`, and `abfs` becomes `abfss`.
 
     Raises:
-        UserError: The URI has settings behind a "?".
+        UserError: The URI has settings behind a "?", or names no bucket.
     """
     if not is_local(lake):
         if "?" in lake:
@@ -23,6 +23,8 @@ def locate(lake: str) -> str:
                 f"Lake {lake!r} has settings after its name. Set them in the environment, such as "
                 "AWS_ENDPOINT_URL"
             )
+        if is_cloud(lake):
+            return "".join(reversed(open_source(lake)))
         return re.sub("^s3a://", "s3://", lake.rstrip("/"))
     return str(local_path(lake))
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from mlproject.errors import UserError, first_line
-from mlproject.storage import s3
+from mlproject.errors import UserError
+from mlproject.storage import buckets, s3
 from mlproject.storage.lookups import Page
 
 if TYPE_CHECKING:
@@ -37,26 +37,88 @@ def split(source: str) -> tuple[str, str]:
     found = _NAMES.fullmatch(source)
     if not found:
         raise UserError(
-            f"The source, a URI of {source.partition(':')[0]}, cannot be opened. Write "
+            f"The URI of {source.partition(':')[0]} cannot be opened. Write "
             "gs://BUCKET/FOLDER, or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER, and set "
             "keys in the environment"
         )
     return f"{found['bucket']}{(found['folder'] or '').rstrip('/')}", found["gs"] or "abfss://"
 
 
+def _is_plain() -> bool:
+    servers = (os.environ.get(name, "") for name in _SERVERS)
+    return (
+        any(server.startswith("http://") for server in servers)
+        or os.environ.get("AZURE_STORAGE_USE_EMULATOR") == "true"
+    )
+
+
 @lru_cache(8)
 def _store(bucket: str) -> "ObjectStore":
     from obstore.store import from_url
 
-    is_plain = any(os.environ.get(name, "").startswith("http://") for name in _SERVERS)
     options = {
-        "allow_http": is_plain or os.environ.get("AZURE_STORAGE_USE_EMULATOR") == "true",
+        "allow_http": _is_plain(),
         "connect_timeout": timedelta(seconds=s3.CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=s3.SILENT_SECONDS),
         "timeout": timedelta(seconds=s3.WHOLE_SECONDS),
     }
     retries = {"max_retries": s3.ATTEMPTS - 1}
     return from_url(bucket, client_options=cast(Any, options), retry_config=cast(Any, retries))
+
+
+def bucket(path: str) -> "tuple[ObjectStore, str]":
+    """The bucket of a URI, and its name; that of Azure has the account too. Makes no request."""
+    root, prefix = split(path)
+    name = root.partition("/")[0]
+    return _store(f"{prefix}{name}"), name
+
+
+def delta_options() -> dict[str, str]:
+    """The settings of delta-rs beside those of the environment."""
+    return {
+        "allow_http": str(_is_plain()).lower(),
+        "connect_timeout": f"{s3.CONNECT_SECONDS:g}s",
+    }
+
+
+def hadoop_options(path: str) -> dict[str, str]:
+    """The options of Spark's readers for a URI. Sources: hadoop-gcp; hadoop-azure, ABFS."""
+    root, prefix = split(path)
+    if prefix == "gs://":
+        return {
+            "fs.gs.impl": "org.apache.hadoop.fs.gs.GoogleHadoopFileSystem",
+            "fs.gs.auth.type": "APPLICATION_DEFAULT",
+        }
+    account = root.partition("/")[0].partition("@")[2]
+    named = {f"{key}.{account}": word for key, word in _azure_key().items()}
+    return {"fs.abfss.impl": "org.apache.hadoop.fs.azurebfs.SecureAzureBlobFileSystem", **named}
+
+
+def _azure_key() -> dict[str, str]:
+    """The settings of ABFS that give access, as the environment names it for object_store too."""
+    found = os.environ.get
+    if key := found("AZURE_STORAGE_ACCOUNT_KEY"):
+        return {"fs.azure.account.auth.type": "SharedKey", "fs.azure.account.key": key}
+    if token := found("AZURE_STORAGE_SAS_TOKEN"):
+        return {"fs.azure.account.auth.type": "SAS", "fs.azure.sas.fixed.token": token}
+    user, tenant = found("AZURE_CLIENT_ID", ""), found("AZURE_TENANT_ID", "")
+    secret, file = found("AZURE_CLIENT_SECRET", ""), found("AZURE_FEDERATED_TOKEN_FILE", "")
+    kind = "ClientCreds" if secret else "WorkloadIdentity" if file else "Msi"
+    facts = {
+        "provider.type": f"org.apache.hadoop.fs.azurebfs.oauth2.{kind}TokenProvider",
+        "client.id": user,
+        "client.secret": secret,
+        "client.endpoint": secret and f"https://login.microsoftonline.com/{tenant}/oauth2/token",
+        "msi.tenant": tenant,
+        "token.file": file,
+    }
+    oauth = {f"fs.azure.account.oauth2.{name}": word for name, word in facts.items() if word}
+    provider = oauth.pop("fs.azure.account.oauth2.provider.type")
+    return {
+        "fs.azure.account.auth.type": "OAuth",
+        "fs.azure.account.oauth.provider.type": provider,
+        **oauth,
+    }
 
 
 def _place(path: str) -> "tuple[ObjectStore, str]":
@@ -79,14 +141,11 @@ def page(prefix: str, root: str, path: str) -> Page:
         OSError: The server does not answer, or refuses; or a key in the folder is no path.
     """
     import obstore
-    from obstore.exceptions import BaseError
 
     bucket, _, below = path.partition("/")
     store, _ = _place(f"{prefix}{bucket}")
-    try:
+    with buckets.errors():
         found = obstore.list_with_delimiter(store, below or None)
-    except BaseError as error:
-        raise OSError(first_line(error)) from error
     files = [
         (f"{bucket}/{one['path']}", one["size"], int(one["last_modified"].timestamp()) * 1_000_000)
         for one in found["objects"]
@@ -105,7 +164,7 @@ def blocks(path: str) -> Iterator[bytes]:
         FileNotFoundError: There is no such object.
         OSError: The server does not answer, or refuses.
     """
-    return s3.blocks(*_place(path))
+    return buckets.blocks(*_place(path))
 
 
 def open_file(path: str) -> Any:
@@ -122,16 +181,14 @@ def is_missing(path: str) -> bool:
         OSError: The server does not answer, or refuses.
     """
     import obstore
-    from obstore.exceptions import BaseError
 
     store, key = _place(path)
     try:
-        if key:
-            obstore.head(store, key)
-        else:
-            next(iter(obstore.list(store, chunk_size=1)), None)
+        with buckets.errors():
+            if key:
+                obstore.head(store, key)
+            else:
+                next(iter(obstore.list(store, chunk_size=1)), None)
     except FileNotFoundError:
         return True
-    except BaseError as error:
-        raise OSError(first_line(error)) from error
     return False

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mlproject.errors import UserError, first_line
-from mlproject.storage import aws, clouds, lookups, s3, store_errors
+from mlproject.storage import aws, buckets, clouds, lookups, s3, store_errors
 from mlproject.storage.local_files import local_path
 
 
@@ -99,7 +99,7 @@ def reader(source: str) -> Callable[[str], Iterator[bytes]]:
     """
     if is_s3(source):
         bucket = s3.store(s3.folder(source))
-        return lambda path: s3.blocks(bucket, path.removeprefix("s3://").partition("/")[2])
+        return lambda path: buckets.blocks(bucket, path.removeprefix("s3://").partition("/")[2])
     if is_cloud(source):
         return clouds.blocks
     _, found, prefix = filesystem(source)
@@ -125,14 +125,14 @@ def blocks(path: str) -> Iterator[bytes]:
 
 def _local_blocks(path: str) -> Iterator[bytes]:
     with Path(path).open("rb", buffering=0) as file:
-        while block := file.read(s3.BLOCK_BYTES):
+        while block := file.read(buckets.BLOCK_BYTES):
             yield block
 
 
 def _remote_blocks(found: fs.FileSystem, path: str) -> Iterator[bytes]:
     with found.open_input_stream(path, compression=None) as stream:
         version = stream.metadata()
-        while block := stream.read(s3.BLOCK_BYTES):
+        while block := stream.read(buckets.BLOCK_BYTES):
             yield block
     # The size and each block are requests of their own: an object that is overwritten meanwhile
     # mixes two contents, and has another ETag. Source: Arrow C++, ObjectInputFile::Init and ReadAt
@@ -152,6 +152,8 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
     bucket, _, below = inner.partition("/")
     if is_s3(path):
         return s3.filesystem(s3.folder(f"{scheme}://{bucket}")), inner
+    if is_cloud(path):
+        return buckets.filesystem(*clouds.bucket(path)), inner
     root, found = _remote(f"{scheme}://{bucket}")
     return found, f"{root}/{below}"
 
@@ -163,6 +165,8 @@ def _remote(bucket: str) -> tuple[str, fs.FileSystem]:
 
 def delta_options(path: str) -> dict[str, str] | None:
     """The settings with which delta-rs opens a path; None = it finds them in the environment."""
+    if is_cloud(path):
+        return clouds.delta_options()
     return s3.delta_options(s3.folder(path)) if is_s3(path) else None
 
 
@@ -177,11 +181,19 @@ def is_atomic(path: str) -> bool:
     Raises:
         OSError: The file system does not answer, or refuses.
     """
-    return s3.is_atomic(s3.folder(path)) if is_s3(path) else True
+    if is_cloud(path):
+        store, _ = clouds.bucket(path)
+        return buckets.is_atomic(store, clouds.split(path)[0])
+    if is_s3(path):
+        folder = s3.folder(path)
+        return buckets.is_atomic(s3.store(folder), folder.root)
+    return True
 
 
 def spark_options(path: str) -> dict[str, str]:
     """The options with which Spark reads below a path."""
+    if is_cloud(path):
+        return clouds.hadoop_options(path)
     return s3.hadoop_options(s3.folder(path)) if is_s3(path) else {}
 
 
@@ -252,6 +264,15 @@ def with_server(source: str) -> str:
         root, prefix = clouds.split(source)
         return f"{prefix}{root}"
     return s3.folder(source).uri() if is_s3(source) else source
+
+
+def store_of(path: str) -> str:
+    """The kind of object store that a path or URI is in: s3, gs or abfss; "" = none of these."""
+    if is_s3(path):
+        return "s3"
+    if is_cloud(path):
+        return "gs" if path.startswith("gs:") else "abfss"
+    return ""
 
 
 def is_s3(source: str) -> bool:

@@ -6,8 +6,6 @@ credentials themselves, at the same places.
 
 import os
 import re
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -17,18 +15,17 @@ from urllib.parse import parse_qsl, urlencode
 
 from pyarrow import fs
 
-from mlproject.errors import UserError, first_line
+from mlproject.errors import UserError
 from mlproject.storage import aws, store_errors
 
 if TYPE_CHECKING:  # it takes 0.1 s to import
-    from obstore.store import ObjectStore, S3Store
+    from obstore.store import S3Store
 
 # Timeouts of one request. pyarrow's defaults of 1 s and 3 s are too short for a busy server;
 # ATTEMPTS is its default.
 CONNECT_SECONDS = 5.0  # for a connection
 SILENT_SECONDS = 10.0  # for the next byte
 ATTEMPTS = 3
-BLOCK_BYTES = 1024**2  # bytes read at a time
 WHOLE_SECONDS = 300.0  # for a request and all its bytes, which are at most 100 MB
 
 SETTINGS = ("endpoint_override", "region", "scheme", "anonymous", "requester_pays")
@@ -183,50 +180,6 @@ def _key_for_minutes() -> Any:
         "token": key.session_token,
         "expires_at": datetime.now(UTC) + timedelta(minutes=5),
     }
-
-
-def blocks(store: "ObjectStore", key: str) -> Iterator[bytes]:
-    """The bytes of an object, in blocks, by one request: all are of one version of it.
-
-    Raises:
-        FileNotFoundError: There is no such object.
-        OSError: The server does not answer, or refuses.
-    """
-    import obstore
-    from obstore.exceptions import BaseError
-
-    try:
-        found = obstore.get(store, key)
-        for block in found.stream(min_chunk_size=BLOCK_BYTES):
-            yield bytes(block)
-    except BaseError as error:
-        raise OSError(first_line(error)) from error
-
-
-def is_atomic(folder: Folder) -> bool:
-    """Whether the server refuses to write an object that is there (If-None-Match), as commits need.
-
-    Writes an object below the folder, and removes it.
-
-    Raises:
-        OSError: The server does not answer, or refuses.
-    """
-    import obstore
-    from obstore.exceptions import AlreadyExistsError, BaseError
-
-    bucket = store(folder)
-    key = "/".join([*folder.root.split("/")[1:], f".probe-{uuid.uuid4()}"])
-    try:
-        obstore.put(bucket, key, b"1")
-        try:
-            obstore.put(bucket, key, b"2", mode="create")
-        except AlreadyExistsError:
-            return True
-        finally:
-            obstore.delete(bucket, key)
-    except BaseError as error:
-        raise OSError(first_line(error)) from error
-    return False
 
 
 def delta_options(folder: Folder) -> dict[str, str]:
