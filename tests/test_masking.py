@@ -39,6 +39,8 @@ TEXTS = [
         "X-Amz-Security-Token=***&X-Amz-Signature=*** 403",
     ),
     ("https://b/k?AWSAccessKeyId=A&Signature=s", "https://b/k?AWSAccessKeyId=***&Signature=***"),
+    ("fs.azure.account.key.a.net=x%2F is", "fs.azure.account.key.a.net=*** is"),
+    ("AccountName=a;AccountKey=xyz==;", "AccountName=a;AccountKey=***;"),
     ("https://a.net/c?sp=r&sig=x%2F", "https://a.net/c?sp=r&sig=***"),
 ]
 READABLE = [
@@ -76,6 +78,8 @@ def test_other_text_stays_as_it_is(text):
         ("MLFLOW_TRACKING_PASSWORD", "correct horse", "correct%20horse"),
         ("MLFLOW_TRACKING_TOKEN", "abc.def-ghi", "abc.def-ghi"),
         ("AWS_SECRET_ACCESS_KEY", KEY, KEY),
+        ("AZURE_STORAGE_ACCOUNT_KEY", KEY, KEY),
+        ("AZURE_STORAGE_ACCESS_KEY", KEY, KEY),
         ("PGPASSWORD", "correct horse", "correct horse"),
         ("MLFLOW_TRACKING_URI", "postgresql://u:a%2Fb%40cdefg@h/db", "a/b@cdefg"),
         ("MLFLOW_REGISTRY_URI", "http://u:a%2Fb%40cdefg@h", "a%2Fb%40cdefg"),

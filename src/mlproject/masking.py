@@ -23,7 +23,7 @@ _SHOWN_BEFORE = (
 )
 _SHOWN_AFTER = (
     # password=VALUE, MLFLOW_TRACKING_TOKEN=VALUE; not $(command) or $NAME, which a shell replaces.
-    r"((?:password|passwd|pwd|secret|token|(?:access|api|encryption)_key|\bsig)=)"
+    r"((?:password|passwd|pwd|secret|token|(?:access|account|api|encryption)[._]?key(?:\.[\w.]+)?|\bsig)=)"
     rf"(?!\$){_VALUE}",
     r"(['\"](?:\w*password|token)['\"]: ?(['\"])).*?(?=\2)",
     # Of presigned URLs. Sources: AWS's signature versions 2 and 4, Google's signed URLs.
@@ -37,7 +37,7 @@ _PATTERNS = (
     *((re.compile(pattern, re.IGNORECASE), rf"\g<1>{MASK}") for pattern in _SHOWN_AFTER),
 )
 # Environment variables with a secret, by the ends of their names, and those of a URI with one.
-_SECRET = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|ENCRYPTION_KEY|API_KEY)$")
+_SECRET = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|(?:ACCESS|ACCOUNT|ENCRYPTION|API)_KEY)$")
 _URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 

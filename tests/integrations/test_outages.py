@@ -36,6 +36,8 @@ EXCEPTIONS = {
         "ConnectionError",
         "BrokenPipeError: broken",
         "TimeoutError: timed out",
+        "OSError: Generic GCS error: Error performing GET https://h/b/k - error sending request",
+        "OSError: Generic MicrosoftAzure error: ... status code: 503 Service Unavailable",
         "TimeoutError",
         "requests.exceptions.ConnectionError: HTTPConnectionPool(host='x', port=80)",
         "requests.exceptions.ReadTimeout: HTTPConnectionPool(host='x', port=80)",

@@ -76,3 +76,12 @@ def test_a_local_lake_is_one_folder_however_it_is_written(lake):
 def test_a_lake_elsewhere_is_the_uri_that_it_is(lake):
     assert not location.is_local(lake)
     assert lake.replace("s3a:", "s3:") == location.locate(f"{lake}/")
+
+
+@pytest.mark.parametrize(
+    "start", ["s3://bucket", "gs://bucket", "abfss://c@a.dfs.core.windows.net"]
+)
+@pytest.mark.parametrize("rest", ["%41x", "a#b", "x/../y", "a//b", "./a", "a\\b"])
+def test_a_name_that_clients_take_for_different_places_is_refused(start, rest):
+    with pytest.raises(UserError, match="Name another"):
+        location.locate(f"{start}/{rest}")

@@ -129,6 +129,10 @@ def test_rows_that_are_read_by_their_paths_take_no_settings_of_the_source(
     ingest = partial(mlproject.ingest, lake=str(tmp_path / "lake"), content="reference", plan=True)
     message = s3_servers.refusal(lambda: ingest(source=f"s3://photos/in?{setting}"))
     assert "AWS_SKIP_SIGNATURE" in message
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # Amazon's, which is not asked for the region
+    there = "s3://photos/in?endpoint_override=http://127.0.0.1:9"
+    assert "AWS_SKIP_SIGNATURE" in s3_servers.refusal(lambda: ingest(source=there))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     same = f"s3://photos/in?endpoint_override={server}"
     assert 1 == ingest(source=same, settle=0).planned.new
 

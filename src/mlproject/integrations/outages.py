@@ -32,6 +32,7 @@ _FILES = (
     r"|BrokenPipeError|RemoteDisconnected)\b",
     r"^\S.*\[Errno (?!(?:2|20)\])-?\d+\]",
     r"^\S.*(?:AWS Error|Max retries exceeded)",
+    r"^\S.*Generic \w+ error: .*(?:error sending request|\b5\d\d )",
 )
 # Of Spark's JVM, outside its workers. Sources: Spark, error condition FAILED_READ_FILE; the JDK's
 # classes, as in `Caused by: java.io.IOException: ...`, not as in a line of a stack.

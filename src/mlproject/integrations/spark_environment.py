@@ -83,13 +83,16 @@ def _passwd_home() -> str | None:
         return None
 
 
-def trust_options() -> tuple[str, ...]:
-    """The options of a JVM that trusts AWS_CA_BUNDLE and the public certificates, if that is set.
+def trust_options(store: str) -> tuple[str, ...]:
+    """The options of a JVM that trusts the certificates for a store, and the public ones.
+
+    None where no file is named: AWS_CA_BUNDLE for S3, else SSL_CERT_FILE.
 
     Raises:
         UserError: The file cannot be read.
     """
-    bundle = certificates()
+    name = "AWS_CA_BUNDLE" if store == "s3" else "SSL_CERT_FILE"
+    bundle = certificates() if store == "s3" else os.environ.get(name, "")
     if not bundle:
         return ()
     import certifi  # these take 0.1 s to import
@@ -99,20 +102,18 @@ def trust_options() -> tuple[str, ...]:
         content = Path(bundle).read_bytes()
         own = _certificates(content)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"AWS_CA_BUNDLE={bundle!r} is no file of certificates (PEM): {error}"
-        ) from error
-    store = cache_folder() / f"trusted-{hashlib.sha256(content).hexdigest()[:12]}.p12"
-    if not store.is_file():
+        raise UserError(f"{name}={bundle!r} is no file of certificates (PEM): {error}") from error
+    trusted = cache_folder() / f"trusted-{hashlib.sha256(content).hexdigest()[:12]}.p12"
+    if not trusted.is_file():
         public = _certificates(Path(certifi.where()).read_bytes())
         entries = [
             pkcs12.PKCS12Certificate(one, str(number).encode())
             for number, one in enumerate(dict.fromkeys([*own, *public]))
         ]
         encryption = BestAvailableEncryption(PASSWORD.encode())
-        write_whole(store, pkcs12.serialize_java_truststore(entries, encryption))
+        write_whole(trusted, pkcs12.serialize_java_truststore(entries, encryption))
     return (
-        f"'-Djavax.net.ssl.trustStore={store}'",
+        f"'-Djavax.net.ssl.trustStore={trusted}'",
         "-Djavax.net.ssl.trustStoreType=PKCS12",
         f"-Djavax.net.ssl.trustStorePassword={PASSWORD}",
     )

@@ -13,7 +13,8 @@ from mlproject.storage.local_files import cache_folder, cache_folders, write_who
 
 # Of hadoop-aws and its SDK. Source: the dependencies of Spark 4.2's hadoop-client-api, 3.5.0
 HADOOP, SDK = "3.5.0", "2.35.4"
-STORES = {  # as `object_storage.store_of` names them; 18, 35 and 1 MB
+MEGABYTES = {"": 13, "s3": 31, "gs": 48, "abfss": 14}  # of all jars, by store
+STORES = {  # as `object_storage.store_of` names them
     "s3": (
         f"org.apache.hadoop:hadoop-aws:{HADOOP}",
         *(f"software.amazon.awssdk:{name}:{SDK}" for name in ("s3", "s3-transfer-manager", "sts")),
@@ -53,9 +54,9 @@ LEFT_OUT = (
 def known(store: str = "") -> list[str]:
     """Their paths from the last fetch, empty when one of the files cannot be read.
 
-    Once those of S3 were fetched, every session without another store has them.
+    A session without a store has those of the first one that were fetched.
     """
-    names = [_list(store)] if store else [_list("s3"), _list("")]
+    names = [_list(store)] if store else [_list(name) for name in (*STORES, "")]
     for file in (folder / name for name in names for folder in cache_folders()):
         jars = file.read_text(encoding="utf-8").split("\n") if os.access(file, os.R_OK) else []
         if jars and all(os.access(jar, os.R_OK) for jar in jars):
@@ -67,7 +68,7 @@ def packages(store: str = "") -> str:
     """The Maven coordinates of the Delta release for this Spark, and of a store's file system."""
     spark = ".".join(metadata.version("pyspark").split(".")[:2])
     delta = f"io.delta:delta-spark_{spark}_2.13:{metadata.version('delta-spark')}"
-    return ",".join([delta, *STORES.get(store, ())])
+    return ",".join([delta, *(STORES[store] if store else ())])
 
 
 def fetch(jvm: Any, given: Mapping[str, str], store: str) -> None:

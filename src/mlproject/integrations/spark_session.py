@@ -12,7 +12,8 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 
-from mlproject.integrations import java, spark_settings, spark_start
+from mlproject.errors import UserError
+from mlproject.integrations import java, spark_jars, spark_settings, spark_start
 from mlproject.storage.object_storage import store_of
 
 PARTITION_ROWS = 50_000  # rows without content
@@ -56,7 +57,12 @@ def fetch_jars(store: str = "s3") -> None:
     """Fetches the jars of Delta and of a store, unless they are there: s3, gs, abfss or "".
 
     For machines without a network.
+
+    Raises:
+        UserError: There is no such store, or they cannot be fetched.
     """
+    if store and store not in spark_jars.STORES:
+        raise UserError(f"No store is called {store!r}. Name one of {', '.join(spark_jars.STORES)}")
     with session(lake=f"{store}://" if store else ""):
         pass
 

@@ -36,7 +36,6 @@ from mlproject.integrations.spark_settings import DELTA, is_local
 from mlproject.storage.local_files import cache_folder
 
 JVM_END_S = 60  # seconds; saving its classes takes 11 on two cores
-_JARS_MB = {"": 13, "s3": 31, "gs": 49, "abfss": 14}  # that are fetched, by store
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _start(name: str, store: str, archive: bool) -> Started:
 
 def _fetch_jars(store: str) -> None:
     whose = f"Delta's jars, and those for {store}://," if store else "Delta's jars"
-    print(f"Fetching {whose} once ({_JARS_MB[store]} MB) ...", file=sys.stderr)  # noqa: T201 - a wait
+    print(f"Fetching {whose} once ({spark_jars.MEGABYTES[store]} MB) ...", file=sys.stderr)  # noqa: T201 - a wait
     # Two processes of Ivy that fill one cache leave broken jars: the second waits and reuses them.
     with filelock.FileLock(cache_folder() / "ivy.lock"):
         if not spark_jars.known(store):
@@ -136,7 +135,7 @@ def _start_with_jars(name: str, store: str, archive: bool) -> Started:
         jars = spark_jars.known(store)
         if not _can_be_used(*use):
             end_jvm()
-        trust = spark_environment.trust_options() if store else ()
+        trust = spark_environment.trust_options(store) if store else ()
         if local:
             classes, saved = _archives(":".join(jars), save=archive)
             own = spark_settings.local(master, classes, saved, trust)

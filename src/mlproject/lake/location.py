@@ -15,7 +15,8 @@ def locate(lake: str) -> str:
     """The lake as an absolute path, or as a URI; `s3a` becomes `s3`, and `abfs` becomes `abfss`.
 
     Raises:
-        UserError: The URI has settings behind a "?", or names no bucket.
+        UserError: The URI has settings behind a "?", names no bucket, or its clients would take it
+            for different places.
     """
     if not is_local(lake):
         if "?" in lake:
@@ -23,6 +24,10 @@ def locate(lake: str) -> str:
                 f"Lake {lake!r} has settings after its name. Set them in the environment, such as "
                 "AWS_ENDPOINT_URL"
             )
+        # deltalake reads a URI's % and #, and parts as `..`; the clients of other files do not.
+        parts = lake.rstrip("/").partition("://")[2].split("/") if "://" in lake else []
+        if re.search(r"#|\\|%[0-9A-Fa-f]{2}", lake) or {"", ".", ".."} & set(parts):
+            raise UserError(f"Lake {lake!r} has #, %, \\, .. or // in its name. Name another")
         if is_cloud(lake):
             return "".join(reversed(open_source(lake)))
         return re.sub("^s3a://", "s3://", lake.rstrip("/"))
@@ -69,7 +74,7 @@ def warn_if_commits_get_lost(path: str) -> None:
     """
     if not is_atomic(path):
         _log.warning(
-            "%s: the server overwrites a file though it is asked not to (If-None-Match: *). "
+            "%s: the server overwrites a file though it is asked not to. "
             "Several writers at once would lose commits there: run one command at a time",
             path,
         )

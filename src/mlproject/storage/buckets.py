@@ -75,7 +75,7 @@ def errors() -> Iterator[None]:
 
     try:
         yield
-    except BaseError as error:
+    except (BaseError, ValueError) as error:  # the latter of a key that is no path
         raise OSError(first_line(error)) from error
 
 
@@ -176,12 +176,13 @@ class _Input(io.RawIOBase):
 
 
 class _Output(io.RawIOBase):
-    """An object that is there once it is closed."""
+    """An object that is there once it is closed, with what was written until then."""
 
     def __init__(self, store: "ObjectStore", key: str) -> None:
         import obstore
 
         self._writer, self._at = obstore.open_writer(store, key), 0
+        self._failed: OSError | None = None
 
     def writable(self) -> bool:
         return True
@@ -190,13 +191,22 @@ class _Output(io.RawIOBase):
         return self._at
 
     def write(self, data: Any) -> int:
-        with errors():
-            self._writer.write(bytes(data))
+        try:
+            with errors():
+                self._writer.write(bytes(data))
+        except OSError as error:
+            self._failed = error
+            raise
         self._at += len(data)
         return len(data)
 
     def close(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        try:
             with errors():
                 self._writer.close()
-        super().close()
+        except OSError as error:  # after a failed write it says less than that one did
+            raise (self._failed or error) from error
+        finally:
+            super().close()

@@ -23,6 +23,13 @@ _NAMES = re.compile(
     r"(?:(?P<gs>gs://)|abfss?://)(?P<bucket>[\w.-]+(?(gs)|@[\w-]+\.dfs\.core\.windows\.net))"
     r"(?P<folder>/[^?]*)?"
 )
+# What gives access to Azure, one of them; where none is set, the role of the machine does.
+_AZURE_KEYS = (
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
 _SERVERS = ("GOOGLE_BASE_URL", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 
 
@@ -52,8 +59,15 @@ def _is_plain() -> bool:
     )
 
 
-@lru_cache(8)
 def _store(bucket: str) -> "ObjectStore":
+    """The client of a bucket, one as long as the environment is the same."""
+    read = ("GOOGLE_", "AZURE_", "AZURITE_", "SSL_CERT_FILE", "HTTPS_PROXY")
+    facts = {name: word for name, word in os.environ.items() if name.startswith(read)}
+    return _store_of(bucket, tuple(sorted(facts.items())))
+
+
+@lru_cache(8)
+def _store_of(bucket: str, environment: tuple[tuple[str, str], ...]) -> "ObjectStore":
     from obstore.store import from_url
 
     options = {
@@ -63,7 +77,8 @@ def _store(bucket: str) -> "ObjectStore":
         "timeout": timedelta(seconds=s3.WHOLE_SECONDS),
     }
     retries = {"max_retries": s3.ATTEMPTS - 1}
-    return from_url(bucket, client_options=cast(Any, options), retry_config=cast(Any, retries))
+    with buckets.errors():
+        return from_url(bucket, client_options=cast(Any, options), retry_config=cast(Any, retries))
 
 
 def bucket(path: str) -> "tuple[ObjectStore, str]":
@@ -73,8 +88,26 @@ def bucket(path: str) -> "tuple[ObjectStore, str]":
     return _store(f"{prefix}{name}"), name
 
 
-def delta_options() -> dict[str, str]:
-    """The settings of delta-rs beside those of the environment."""
+def _require_one_key(prefix: str) -> None:
+    """Raises UserError where the clients that write and read a lake would take different keys."""
+    unsigned = "GOOGLE_SKIP_SIGNATURE" if prefix == "gs://" else "AZURE_SKIP_SIGNATURE"
+    if os.environ.get(unsigned, "").lower() == "true":
+        raise UserError(f"A lake cannot be used without a key. Unset {unsigned}, and name one")
+    named = [name for name in _AZURE_KEYS if os.environ.get(name)]
+    if prefix != "gs://" and len(named) > 1 and named[0] != _AZURE_KEYS[0]:
+        raise UserError(
+            f"{' and '.join(named)} are set, of which each client would take another. Unset all "
+            "but one"
+        )
+
+
+def delta_options(path: str) -> dict[str, str]:
+    """The settings of delta-rs for a URI, beside those of the environment.
+
+    Raises:
+        UserError: No key is named, or several are.
+    """
+    _require_one_key(split(path)[1])
     return {
         "allow_http": str(_is_plain()).lower(),
         "connect_timeout": f"{s3.CONNECT_SECONDS:g}s",
@@ -85,24 +118,19 @@ def hadoop_options(path: str) -> dict[str, str]:
     """The options of Spark's readers for a URI. Sources: hadoop-gcp; hadoop-azure, ABFS."""
     root, prefix = split(path)
     if prefix == "gs://":
-        return {
-            "fs.gs.impl": "org.apache.hadoop.fs.gs.GoogleHadoopFileSystem",
-            "fs.gs.auth.type": "APPLICATION_DEFAULT",
-        }
+        return {"fs.gs.auth.type": "APPLICATION_DEFAULT"}
     account = root.partition("/")[0].partition("@")[2]
-    named = {f"{key}.{account}": word for key, word in _azure_key().items()}
-    return {"fs.abfss.impl": "org.apache.hadoop.fs.azurebfs.SecureAzureBlobFileSystem", **named}
+    return {f"{key}.{account}": word for key, word in _azure_key().items()}
 
 
 def _azure_key() -> dict[str, str]:
     """The settings of ABFS that give access, as the environment names it for object_store too."""
-    found = os.environ.get
-    if key := found("AZURE_STORAGE_ACCOUNT_KEY"):
+    key, token, secret, file = (os.environ.get(name, "") for name in _AZURE_KEYS)
+    if key:
         return {"fs.azure.account.auth.type": "SharedKey", "fs.azure.account.key": key}
-    if token := found("AZURE_STORAGE_SAS_TOKEN"):
+    if token:
         return {"fs.azure.account.auth.type": "SAS", "fs.azure.sas.fixed.token": token}
-    user, tenant = found("AZURE_CLIENT_ID", ""), found("AZURE_TENANT_ID", "")
-    secret, file = found("AZURE_CLIENT_SECRET", ""), found("AZURE_FEDERATED_TOKEN_FILE", "")
+    user, tenant = (os.environ.get(f"AZURE_{name}_ID", "") for name in ("CLIENT", "TENANT"))
     kind = "ClientCreds" if secret else "WorkloadIdentity" if file else "Msi"
     facts = {
         "provider.type": f"org.apache.hadoop.fs.azurebfs.oauth2.{kind}TokenProvider",

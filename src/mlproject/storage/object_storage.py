@@ -166,7 +166,7 @@ def _remote(bucket: str) -> tuple[str, fs.FileSystem]:
 def delta_options(path: str) -> dict[str, str] | None:
     """The settings with which delta-rs opens a path; None = it finds them in the environment."""
     if is_cloud(path):
-        return clouds.delta_options()
+        return clouds.delta_options(path)
     return s3.delta_options(s3.folder(path)) if is_s3(path) else None
 
 
