@@ -1,5 +1,6 @@
 """Every client of S3 (pyarrow, delta-rs, obstore, Spark) finds the same server and credentials."""
 
+import contextlib
 from functools import partial
 
 import boto3
@@ -14,6 +15,7 @@ from tests.conftest import photos
 from tests.support import certificates, s3_proxy, s3_servers
 from tests.support.fresh_processes import run
 from tests.support.s3_clients import USES_ALL
+from tests.support.spark_clusters import cluster, with_defaults
 
 pytestmark = pytest.mark.usefixtures("nobody")
 
@@ -31,7 +33,10 @@ def message_of(lake):
 
 
 @pytest.mark.spark
-def test_a_certificate_of_ones_own_authority_is_trusted_when_it_is_named(monkeypatch, tmp_path):
+@pytest.mark.parametrize("where", ["local", "cluster"])
+def test_a_certificate_of_ones_own_authority_is_trusted_when_it_is_named(
+    monkeypatch, tmp_path, where
+):
     authority, certificate, key = certificates.write(tmp_path)
     command = (*s3_servers.MOTO, "-c", str(certificate), "-k", str(key))
     source = photos(tmp_path / "source", 3)
@@ -46,9 +51,15 @@ def test_a_certificate_of_ones_own_authority_is_trusted_when_it_is_named(monkeyp
         kind, message = message_of("s3://photos/lake")
         assert (UserError, True) == (kind, "certificate is not trusted" in message)
         assert "AWS_CA_BUNDLE" in message
-        done = run(
-            USES_ALL, tmp_path, "s3://photos/lake", str(source), AWS_CA_BUNDLE=str(authority)
-        )
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
+        with contextlib.ExitStack() as stack:
+            given = {}
+            if where == "cluster":
+                (tmp_path / "cluster").mkdir()
+                running = stack.enter_context(cluster(tmp_path / "cluster", [["0"]], cores=1))
+                settings = with_defaults(tmp_path / "conf", {"spark.executor.memory": "512m"})
+                given = {"SPARK_MASTER": running.url, **settings}
+            done = run(USES_ALL, tmp_path, "s3://photos/lake", str(source), **given)
     assert (0, "3 PAR1\n") == (done.returncode, done.stdout), done.stderr
 
 

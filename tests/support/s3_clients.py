@@ -14,5 +14,5 @@ with session("all", lake=lake) as spark:
     images = snapshots.required(lake, "images")
     file = f"{images.path}/{queries.plain_files(images)[0]['path']}"
     start = next(object_storage.blocks(file))[:4].decode()
-    print(images.read(spark).count(), start)
+    print(images.read(spark).select("path").distinct().count(), start)
 """

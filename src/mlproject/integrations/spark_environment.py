@@ -83,8 +83,8 @@ def _passwd_home() -> str | None:
         return None
 
 
-def trust_options(store: str) -> tuple[str, ...]:
-    """The options of a JVM that trusts the certificates for a store, and the public ones.
+def trust_store(store: str) -> Path | None:
+    """A file for JVMs with the certificates for a store that are named, and the public ones.
 
     None where no file is named: AWS_CA_BUNDLE for S3, else SSL_CERT_FILE.
 
@@ -94,7 +94,7 @@ def trust_options(store: str) -> tuple[str, ...]:
     name = "AWS_CA_BUNDLE" if store == "s3" else "SSL_CERT_FILE"
     bundle = certificates() if store == "s3" else os.environ.get(name, "")
     if not bundle:
-        return ()
+        return None
     import certifi  # these take 0.1 s to import
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
@@ -112,11 +112,27 @@ def trust_options(store: str) -> tuple[str, ...]:
         ]
         encryption = BestAvailableEncryption(PASSWORD.encode())
         write_whole(trusted, pkcs12.serialize_java_truststore(entries, encryption))
+    return trusted
+
+
+def trust_options(trusted: Path | str) -> tuple[str, ...]:
+    """The options of a JVM that trusts what is in the file of `trust_store`."""
     return (
         f"'-Djavax.net.ssl.trustStore={trusted}'",
         "-Djavax.net.ssl.trustStoreType=PKCS12",
         f"-Djavax.net.ssl.trustStorePassword={PASSWORD}",
     )
+
+
+def trust_settings(trusted: Path) -> dict[str, str]:
+    """Settings of a session on a cluster; executors find the file in the folder they run in.
+
+    `SparkContext.addFile` puts it there before their first task.
+    """
+    return {
+        "spark.driver.extraJavaOptions": " ".join(trust_options(trusted)),
+        "spark.executor.extraJavaOptions": " ".join(trust_options(trusted.name)),
+    }
 
 
 def _certificates(content: bytes) -> list[Any]:

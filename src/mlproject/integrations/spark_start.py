@@ -126,7 +126,7 @@ def _start_with_jars(name: str, store: str, archive: bool) -> Started:
     on_interrupt = signal.getsignal(signal.SIGINT)
     given, submitted = spark_settings.given(), spark_settings.submitted()
     master = spark_settings.master(given)
-    local, jars, own, saved = is_local(master), list[str](), {}, None
+    local, jars, own, saved, trusted = is_local(master), list[str](), {}, None, None
     use = (local, store)
     if local or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable  # workers import the packages of this process
@@ -135,12 +135,13 @@ def _start_with_jars(name: str, store: str, archive: bool) -> Started:
         jars = spark_jars.known(store)
         if not _can_be_used(*use):
             end_jvm()
-        trust = spark_environment.trust_options(store) if store else ()
+        trusted = spark_environment.trust_store(store) if store else None
+        trust = spark_environment.trust_options(trusted) if trusted else ()
         if local:
             classes, saved = _archives(":".join(jars), save=archive)
             own = spark_settings.local(master, classes, saved, trust)
-        elif trust:
-            own = {"spark.driver.extraJavaOptions": " ".join(trust)}
+        elif trusted:
+            own = spark_environment.trust_settings(trusted)
     conf = spark_settings.added_to(given, own).setAppName(name)
     if os.environ.get("SPARK_MASTER"):
         conf.setMaster(master)
@@ -155,7 +156,7 @@ def _start_with_jars(name: str, store: str, archive: bool) -> Started:
     if threading.current_thread() is threading.main_thread():  # Spark sets a handler of its own
         signal.signal(signal.SIGINT, on_interrupt)
     require_delta(spark)
-    ship(spark, jars)
+    ship(spark, jars, [trusted] if trusted else [])
     counters: Any = spark.sparkContext._accumulatorServer
     counters.handle_error = lambda *_: None  # of a JVM that died, which the current call reports
     if not local and spark.conf.get("spark.dynamicAllocation.enabled", "false") != "true":
@@ -240,14 +241,16 @@ def require_delta(spark: SparkSession) -> None:
     )
 
 
-def ship(spark: SparkSession, jars: Sequence[str] = ()) -> None:
-    """Sends jars and this package to the executors of a cluster, which run functions of it."""
+def ship(spark: SparkSession, jars: Sequence[str] = (), files: Sequence[Path] = ()) -> None:
+    """Sends jars, files and this package to executors of a cluster, which run functions of it."""
     context: Any = spark.sparkContext
     if is_local(str(context.master)):
         return
     for jar in jars:
         context._jsc.addJar(jar)
-    if any(file.endswith("/mlproject.zip") for file in context.listFiles):
+    for file in files:
+        context.addFile(str(file))
+    if any(name.endswith("/mlproject.zip") for name in context.listFiles):
         return
     package = Path(__file__).parents[1]
     folder = tempfile.mkdtemp(prefix="mlproject-package-")
