@@ -74,7 +74,7 @@ $(AZURITE):
 
 test-azure: setup $(AZURITE) ## Tests of images and lakes in Azure against Azurite (needs Node.js)
 	TEST_THOROUGH=1 TEST_AZURITE=$(CURDIR)/$(AZURITE) python -m pytest tests/storage/test_clouds.py \
-		tests/lake/test_tables_in_clouds.py tests/end_to_end/test_commands_in_clouds.py
+		tests/lake/test_tables_in_clouds.py tests/end_to_end/test_commands_on_object_storage.py
 
 test-thorough: ## As `test`, with rare faults, each example as it stands, and more repetitions
 	TEST_THOROUGH=1 $(MAKE) test

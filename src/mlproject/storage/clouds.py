@@ -105,7 +105,7 @@ def delta_options(path: str) -> dict[str, str]:
     """The settings of delta-rs for a URI, beside those of the environment.
 
     Raises:
-        UserError: No key is named, or several are.
+        UserError: Requests are not to be signed, or several keys are named.
     """
     _require_one_key(split(path)[1])
     return {
@@ -133,19 +133,17 @@ def _azure_key() -> dict[str, str]:
     user, tenant = (os.environ.get(f"AZURE_{name}_ID", "") for name in ("CLIENT", "TENANT"))
     kind = "ClientCreds" if secret else "WorkloadIdentity" if file else "Msi"
     facts = {
-        "provider.type": f"org.apache.hadoop.fs.azurebfs.oauth2.{kind}TokenProvider",
         "client.id": user,
         "client.secret": secret,
         "client.endpoint": secret and f"https://login.microsoftonline.com/{tenant}/oauth2/token",
         "msi.tenant": tenant,
         "token.file": file,
     }
-    oauth = {f"fs.azure.account.oauth2.{name}": word for name, word in facts.items() if word}
-    provider = oauth.pop("fs.azure.account.oauth2.provider.type")
+    provider = f"org.apache.hadoop.fs.azurebfs.oauth2.{kind}TokenProvider"
     return {
         "fs.azure.account.auth.type": "OAuth",
         "fs.azure.account.oauth.provider.type": provider,
-        **oauth,
+        **{f"fs.azure.account.oauth2.{name}": word for name, word in facts.items() if word},
     }
 
 
