@@ -4,6 +4,7 @@ The cluster has two workers with a made-up GPU each.
 """
 
 import json
+import os
 import signal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -157,7 +158,8 @@ def test_a_network_is_trained_quantized_and_scored(environment, lake, here, tmp_
         ("quantize", "--model", "models:/trained/1", "--precision", "float16"),
         ("score", "--model", "models:/trained/2"),
     ]
-    run_commands(tmp_path, commands, *here, **environment)
+    printed = run_commands(tmp_path, commands, *here, **environment)
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in printed
     rows = frame(lake, "predictions")
     rows = rows[rows.model_name == "trained"]
     assert set(rows.image_id) == set(frame(lake, "images").image_id)
