@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlproject.erasure.requests import plan_erasure as plan_erasure
     from mlproject.gates.promotion import promote as promote
     from mlproject.ingestion.ingest import ingest as ingest
+    from mlproject.ingestion.sources import sources as sources
     from mlproject.lake.maintenance import maintain as maintain
     from mlproject.quantization.quantized_versions import quantize as quantize
     from mlproject.replays.replaying import replay as replay
@@ -42,6 +43,7 @@ _MODULES = {
     "report": "mlproject.reporting.report",
     "rescore": "mlproject.rollout.rescoring",
     "score": "mlproject.scoring.scoring_runs",
+    "sources": "mlproject.ingestion.sources",
     "train": "mlproject.training.trained_versions",
     "watch": "mlproject.service.watching",
 }

@@ -17,7 +17,7 @@ from mlproject.commands import console, parameters
 # In the order of their use.
 COMMANDS = (
     *("demo", "ingest", "train", "register", "quantize", "promote", "score", "plan", "rescore"),
-    *("watch", "health", "history", "replay", "report", "erase", "maintain"),
+    *("watch", "health", "sources", "history", "replay", "report", "erase", "maintain"),
 )
 
 

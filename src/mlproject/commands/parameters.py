@@ -22,6 +22,18 @@ class TrueOrFalse(click.ParamType[bool, Any]):
         return value in (True, "true")
 
 
+class OrEmpty(click.ParamType[Any, Any]):
+    """A value of another type, or nothing: then it is None."""
+
+    def __init__(self, given: click.ParamType[Any, Any]) -> None:
+        self.given, self.name = given, given.name
+        self.choices = getattr(given, "choices", ())
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, of that type."""
+        return None if value == "" else self.given.convert(value, param, ctx)
+
+
 class CommaSeparated(click.ParamType[Any, Any]):
     """Values separated by commas."""
 
@@ -59,22 +71,34 @@ def options(function: Callable[..., Any]) -> Iterator[click.Option]:
 
 
 def _option(parameter: inspect.Parameter, text: str) -> click.Option:
-    is_required = parameter.default is inspect.Parameter.empty
-    settings: dict[str, Any] = {"help": text, "required": is_required}
-    if not is_required:  # as a user writes it, so that the help shows it like that
-        settings |= {"default": _text(parameter.default), "show_default": True}
-    kind = parameter.annotation
-    if typing.get_origin(kind) is typing.Literal:
-        settings["type"] = click.Choice(typing.get_args(kind))
-    elif kind is bool:
-        settings |= {"type": TrueOrFalse(), "is_flag": False, "flag_value": "true"}
-    elif kind == bool | collections.abc.Sequence[str]:
-        settings |= {"type": TrueFalseOrList(), "is_flag": False, "flag_value": "true"}
-    elif typing.get_origin(kind) is collections.abc.Sequence:
-        settings["type"] = CommaSeparated()
+    kind, default = parameter.annotation, parameter.default
+    settings: dict[str, Any] = {"help": text, "required": default is inspect.Parameter.empty}
+    if default is None:  # written as an empty text, as MLproject knows no other
+        [given] = [one for one in typing.get_args(kind) if one is not type(None)]
+        settings |= {"default": "", "type": OrEmpty(_type(given))}
     else:
-        settings["type"] = {str: click.STRING, int: click.INT, float: click.FLOAT}[kind]
+        settings["type"] = _type(kind)
+    if not settings["required"] and default is not None:
+        # As a user writes it, so that the help shows it like that.
+        settings |= {"default": _text(default), "show_default": True}
+    if kind is bool or kind == bool | collections.abc.Sequence[str]:
+        settings |= {"is_flag": False, "flag_value": "true"}
     return click.Option([f"--{parameter.name}", parameter.name], **settings)
+
+
+def _type(kind: Any) -> click.ParamType[Any, Any]:
+    """The type of an option whose parameter has an annotation."""
+    if typing.get_origin(kind) is typing.Literal:
+        return click.Choice(typing.get_args(kind))
+    if kind is bool:
+        return TrueOrFalse()
+    if kind == bool | collections.abc.Sequence[str]:
+        return TrueFalseOrList()
+    if typing.get_origin(kind) is collections.abc.Sequence:
+        return CommaSeparated()
+    types: dict[Any, click.ParamType[Any, Any]]
+    types = {str: click.STRING, int: click.INT, float: click.FLOAT}
+    return types[kind]
 
 
 def _text(default: Any) -> str:

@@ -10,4 +10,5 @@ __all__ = [
     "reconciliation",
     "source_cleaning",
     "source_listing",
+    "sources",
 ]

@@ -89,6 +89,11 @@ def is_table(option: str) -> bool:
     return option.lower().endswith(".csv") or (option != FOLDER and named)
 
 
+def absolute(option: str) -> str:
+    """The option `labels`, with the whole path of a local file or table."""
+    return str(local_path(option)) if is_table(option) and "://" not in option else option
+
+
 def read_labels(option: str, source: str) -> pa.Table:
     """The labels of a CSV file or a Delta table: path or image_id, and label ("" = null).
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,10 +12,11 @@ from pyspark.sql import SparkSession
 
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
-from mlproject.ingestion import file_tasks, labels, source_listing
+from mlproject.ingestion import file_tasks
 from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
 from mlproject.ingestion.source_listing import Listing
-from mlproject.lake import commits, maintenance, snapshots
+from mlproject.ingestion.sources import IngestSettings
+from mlproject.lake import commits, snapshots
 from mlproject.lake.queries import MissingFilesError, query
 from mlproject.lake.schemas import SCHEMAS
 from mlproject.storage.object_storage import missing_files
@@ -23,30 +24,6 @@ from mlproject.storage.object_storage import missing_files
 FEW = 100  # files that are worth reading twice for the sake of no empty commit
 NONE = SCHEMAS["erased"].empty_table()
 LARGE = 100_000_000  # bytes; files that are larger on average stay where they are
-
-
-@dataclass(frozen=True, slots=True)
-class IngestSettings:
-    """How the files of a source become rows: the options of `ingest` under their names."""
-
-    include: str = source_listing.SUFFIXES
-    settle: float = 2
-    labels: str = labels.FOLDER
-    content: Literal["inline", "reference", "auto"] = "inline"
-    """With `auto` no file has its bytes in the table when they are larger than 100 MB on average.
-    Those of a file above 100 MB never do."""
-    max_inline_bytes: int = 32 * 1024**2
-    thumbnail_px: int = 0
-    max_files: int = 10_000
-    """Files in one commit: tens of seconds of work on two cores."""
-    max_bytes: int = 1024**3
-    """Bytes in one commit; a file above it has a commit of its own."""
-    target_file_bytes: int = maintenance.TARGET_FILE_BYTES
-    on_missing: Literal["keep", "mark"] = "keep"
-    clean_source: Literal["keep", "move", "delete"] = "keep"
-    clean_to: str = ""
-    clean_after: float = 30
-    include_erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +64,7 @@ def ingest_pending(
     spark: SparkSession,
     lake: str,
     listed: Listing,
-    settings: IngestSettings = IngestSettings(),
+    settings: IngestSettings = IngestSettings(),  # noqa: B008 - frozen
     *,
     given: pa.Table | None = None,
     on_batch: Callable[[BatchProgress], None] = lambda progress: None,

@@ -2,20 +2,33 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
 
 import mlflow
 import pyarrow as pa
 
-from mlproject.ingestion import known_files, labels, new_images, source_cleaning, source_listing
-from mlproject.ingestion.new_images import BatchProgress, Ingested, IngestSettings
+from mlproject.errors import UserError, require_at_least
+from mlproject.ingestion import (
+    known_files,
+    labels,
+    new_images,
+    source_cleaning,
+    source_listing,
+    sources,
+)
+from mlproject.ingestion.new_images import BatchProgress, Ingested
 from mlproject.ingestion.source_listing import Listing
+from mlproject.ingestion.sources import IngestSettings, Source
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import maintenance, snapshots
 from mlproject.storage import object_storage
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 ALWAYS = contextlib.nullcontext(True)  # a lease that nobody else can hold
 # Metrics that sum reasons why files were left, beside a metric for each reason.
 _SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}
@@ -43,19 +56,65 @@ class IngestResult:
     """How often the source was listed: more than once with `mode=watch`."""
     images_version: int = -1
     """The Delta version of `images` at the end; -1 = there is no table yet."""
+    are_settings_new: bool = False
+    """Whether the source got settings, or others."""
 
     @property
     def changed(self) -> bool:
         """Whether anything changed in the lake or the source."""
         rows = self.ingested.rows if self.ingested else 0
-        return bool(rows or self.relabelled or self.gone or self.cleaned)
+        counts = rows, self.relabelled, self.gone, self.cleaned
+        return any(counts) or self.are_settings_new
+
+
+def settled(
+    lake: str, source: str, given: Mapping[str, Any]
+) -> tuple[IngestSettings, Source | None]:
+    """The settings of an ingest: those that are given, else those that the source keeps.
+
+    With them the source as it is recorded, if it is.
+
+    Raises:
+        UserError: They are out of range, contradict each other, or do not fit the source.
+    """
+    kept = sources.read(lake, sources.uri_of(source))
+    settings = sources.effective(kept, given)
+    at_least_1 = ("max_files", "max_bytes", "target_file_bytes")
+    at_least_0 = ("settle", "thumbnail_px", "clean_after")
+    for least, names in ((1, at_least_1), (0, at_least_0)):
+        require_at_least(least, **{name: getattr(settings, name) for name in names})
+    if settings.clean_source != "keep" and settings.on_missing == "mark":
+        raise UserError(
+            f"clean_source={settings.clean_source} and on_missing=mark do not go together: cleaned "
+            "files would be marked as gone. Use on_missing=keep"
+        )
+    if settings.content != "inline" and _has_own_settings(source):
+        raise UserError(
+            f"content={settings.content}: such rows are read again at their paths, which have no "
+            "settings. Set them in the environment, as AWS_ENDPOINT_URL, AWS_REGION, "
+            "AWS_SKIP_SIGNATURE or AWS_REQUEST_PAYER, and not after the ? of the source"
+        )
+    if settings.clean_source != "keep":
+        source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
+    labels.pattern(settings.labels)
+    return settings, kept
+
+
+def _has_own_settings(source: str) -> bool:
+    """Whether a source in S3 has other settings behind its "?" than the environment."""
+    bare, _, settings = source.partition("?")
+    if not (settings and object_storage.is_s3(source)):
+        return False
+    given = object_storage.with_server(source)
+    region = dict(parse_qsl(given.partition("?")[2]))["region"]  # Amazon is not asked for it
+    return given != object_storage.with_server(f"{bare}?region={region}")
 
 
 def reconcile(
     spark: LazySession,
     lake: str,
     source: str,
-    settings: IngestSettings = IngestSettings(),  # noqa: B008 - frozen
+    given: Mapping[str, Any] = NOTHING,
     *,
     step: int = 0,
     stop: Callable[[], bool] = lambda: False,
@@ -64,19 +123,22 @@ def reconcile(
 ) -> IngestResult:
     """Ingests what is pending once; logs it to the active MLflow run.
 
+    The settings are those `given`, which the source keeps from then on, else those that it keeps.
     Spark is started when there is something to read. `step` counts the reconciliations of the same
     run before this one. `lease` is entered when files are pending; they are left where it gives
     False.
     """
-    listed, given = _listing(source, settings), None
+    settings, kept = settled(lake, source, given)
+    listed, table = _listing(source, settings), None
     if labels.is_table(settings.labels):
-        given = labels.read_labels(settings.labels, listed.root)
+        table = labels.read_labels(settings.labels, listed.root)
+    are_new, messages = sources.keep(lake, listed.root, given, kept)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     began, is_pending = time.monotonic(), planned.new or planned.changed
     with lease if is_pending else ALWAYS as is_ours:
         if is_pending and is_ours:
             done = new_images.ingest_pending(
-                spark(), lake, listed, settings, given=given, on_batch=on_progress, stop=stop
+                spark(), lake, listed, settings, given=table, on_batch=on_progress, stop=stop
             )
         else:
             version = snapshots.to_append(lake, "images", "ingest").version
@@ -85,9 +147,17 @@ def reconcile(
         if done.left.keys() & {"gone", "unreadable"}:
             # If the source is gone, each of its files seems gone.
             object_storage.require(listed.source)
-        result = IngestResult(lake, planned, done, reconciliations=step + 1)
+        result = IngestResult(
+            *(lake, planned, done),
+            messages=messages,
+            reconciliations=step + 1,
+            are_settings_new=are_new,
+        )
         if is_ours and not stop():
-            result = _finish(spark, result, settings, listed, given)
+            result = _finish(spark, result, settings, listed, table)
+    known = done.rows + sum(done.left.get(state, 0) for state in ("unchanged", "erased"))
+    backlog = max(0, planned.new + planned.changed - known)
+    sources.note_listing(lake, listed.root, done.listed, backlog, kept, changed=result.changed)
     result = replace(result, images_version=snapshots.required(lake, "images").version)
     if result.changed or not step:  # a watch that finds nothing logs nothing
         mlflow.set_tag("mlproject.images_version", result.images_version)
@@ -113,7 +183,7 @@ def _finish(
     given: pa.Table | None,
 ) -> IngestResult:
     """Labels of older images, states of files that are gone, clean-up, compaction."""
-    lake, messages = result.lake, []
+    lake, messages = result.lake, list(result.messages)
     relabelled = gone = cleaned = 0
     if given is not None:
         relabelled = labels.append_labels(lake, given, settings.labels)
@@ -128,7 +198,7 @@ def _finish(
         cleaned, why = source_cleaning.clean(listed.source, ready, settings.clean_to)
         if why:
             messages.append(f"Some files could not be cleaned from the source, such as {why}")
-    for table in ("images", "files", "labels"):
+    for table in ("images", "files", "labels", "sources"):
         maintenance.compact_small(f"{lake}/{table}", settings.target_file_bytes, spark)
     return replace(
         result,
@@ -139,8 +209,9 @@ def _finish(
     )
 
 
-def plan(lake: str, source: str, settings: IngestSettings) -> IngestResult:
+def plan(lake: str, source: str, given: Mapping[str, Any] = NOTHING) -> IngestResult:
     """What an ingest would find now; logs it to the active MLflow run, and writes nothing else."""
+    settings, _ = settled(lake, source, given)
     listed = _listing(source, settings)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})

@@ -78,6 +78,16 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "size_bytes": (pa.int64(), "their size; null = unknown"),
         "at": (TIME, "when they were erased"),
     },
+    # What each source keeps, and what its last listing found: the row with the highest number.
+    "sources": {
+        "uri": (pa.string(), "the folder of its files, as their paths begin"),
+        "settings": (pa.string(), "JSON: the options of `ingest` that were given for it"),
+        "since": (TIME, "since when it has these settings"),
+        "listed_at": (TIME, "when it was listed; null = no ingest of it has ended"),
+        "files": (pa.int64(), "image files that were listed then"),
+        "backlog": (pa.int64(), "new and changed files that were not ingested then"),
+        "number": (pa.int64(), "number of the row: of a source the highest one holds"),
+    },
     # Which watch works on what, where there are several; renewals stand in the log alone.
     "leases": {
         "subject": (pa.string(), "the alias, stage or source that is worked on"),
@@ -114,6 +124,7 @@ _MADE_BY = {
     "predictions": "score -P model=models:/photos@champion",
     "rollouts": "rescore -P pointers=models:/photos@champion",
     "erased": "erase -P file=LIST",
+    "sources": "ingest -P source=FOLDER",
     "leases": "watch -P source=FOLDER",
 }
 
