@@ -67,7 +67,10 @@ def test_removed_files_are_marked_and_ingested_files_cleaned_with_the_options(
     (source / "red/000.jpg").unlink()
     output, marked = ingested(source, lake, "--on_missing", "mark")
     assert (1, True) == (marked["gone"], "Marked 1 files as gone" in output)
-    output, cleaned = ingested(source, lake, "--clean_source", "delete", "--clean_after", "0")
+    cleaning = ("--clean_source", "delete", "--clean_after", "0")
+    words = ("--source", str(source), "--lake", lake, *cleaning)
+    assert "given or kept by the source" in run_command("ingest", *words, code=2).stderr
+    output, cleaned = ingested(source, lake, *cleaning, "--on_missing", "keep")
     assert (2, True) == (cleaned["cleaned"], "Cleaned 2 files from the source" in output)
     assert [] == list((source / "red").iterdir())
     assert 3 == len(paths(lake))
