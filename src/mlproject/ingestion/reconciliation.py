@@ -85,8 +85,9 @@ def settled(
         require_at_least(least, **{name: getattr(settings, name) for name in names})
     if settings.clean_source != "keep" and settings.on_missing == "mark":
         raise UserError(
-            f"clean_source={settings.clean_source} and on_missing=mark, given or kept by the source, "
-            "do not go together: cleaned files would be marked as gone. Name on_missing=keep"
+            f"clean_source={settings.clean_source} and on_missing=mark, given or kept by the "
+            "source, do not go together: cleaned files would be marked as gone. Name "
+            "on_missing=keep"
         )
     if settings.content != "inline" and _has_own_settings(source):
         raise UserError(
