@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from mlproject.lake import queries
-from tests.conftest import photo, photos, start_command
+from tests.conftest import output_of, photo, photos, start_command
 from tests.support.commands import run_command
 
 pytestmark = pytest.mark.spark
@@ -81,6 +81,42 @@ def test_labels_that_match_no_image_are_reported(spark, store, source, lake, tmp
     words = ("--labels", str(tmp_path / "labels.csv"))
     output, _ = ingested(source, lake, *words)
     assert "1 of 2 labels match no image, for example" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--include", "*.gif"), "it is hidden, no regular file, or the options leave it"),
+        (("--include", "tiff,raw/"), "The options are include=tiff,raw/"),
+        (("--exclude", "*.jpg"), "and exclude=*.jpg"),
+    ],
+)
+def test_a_source_of_which_no_file_is_taken_is_one_line_and_changes_nothing(
+    spark, store, tmp_path, lake, options, part
+):
+    source = photos(tmp_path / "photos", 2)
+    words = ("--source", str(source), "--lake", lake, "--settle", "0")
+    for plan in ("true", "false"):
+        errors = run_command("ingest", *words, *options, "--plan", plan, code=2).stderr
+        assert f"No file of {source} is taken (2 skipped), for example {source}/red/00" in errors
+        assert part in errors
+        assert 1 == len(errors.splitlines())
+    assert "Ingested 2 of 2" in run_command("ingest", *words).output
+    # What was in it once may be taken away, and something else lie there.
+    for file in (source / "red").iterdir():
+        file.rename(file.with_suffix(".txt"))
+    assert "No image files were found" in run_command("ingest", *words).output
+
+
+def test_an_ingest_of_the_folder_in_which_all_lies_takes_nothing_of_its_own(tmp_path):
+    photos(tmp_path, 2)
+    words = ("--source", ".", "--lake", "red/lake", "--settle", "0", "--include", "*")
+    store = {"MLFLOW_TRACKING_URI": "sqlite:///runs.db", "MLFLOW_EXPERIMENT_ID": "0"}
+    for found in ("Ingested 2 of 2", "Nothing new among 2"):
+        ended = start_command("ingest", *words, cwd=tmp_path, **store)
+        printed = output_of(ended)
+        assert f"{found} image files" in printed
+        assert "2 output" in printed
 
 
 @pytest.mark.parametrize("what", ["log", "data"])

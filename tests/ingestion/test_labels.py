@@ -5,7 +5,7 @@ import pytest
 
 import mlproject
 from mlproject.errors import UserError
-from mlproject.ingestion import labels, new_images, source_listing
+from mlproject.ingestion import label_tables, labels, new_images, source_listing
 from mlproject.lake import snapshots
 from mlproject.lake.queries import query
 from tests.conftest import photos
@@ -21,6 +21,10 @@ def source(tmp_path):
 
 def ingest(spark, lake, source, given=None):
     return new_images.ingest_pending(spark, lake, source_listing.listing(str(source)), given=given)
+
+
+def read(word, source, lake="/nowhere"):
+    return label_tables.read(word, source_listing.listing(str(source)), lake)
 
 
 def label_of(spark, lake):
@@ -44,7 +48,7 @@ def test_a_pattern_finds_labels_in_the_paths_below_the_source(source):
 @pytest.mark.parametrize("names", ["path,label,label", "path,path,label", "path,image_id,label"])
 def test_duplicate_columns_are_an_error(tmp_path, names):
     with pytest.raises(UserError, match="It needs label, and either path or image_id"):
-        labels.read_labels(table(tmp_path, names, "a.jpg,b,c"), "/photos")
+        read(table(tmp_path, names, "a.jpg,b,c"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def newest_label_of(spark, lake):
 def test_a_csv_gives_labels_by_path_and_the_others_keep_theirs(spark, lake, source, tmp_path):
     word = table(tmp_path, "path,label", "red/000.jpg,rose", f"{source}/red/001.jpg,")
     assert labels.is_table(word)
-    ingest(spark, lake, source, labels.read_labels(word, str(source)))
+    ingest(spark, lake, source, read(word, source, lake))
     assert {"000.jpg": "rose", "001.jpg": None, "002.jpg": "red"} == label_of(spark, lake)
 
 
@@ -78,7 +82,7 @@ def test_relabelling_reads_no_image_and_commits_only_changes(spark, lake, source
         file.unlink()
     word = table(tmp_path, "label,image_id", f"007,{ids['000.jpg']}", f"red,{ids['001.jpg']}")
     given, before = (
-        labels.read_labels(word, str(source)),
+        read(word, source, lake),
         snapshots.required(lake, "images").version,
     )
     assert 1 == labels.append_labels(lake, given, word)
@@ -96,7 +100,7 @@ def test_of_labels_given_later_the_newest_row_counts_also_when_it_takes_the_labe
     ingest(spark, lake, source)
     for label in ("rose", "daisy", ""):
         word = table(tmp_path, "path,label", f"red/000.jpg,{label}")
-        assert 1 == labels.append_labels(lake, labels.read_labels(word, str(source)), word)
+        assert 1 == labels.append_labels(lake, read(word, source, lake), word)
         assert {"000.jpg": label or None, "001.jpg": "red", "002.jpg": "red"} == newest_label_of(
             spark, lake
         )
@@ -108,7 +112,7 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
     where = str(tmp_path / "labels")
     rows = spark.createDataFrame([(f"{source}/red/002.jpg", "last")], "path string, label string")
     rows.write.format("delta").save(where)
-    ingest(spark, lake, source, labels.read_labels(where, str(source)))
+    ingest(spark, lake, source, read(where, source, lake))
     assert "last" == label_of(spark, lake)["002.jpg"]
 
 
@@ -123,13 +127,13 @@ def test_a_delta_table_gives_labels_too(spark, lake, source, tmp_path):
 )
 def test_a_table_without_labels_is_an_error_in_one_line(spark, tmp_path, lines, expected):
     with pytest.raises(UserError, match=expected) as raised:
-        labels.read_labels(table(tmp_path, *lines), "/photos")
+        read(table(tmp_path, *lines), tmp_path)
     assert 1 == len(str(raised.value).splitlines())
 
 
 def test_a_missing_table_is_an_error(spark, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        labels.read_labels(str(tmp_path / "no.csv"), "/photos")
+        read(str(tmp_path / "no.csv"), tmp_path)
 
 
 @pytest.mark.thorough

@@ -129,3 +129,55 @@ def test_a_source_is_a_path_or_a_uri_of_the_scheme_file(tmp_path):
         assert [str(tmp_path / "a b/%41.jpg")] == source_listing.listing(source).files[
             "path"
         ].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("include", "expected"),
+    [
+        ("*.jpg", ["A.JPG", "b.jpg", "raw/x/d.jpg"]),
+        (".jpg", ["A.JPG", "b.jpg", "raw/x/d.jpg"]),
+        ("png jpg", ["A.JPG", "b.jpg", "raw/c.png", "raw/x/d.jpg"]),
+        ("*.png *.gif", ["e f/g.gif", "raw/c.png"]),
+        ("jpg,*.gif", ["A.JPG", "b.jpg", "e f/g.gif", "raw/x/d.jpg"]),
+        ("**/raw/*.png", ["raw/c.png"]),
+        ("raw/", ["raw/c.png", "raw/x/d.jpg"]),
+        ("e f/*.gif", ["e f/g.gif"]),
+        ("[ab].jpg", ["A.JPG", "b.jpg"]),
+        ("#h.tar.gz", ["#h.tar.gz"]),
+        ("tar.gz", ["#h.tar.gz"]),
+        ("*", ["#h.tar.gz", "A.JPG", "b.jpg", "e f/g.gif", "j", "raw/c.png", "raw/x/d.jpg"]),
+    ],
+)
+def test_files_are_chosen_by_suffixes_and_patterns(tmp_path, include, expected):
+    fill(tmp_path, "A.JPG", "b.jpg", "raw/c.png", "raw/x/d.jpg", "e f/g.gif", "#h.tar.gz", "j")
+    assert expected == sorted(names(tmp_path, include=include))
+    every = names(tmp_path, include="*")
+    assert sorted({*every} - {*expected}) == sorted(names(tmp_path, include="*", exclude=include))
+
+
+def test_what_is_no_pattern_is_one_line(tmp_path):
+    for option, word in (("include", "!*.jpg"), ("exclude", "a,\\")):
+        with pytest.raises(UserError, match=f"{option}="):
+            source_listing.listing(str(tmp_path), **{"include": "*", option: word})
+
+
+def test_what_systems_leave_behind_is_left_and_counted(tmp_path):
+    folders = ("@eaDir/1.jpg", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".Trashes")
+    folders += (".thumbnails", "System Volume Information", "My Previews.lrdata")
+    fill(tmp_path, "a.jpg", "x/b.jpg", "Thumbs.db", *(f"x/{name}/1.jpg" for name in folders))
+    assert ["a.jpg", "x/b.jpg"] == names(tmp_path, include="*")
+    listed = source_listing.listing(str(tmp_path), "*")
+    assert {"system": len(folders) + 1} == listed.left_counts()
+    # A folder that a person names is listed.
+    assert 1 == source_listing.listing(str(tmp_path / "x/@eaDir")).files.num_rows
+
+
+def test_tables_and_what_mlflow_writes_are_left(tmp_path):
+    fill(tmp_path, "a.jpg", "lake/images/_delta_log/0.json", "lake/images/x=1/part.parquet")
+    fill(tmp_path, "mlruns/0/1/artifacts/plot.png", "my.db", "my.db-wal", "other/2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    outputs = {f"{tmp_path}/{name}" for name in ("my.db", "my.db-wal", "other")}
+    assert ["a.jpg"] == names(tmp_path, include="*", outputs=outputs)
+    listed = source_listing.listing(str(tmp_path), "*", outputs=outputs)
+    assert {"output": 6} == listed.left_counts()
+    assert {"output": 1} == source_listing.listing(str(tmp_path / "lake/images"), "*").left_counts()

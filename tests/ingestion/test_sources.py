@@ -170,4 +170,5 @@ def test_a_source_that_is_not_there_leaves_no_record(lake, store, tmp_path):
 def test_the_help_of_ingest_tells_the_defaults():
     texts = parameters.descriptions(mlproject.ingest)
     for name in sources.KEPT:
-        assert texts[name].endswith(f" Default: {getattr(IngestSettings(), name)}"), name
+        default = getattr(IngestSettings(), name)
+        assert texts[name].endswith(f" Default: {'none' if default == '' else default}"), name

@@ -8,7 +8,7 @@ import pytest
 
 import mlproject
 from mlproject.errors import MachineError, UserError
-from mlproject.ingestion import labels, source_listing
+from mlproject.ingestion import label_tables, source_listing
 from mlproject.lake import snapshots
 from mlproject.storage import object_storage
 from tests.conftest import photos
@@ -152,9 +152,11 @@ def test_reading_a_table_of_labels_says_who_pays(server, monkeypatch):
     set_all(monkeypatch, **s3_servers.KEYS, AWS_REQUEST_PAYER="requester")
     content = b"path,label\na.jpg,red\n"
     s3_servers.client(server).put_object(Bucket="photos", Key="labels.csv", Body=content)
+    nothing = source_listing.LISTED.empty_table(), source_listing.LEFT.empty_table()
+    listed = source_listing.Listing("s3://photos", *nothing, "s3://photos")
     with s3_servers.Proxy(server, "", 0).running() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        found = labels.read_labels("s3://photos/labels.csv", "s3://photos")
+        found = label_tables.read("s3://photos/labels.csv", listed, "/nowhere")
     assert [{"path": "s3://photos/a.jpg", "label": "red"}] == found.to_pylist()
     assert proxy.requests
     for request in proxy.requests:

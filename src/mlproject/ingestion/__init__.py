@@ -5,6 +5,7 @@ Other packages import the modules of `__all__`; the others are private to this o
 
 __all__ = [
     "known_files",
+    "label_tables",
     "labels",
     "new_images",
     "reconciliation",

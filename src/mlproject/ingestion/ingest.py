@@ -27,6 +27,7 @@ def ingest(
     *,
     lake: str = "lake",
     include: str | None = None,
+    exclude: str | None = None,
     settle: float | None = None,
     mode: Literal["once", "watch"] = "once",
     interval: float = 30,
@@ -56,8 +57,10 @@ def ingest(
     Args:
         source: Folder or URI (s3, gs, abfss) of the image files.
         lake: Folder or URI of the tables.
-        include: Suffixes of image files, comma-separated, in any case; * takes every file. Default:
+        include: Suffixes of image files, or patterns such as *.jpg and raw/**, comma-separated, in
+            any case; * takes every file. Default:
             avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp
+        exclude: Suffixes or patterns of files that are left. Default: none
         settle: Seconds that a file must lie unmodified before it is taken. Default: 2
         mode: once, or watch = reconcile every `interval` seconds until it is stopped.
         interval: Seconds between two reconciliations of mode=watch.
@@ -109,7 +112,7 @@ def ingest(
         located = locate_to_write(lake)
         once = partial(reconcile, spark, located, source, given, stop=stop, on_progress=on_progress)
         if mode == "once":
-            return once()
+            return once(required=True)
         result = IngestResult(located, Planned(0, 0, 0, 0, {}))
         step, message = 0, ""
         while not stop():

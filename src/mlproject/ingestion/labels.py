@@ -10,19 +10,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from mlproject.errors import UserError
 from mlproject.ingestion.source_listing import Listing
 from mlproject.lake import commits, snapshots
-from mlproject.lake.queries import foreign, query
+from mlproject.lake.queries import query
 from mlproject.storage.local_files import local_path
-from mlproject.storage.object_storage import blocks
 
 FOLDER = "folder"
-KEYS = ("path", "image_id")
+TEXTS = (".csv", ".tsv", ".txt")  # ends of the names of tables that are text files
 
 # In the SQL that Spark and DataFusion share.
 NEWEST = """SELECT path, image_id, label, at FROM (
@@ -86,55 +84,12 @@ def pattern(option: str) -> re.Pattern[str] | None:
 def is_table(option: str) -> bool:
     """Whether the option `labels` names a file or table, not a pattern for paths."""
     named = "://" in option or Path(option).exists()
-    return option.lower().endswith(".csv") or (option != FOLDER and named)
+    return option.lower().endswith(TEXTS) or (option != FOLDER and named)
 
 
 def absolute(option: str) -> str:
     """The option `labels`, with the whole path of a local file or table."""
     return str(local_path(option)) if is_table(option) and "://" not in option else option
-
-
-def read_labels(option: str, source: str) -> pa.Table:
-    """The labels of a CSV file or a Delta table: path or image_id, and label ("" = null).
-
-    Paths may be written below the source, which is as `Listing.root`.
-
-    Raises:
-        UserError: There is no such table, it has other columns, or two labels for one image.
-    """
-    is_csv = option.lower().endswith(".csv")
-    found = _read_csv(option) if is_csv else foreign(option, [*KEYS, "label"])
-    keys = [name for name in found.column_names if name in KEYS]
-    if len(keys) != 1 or found.column_names.count("label") != 1:
-        raise UserError(
-            f"labels={option!r} has the columns {', '.join(found.column_names)}. "
-            "It needs label, and either path or image_id"
-        )
-    [key] = keys
-    try:
-        names, labels = (found[name].cast(pa.string()) for name in (key, "label"))
-    except pa.ArrowException as error:
-        raise UserError(
-            f"labels={option!r}: the columns {key} and label must be strings ({error})"
-        ) from error
-    if key == "path":
-        names = pa.array([_whole(name, source) for name in names.to_pylist()], pa.string())
-    labels = pc.if_else(pc.equal(labels, ""), None, labels)
-    rows = pa.table({key: names, "label": labels}).group_by([key, "label"]).aggregate([])
-    counts = rows.group_by(key).aggregate([("label", "count", pc.CountOptions(mode="all"))])
-    twice = counts.filter(pc.greater(counts["label_count"], 1))[key]
-    if len(twice):
-        raise UserError(f"labels={option!r} has two labels for {key} {twice[0].as_py()!r}")
-    return rows
-
-
-def _whole(path: str | None, source: str) -> str | None:
-    """A path as in the tables."""
-    if path is None or path.startswith("/"):
-        return path
-    if path.startswith("file:"):
-        return str(local_path(path))
-    return path if "://" in path else f"{source.rstrip('/')}/{path}"
 
 
 def relabelled(images: pa.Table, given: pa.Table | None) -> pa.Table:
@@ -145,20 +100,6 @@ def relabelled(images: pa.Table, given: pa.Table | None) -> pa.Table:
     place = pc.index_in(images[key], given[key])
     label = pc.if_else(pc.is_valid(place), given["label"].take(place), images["label"])
     return images.set_column(images.schema.get_field_index("label"), "label", label)
-
-
-def unmatched(lake: str, given: pa.Table) -> str:
-    """A sentence about given labels that match no image; empty when all match one."""
-    key = given.column_names[0]
-    known = query(lake, f"SELECT DISTINCT {key} FROM images", ["images"])[key]
-    lost = given[key].filter(pc.invert(pc.is_in(given[key], known.combine_chunks())))
-    if not len(lost):
-        return ""
-    there = f"; {key} in the table looks like {known[0].as_py()!r}" if len(known) else ""
-    return (
-        f"{len(lost)} of {given.num_rows} labels match no image, for example "
-        f"{lost[0].as_py()!r}{there}"
-    )
 
 
 def _changes(lake: str, given: pa.Table) -> pa.Table:
@@ -210,15 +151,3 @@ def by_image(lake: str) -> dict[str, str]:
     """The label, by image_id, of every image that has one; without Spark."""
     rows = query(lake, _BY_IMAGE, ["images", "labels"])
     return dict(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
-
-
-def _read_csv(option: str) -> pa.Table:
-    """A CSV file of strings; an empty cell is an empty string."""
-    path = option if "://" in option else str(local_path(option))
-    try:
-        content = pa.py_buffer(b"".join(blocks(path)))
-        names = csv.open_csv(pa.BufferReader(content)).schema.names
-        kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        return csv.read_csv(pa.BufferReader(content), convert_options=kinds)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"labels={option!r} cannot be read ({error})") from error

@@ -72,7 +72,7 @@ def ingest_pending(
 ) -> Ingested:
     """Adds a row for each listed file that is new or overwritten, one micro-batch after the other.
 
-    Labels that are given, as `labels.read_labels` gives them, replace those of the listing.
+    Labels that are given, as `label_tables.read` gives them, replace those of the listing.
     `on_batch` is called after each commit, and `stop` before each; once it returns true, what is
     pending is left for the next ingest.
     """

@@ -1,6 +1,7 @@
 """One reconciliation of a source: pending files become rows; labels, states and clean-up follow."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ import pyarrow as pa
 from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion import (
     known_files,
+    label_tables,
     labels,
     new_images,
     source_cleaning,
@@ -24,14 +26,28 @@ from mlproject.ingestion import (
 from mlproject.ingestion.new_images import BatchProgress, Ingested
 from mlproject.ingestion.source_listing import Listing
 from mlproject.ingestion.sources import IngestSettings, Source
+from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import maintenance, snapshots
+from mlproject.lake.location import is_local
 from mlproject.storage import object_storage
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 ALWAYS = contextlib.nullcontext(True)  # a lease that nobody else can hold
 # Metrics that sum reasons why files were left, beside a metric for each reason.
-_SUMS = {"waiting": ("empty", "settling", "changing"), "skipped": ("skipped", "link", "name")}
+_SUMS = {
+    "waiting": ("empty", "settling", "changing"),
+    "skipped": ("skipped", "link", "name", "system", "output"),
+}
+WHY_LEFT = {  # as `Listing.left` has the reasons
+    "skipped": "it is hidden, no regular file, or the options leave it",
+    "system": "a system or program has left it behind",
+    "output": "it is of a Delta table or of MLflow",
+    "link": "a link that leaves the source, forms a loop or leads nowhere",
+    "name": "its name cannot be used",
+    "unreadable": "a folder that cannot be listed",
+    "gone": "it vanished while the source was listed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,8 @@ def settled(
     if settings.clean_source != "keep":
         source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
     labels.pattern(settings.labels)
+    for name in ("include", "exclude"):
+        source_listing.chosen(name, getattr(settings, name))
     return settings, kept
 
 
@@ -121,18 +139,24 @@ def reconcile(
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[BatchProgress], None] = lambda progress: None,
     lease: AbstractContextManager[bool] = ALWAYS,
+    required: bool = False,
 ) -> IngestResult:
     """Ingests what is pending once; logs it to the active MLflow run.
 
     The settings are those `given`, which the source keeps from then on, else those that it keeps.
     Spark is started when there is something to read. `step` counts the reconciliations of the same
     run before this one. `lease` is entered when files are pending; they are left where it gives
-    False.
+    False. With `required` a source of which no file is taken is an error.
+
+    Raises:
+        UserError: The source, or a setting, cannot be used; or no file in it can be read.
     """
     settings, kept = settled(lake, source, given)
-    listed, table = _listing(source, settings), None
+    listed, table = _listing(lake, source, settings), None
+    if required:
+        _require_files(lake, listed, settings)
     if labels.is_table(settings.labels):
-        table = labels.read_labels(settings.labels, listed.root)
+        table = label_tables.read(settings.labels, listed, lake)
     are_new, messages = sources.keep(lake, listed.root, given, kept)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     began, is_pending = time.monotonic(), planned.new or planned.changed
@@ -148,6 +172,8 @@ def reconcile(
         if done.left.keys() & {"gone", "unreadable"}:
             # If the source is gone, each of its files seems gone.
             object_storage.require(listed.source)
+        if done.left.get("unreadable", 0) >= planned.new == done.listed > 0:
+            raise unreadable(listed)
         result = IngestResult(
             *(lake, planned, done),
             messages=messages,
@@ -188,7 +214,7 @@ def _finish(
     relabelled = gone = cleaned = 0
     if given is not None:
         relabelled = labels.append_labels(lake, given, settings.labels)
-        messages.append(labels.unmatched(lake, given))
+        messages.append(label_tables.unmatched(lake, given))
     if settings.on_missing == "mark":
         if listed.files.num_rows or listed.left.num_rows:
             gone = new_images.mark_missing(lake, listed)
@@ -213,17 +239,58 @@ def _finish(
 def plan(lake: str, source: str, given: Mapping[str, Any] = NOTHING) -> IngestResult:
     """What an ingest would find now; logs it to the active MLflow run, and writes nothing else."""
     settings, _ = settled(lake, source, given)
-    listed = _listing(source, settings)
+    listed = _listing(lake, source, settings)
+    _require_files(lake, listed, settings)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)
     mlflow.log_metrics({**_counts(planned, planned.left), "bytes": planned.size_bytes})
     newest = snapshots.newest(lake, "images")
     return IngestResult(lake, planned, images_version=newest.version if newest else -1)
 
 
-def _listing(source: str, settings: IngestSettings) -> Listing:
+def _listing(lake: str, source: str, settings: IngestSettings) -> Listing:
     """The image files that lie in a source now, with their labels."""
-    listed = source_listing.listing(source, settings.include, settle=settings.settle)
+    outputs = {lake, *mlflow_tracking.local_files()}
+    if is_local(lake):
+        outputs.add(os.path.realpath(lake))
+    listed = source_listing.listing(
+        *(source, settings.include),
+        exclude=settings.exclude,
+        settle=settings.settle,
+        outputs=outputs,
+    )
     return labels.from_paths(listed, settings.labels)
+
+
+def _require_files(lake: str, listed: Listing, settings: IngestSettings) -> None:
+    """Raises UserError where no file of a source is taken, nor ever was, though there are some."""
+    counts = listed.left_counts()
+    is_waiting = counts.keys() & {"empty", "settling"}
+    if listed.files.num_rows or is_waiting or not counts:
+        return
+    if sources.count_images(lake, listed.root):
+        return
+    found = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    exclude = f" and exclude={settings.exclude}" if settings.exclude else ""
+    raise UserError(
+        f"No file of {listed.root} is taken ({found}), for example "
+        f"{listed.left['path'][0].as_py()}: {WHY_LEFT[listed.left['reason'][0].as_py()]}. The "
+        f"options are include={settings.include}{exclude}"
+    )
+
+
+def unreadable(listed: Listing) -> UserError:
+    """The error that no file of a source can be read, with the reason for one."""
+    path = listed.files["path"][0].as_py()
+    try:
+        for _ in object_storage.reader(listed.source)(path):
+            break
+        why = "this process can read it. Give the executors of Spark the same access"
+    except OSError as error:
+        is_remote = "://" in listed.source
+        why = object_storage.advice(listed.source, error) if is_remote else str(error)
+    return UserError(
+        f"None of {listed.files.num_rows} image files can be read, for example {path}: {why}"
+    )
 
 
 def _counts(planned: known_files.Planned, left: dict[str, int]) -> dict[str, int]:

@@ -4,11 +4,13 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+import pathspec
 import pyarrow as pa
 
 from mlproject.errors import UserError
@@ -25,6 +27,25 @@ SUFFIXES = (
 # Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
 
+# What file servers, photo programs, archives and desktops leave behind, beside hidden names; in
+# lower case. Sources: the documentation of Synology, QNAP, Windows, macOS, ext4 and Lightroom.
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+        *("__macosx", ".trashes", ".thumbnails", ".spotlight-v100", ".fseventsd", ".appledouble"),
+        *("network trash folder", "temporary items", ".picasaoriginals"),
+    }
+)
+SYSTEM_FILES = frozenset(
+    {*("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", ".picasa.ini", ".ds_store")}
+)
+PREVIEWS = ".lrdata"  # the end of the name of a folder in which Lightroom keeps previews
+# Folders of MLflow and Spark; a Delta table is known by the first.
+DELTA_LOG = "_delta_log"
+OUTPUT_FOLDERS = frozenset({"mlruns", "mlartifacts", "spark-warehouse", "metastore_db"})
+
+_SUFFIX = re.compile(r"\.?[\w+-]+(\.[\w+-]+)*")  # of a file, as a person writes it
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # bytes of a path that are not UTF-8 are surrogates
 
 _COLUMNS = ("path", "size_bytes", "modified_at", "label")
@@ -44,10 +65,11 @@ class Listing:
     left: pa.Table
     """What was left: path (bytes that are not UTF-8 as \\udcXX) and reason: `empty` (no bytes
     yet), `settling` (just modified, or named .part and the like), `skipped` (hidden, no regular
-    file, another suffix), `link` (leaves the source, loops or dangles, or leads to a folder from a
-    folder that a link led to), `name` (no valid UTF-8, or
-    a folder of a bucket whose name the file system cannot open: "", "." or ".."), `unreadable` (a
-    folder), `gone` (while it was listed)."""
+    file, not of `include`, of `exclude`), `system` (folders and files that systems leave behind),
+    `output` (a Delta table, and files of MLflow), `link` (leaves the source, loops or dangles, or
+    leads to a folder from a folder that a link led to), `name` (no valid UTF-8, or a folder of a
+    bucket whose name the file system cannot open: "", "." or ".."), `unreadable` (a folder), `gone`
+    (while it was listed)."""
     root: str
     """What each path begins with, before a "/": the source without settings."""
 
@@ -56,46 +78,81 @@ class Listing:
         return dict(Counter(self.left["reason"].to_pylist()))
 
 
-def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Listing:
+def chosen(name: str, option: str) -> Callable[[str], bool]:
+    """Whether a path below the source, in lower case, is of the option `include` or `exclude`.
+
+    Its words are divided by commas, or by blanks where they name no folder: suffixes, or patterns
+    as in a .gitignore file.
+
+    Raises:
+        UserError: A word is neither.
+    """
+    parts = (part.strip().lower() for part in option.split(","))
+    words = [word for part in parts for word in ([part] if "/" in part else part.split())]
+    suffixes = [word for word in words if _SUFFIX.fullmatch(word)]
+    endings = tuple(word if word[0] == "." else f".{word}" for word in suffixes)
+    patterns = [word for word in words if word not in suffixes]
+    if negated := [word for word in patterns if word.startswith("!")]:
+        raise UserError(f"{name}={option!r}: {negated[0]!r} is no pattern. Write exclude=PATTERN")
+    if not patterns:
+        return lambda path: path.endswith(endings)
+    try:
+        lines = [re.sub("^#", r"\\#", word) for word in patterns]
+        spec = pathspec.PathSpec.from_lines("gitignore", lines)
+    except ValueError as error:
+        raise UserError(f"{name}={option!r} is no pattern such as *.jpg ({error})") from error
+    return lambda path: path.endswith(endings) or spec.match_file(path)
+
+
+def listing(
+    source: str,
+    include: str = SUFFIXES,
+    *,
+    exclude: str = "",
+    settle: float = 0.0,
+    outputs: AbstractSet[str] = frozenset(),
+) -> Listing:
     """All image files below a folder or URI, with the label that their folder's name gives.
 
     A file that lies directly in the source has no label. Names that begin with "." or "_" are
     hidden, but for `_x=1`, as Spark has it. Source: Spark, HadoopFSUtils.shouldFilterOutPathName.
 
-    The options are those of `ingest`. A modified time that is further than `settle` seconds in the
-    future counts as long ago.
+    The options are those of `ingest`; `outputs` are files and folders that are never listed, by
+    their real paths. What systems leave behind and Delta tables are not listed either; of a folder
+    of theirs the folder alone is counted. A modified time that is further than `settle` seconds in
+    the future counts as long ago.
 
     Raises:
         UserError: The source is no folder that can be listed.
     """
     where = object_storage.with_server(source)
     root, prefix = object_storage.open_source(where)
-    suffixes = tuple(f".{word.strip().lower()}" for word in include.split(","))
+    is_included, is_excluded = chosen("include", include), chosen("exclude", exclude)
     left: list[tuple[str, str]] = []
     rows: dict[str, list[Any]] = {name: [] for name in LISTED.names}
     places: dict[str, tuple[bool, str | None]] = {}  # is it hidden, and the label of its files
-    found = _remote_files(where, root, left) if prefix else _local_files(root, left)
+    inside = frozenset(one.removeprefix(prefix) for one in outputs)
+    files_of = _remote_files if prefix else _local_files
     try:
-        for path, size, modified_at in found:
+        for path, size, modified_at in files_of(where, root, left, inside):
             folder, _, name = path.rpartition("/")
             if folder not in places:
                 parts = folder[len(root) :].split("/")
                 places[folder] = any(map(_is_hidden, parts)), parts[-1] or None
             is_hidden, label = places[folder]
-            low = name.lower()
-            if is_hidden or _is_hidden(name):
+            below = path[len(root) + 1 :].lower()
+            if name.lower() in SYSTEM_FILES:
+                left.append((path, "system"))
+            elif is_hidden or _is_hidden(name):
                 left.append((path, "skipped"))
-            elif low.endswith(UNFINISHED):
+            elif below.endswith(UNFINISHED):
                 left.append((path, "settling"))
-            elif include != "*" and not low.endswith(suffixes):
+            elif not is_included(below) or is_excluded(below):
                 left.append((path, "skipped"))
-            elif not path.isascii() and NOT_UTF8.search(path):
-                left.append((path, "name"))
-            elif size == 0:
-                left.append((path, "empty"))
-            # A listing takes its time: a file written meanwhile is newer than its beginning.
-            elif settle and abs(time.time() - modified_at / 1e6) < settle:
-                left.append((path, "settling"))
+            elif path in inside:
+                left.append((path, "output"))
+            elif reason := _not_yet(path, size, modified_at, settle):
+                left.append((path, reason))
             else:
                 rows["path"].append(prefix + path)
                 rows["size_bytes"].append(size)
@@ -112,11 +169,31 @@ def listing(source: str, include: str = SUFFIXES, *, settle: float = 0.0) -> Lis
     return Listing(where if prefix else root, files, not_taken, prefix + root)
 
 
+def _not_yet(path: str, size: int, modified_at: int, settle: float) -> str:
+    """Why a file of the right name is left; empty = it is not."""
+    if not path.isascii() and NOT_UTF8.search(path):
+        return "name"
+    if size == 0:
+        return "empty"
+    # A listing takes its time: a file written meanwhile is newer than its beginning.
+    return "settling" if settle and abs(time.time() - modified_at / 1e6) < settle else ""
+
+
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[File]:
+def _left_whole(name: str, place: str, outputs: AbstractSet[str]) -> str:
+    """Why a folder is left with all that is in it: `system` or `output`; empty = it is not."""
+    low = name.lower()
+    if low in SYSTEM_FOLDERS or low.endswith(PREVIEWS):
+        return "system"
+    return "output" if low in OUTPUT_FOLDERS or place in outputs else ""
+
+
+def _local_files(
+    source: str, root: str, left: list[tuple[str, str]], outputs: AbstractSet[str]
+) -> Iterator[File]:
     """The files below a local folder; links are followed as long as they stay below it.
 
     Links to folders are followed from real folders only: ten folders that link to each other would
@@ -133,6 +210,9 @@ def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[File]:
                 raise
             left.append((folder, "unreadable"))
             continue
+        if place in outputs or any(entry.name == DELTA_LOG for entry in entries):
+            left.append((folder, "output"))
+            continue
         for entry in entries:
             is_link = entry.is_symlink()
             try:
@@ -140,7 +220,10 @@ def _local_files(root: str, left: list[tuple[str, str]]) -> Iterator[File]:
                     left.append((entry.path, "link"))
                 elif entry.is_dir():
                     real = os.path.realpath(entry.path) if is_link else f"{place}/{entry.name}"
-                    folders.append((entry.path, real))
+                    if reason := _left_whole(entry.name, real, outputs):
+                        left.append((entry.path, reason))
+                    else:
+                        folders.append((entry.path, real))
                 elif entry.is_file():
                     facts = entry.stat()
                     yield entry.path, facts.st_size, facts.st_mtime_ns // 1000
@@ -158,7 +241,9 @@ def _leads_on(link: "os.DirEntry[str]", root: str, folder: str, place: str) -> b
     return real.startswith(f"{root}/") and not loops and not again
 
 
-def _remote_files(source: str, root: str, left: list[tuple[str, str]]) -> Iterator[File]:
+def _remote_files(
+    source: str, root: str, left: list[tuple[str, str]], outputs: AbstractSet[str]
+) -> Iterator[File]:
     """The files below a folder on object storage, a few pages at a time.
 
     What is held are as many pages, and the folders that were found and not yet listed.
@@ -179,11 +264,18 @@ def _remote_files(source: str, root: str, left: list[tuple[str, str]]) -> Iterat
                         raise
                     left.append((folder, "unreadable"))
                     continue
+                # In the order of S3 the log comes before the data files, so on an earlier page.
+                if any(below.rpartition("/")[2] == DELTA_LOG for below in found.folders):
+                    left.append((folder, "output"))
+                    continue
                 if found.token:
                     to_list.append((folder, found.token))
                 for below in found.folders:
-                    if below.rpartition("/")[2] in ("", ".", ".."):
+                    name = below.rpartition("/")[2]
+                    if name in ("", ".", ".."):
                         left.append((below, "name"))
+                    elif reason := _left_whole(name, below, outputs):
+                        left.append((below, reason))
                     else:
                         to_list.append((below, ""))
                 yield from found.files

@@ -19,7 +19,7 @@ from mlproject.storage import object_storage
 # Of a source, and so of each ingest after the one that named them. The others are of one ingest:
 # they take files away, or bring back what was erased.
 KEPT = (
-    *("include", "settle", "labels", "content", "max_inline_bytes", "thumbnail_px"),
+    *("include", "exclude", "settle", "labels", "content", "max_inline_bytes", "thumbnail_px"),
     *("max_files", "max_bytes", "target_file_bytes", "on_missing"),
 )
 LISTED_EVERY = timedelta(minutes=10)  # a listing that found nothing new is noted as often
@@ -33,6 +33,7 @@ class IngestSettings:
     """How the files of a source become rows: the options of `ingest` under their names."""
 
     include: str = source_listing.SUFFIXES
+    exclude: str = ""
     settle: float = 2
     labels: str = labels.FOLDER
     content: Literal["inline", "reference", "auto"] = "inline"
@@ -84,7 +85,7 @@ def sources(lake: str = "lake") -> tuple[Source, ...]:
     lake = locate(lake)
     at = snapshots.required(lake, "sources")
     found = map(_source, query(lake, _NEWEST, sources=at).to_pylist())
-    return tuple(replace(one, images=_images(lake, one.uri)) for one in found)
+    return tuple(replace(one, images=count_images(lake, one.uri)) for one in found)
 
 
 def uri_of(source: str) -> str:
@@ -145,7 +146,7 @@ def _news(before: Source, wanted: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _unknown(lake: str, uri: str, wanted: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence about a source that an older release has ingested, with settings nobody knows."""
-    if wanted or not _images(lake, uri):
+    if wanted or not count_images(lake, uri):
         return ()
     return (
         f"{uri} was ingested by a release that kept no settings, so the defaults hold from now on. "
@@ -191,7 +192,8 @@ def _append(source: Source, since: Snapshot) -> Snapshot | None:
     return commits.append_rows(pa.Table.from_pylist([row], SCHEMAS["sources"]), since)
 
 
-def _images(lake: str, uri: str) -> int:
+def count_images(lake: str, uri: str) -> int:
+    """Rows of `images` below a folder. The lake may be absent."""
     last = f"{uri}/\U0010ffff"  # the last character
     sql = f"SELECT count(*) AS n FROM images WHERE path >= {quoted(f'{uri}/')} AND path <= "
     return int(query(lake, sql + quoted(last), ["images"])["n"][0].as_py())

@@ -17,6 +17,7 @@ from mlflow.utils.uri import is_local_uri
 
 from mlproject.errors import UserError, first_line
 from mlproject.masking import is_ambiguous, mask
+from mlproject.storage.local_files import local_path
 
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 CREDENTIALS = (
@@ -32,6 +33,18 @@ TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT
 # A run name that MLflow generated, such as rogue-shrew-565; the user's --run-name is kept.
 # Source: mlflow.utils.name_utils.
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+
+def local_files() -> frozenset[str]:
+    """The files and folders in which MLflow's stores lie, if they are on this machine."""
+    found = set[str]()
+    for uri in (mlflow.get_tracking_uri(), mlflow.get_registry_uri()):
+        if uri.startswith("sqlite:///"):
+            path = os.path.realpath(uri.removeprefix("sqlite:///"))
+            found |= {f"{path}{ending}" for ending in ("", "-wal", "-shm", "-journal")}
+        elif is_local_uri(uri):
+            found.add(os.path.realpath(local_path(uri)))
+    return frozenset(found)
 
 
 class Client(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
