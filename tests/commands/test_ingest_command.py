@@ -112,6 +112,7 @@ def test_an_ingest_of_the_folder_in_which_all_lies_takes_nothing_of_its_own(tmp_
     photos(tmp_path, 2)
     words = ("--source", ".", "--lake", "red/lake", "--settle", "0", "--include", "*")
     store = {"MLFLOW_TRACKING_URI": "sqlite:///runs.db", "MLFLOW_EXPERIMENT_ID": "0"}
+    store["MLFLOW_EXPERIMENT_NAME"] = "Default"
     for found in ("Ingested 2 of 2", "Nothing new among 2"):
         ended = start_command("ingest", *words, cwd=tmp_path, **store)
         printed = output_of(ended)

@@ -1,15 +1,13 @@
 """Sources in S3, against a server of the protocol (moto) that runs as a process of its own."""
 
-import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import mlproject
 from mlproject.images import image_files
-from mlproject.ingestion import file_tasks, new_images, reconciliation, source_listing
+from mlproject.ingestion import file_tasks, new_images, source_listing
 from mlproject.lake import queries, snapshots
 from mlproject.storage import object_storage, s3
 from tests.conftest import photo, start_command
@@ -25,46 +23,8 @@ from tests.support.s3_servers import (
 )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The URL of a server that lets everybody in."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        with s3_servers.running(tmp_path_factory.mktemp("moto") / "log.txt") as (_, url):
-            yield url
-
-
-@pytest.fixture
-def bucket(server, request):
-    """An empty bucket, by name."""
-    name = f"b{abs(hash(request.node.name))}"
-    client(server).create_bucket(Bucket=name)
-    return name
-
-
 def photos(server, bucket, count):
     put(server, bucket, **{f"red/{n:03}.jpg": photo((200, 30, 30), n) for n in range(count)})
-
-
-@pytest.fixture
-def workers(spark, server):
-    """A Spark session whose workers have the credentials; they began before the server did."""
-    environment = spark.sparkContext.environment
-    before = dict(environment)
-    environment.update(KEYS)
-    yield spark
-    environment.clear()
-    environment.update(before)
-
-
-@pytest.fixture
-def somebody(server):
-    with s3_servers.user_without_secrets(server) as credentials:
-        yield credentials
 
 
 def test_credentials_are_taken_from_a_profile_too(server, bucket, somebody, monkeypatch, tmp_path):
@@ -169,46 +129,6 @@ def test_a_bucket_becomes_rows_of_canonical_paths_and_a_second_ingest_commits_no
     assert f"s3://{bucket}/red/000.jpg" == rows[-3].path
     assert photo((200, 30, 30), 0) == bytes(rows[-3].content)
     assert ("red", "JPEG", 48) == (rows[-3].label, rows[-3].format, rows[-3].width)
-
-
-@pytest.mark.spark
-def test_an_object_that_may_not_be_read_is_counted_and_stays_pending(
-    workers, lake, server, bucket, somebody, monkeypatch
-):
-    s3_servers.let_in(server, "inf")
-    photos(server, bucket, 2)
-    put(server, bucket, **{"secret.jpg": photo((1, 2, 3))})
-    s3_servers.let_in(server, "0")
-    for name, value in somebody.items():
-        monkeypatch.setenv(name, value)
-        workers.sparkContext.environment[name] = value
-    source = f"s3://{bucket}?endpoint_override={server}"
-    for rows in (2, 0):
-        done = new_images.ingest_pending(workers, lake, source_listing.listing(source))
-        assert (rows, {"unreadable": 1}) == (done.rows, done.left)
-    s3_servers.let_in(server, "inf")
-    assert 1 == new_images.ingest_pending(workers, lake, source_listing.listing(source)).rows
-
-
-@pytest.mark.spark
-def test_a_source_of_which_nothing_can_be_read_is_an_error_with_the_reason(
-    workers, lake, store, server, bucket, somebody, monkeypatch
-):
-    s3_servers.let_in(server, "inf")
-    put(server, bucket, **{f"{number}/secret.jpg": photo((1, 2, 3), number) for number in range(2)})
-    s3_servers.let_in(server, "0")
-    for name, value in somebody.items():
-        monkeypatch.setenv(name, value)
-        workers.sparkContext.environment[name] = value
-    source = f"s3://{bucket}?endpoint_override={server}"
-    told = refusal(lambda: mlproject.ingest(source, lake=lake, settle=0))
-    reason = f"None of 2 image files can be read, for example s3://{bucket}/0/secret.jpg: "
-    assert f"{reason}Access is refused" in told
-    s3_servers.let_in(server, "inf")
-    # As where the driver alone may read.
-    told = str(reconciliation.unreadable(source_listing.listing(source)))
-    assert f"{reason}this process can read it. Give the executors" in told
-    assert 2 == mlproject.ingest(source, lake=lake).ingested.rows
 
 
 @pytest.mark.spark

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mlproject.errors import MachineError, MlprojectError, UserError, require_at_least
 from mlproject.ingestion import labels as image_labels
-from mlproject.ingestion import reconciliation
+from mlproject.ingestion import reconciliation, sources
 from mlproject.ingestion.known_files import Planned
 from mlproject.ingestion.new_images import BatchProgress
 from mlproject.ingestion.reconciliation import IngestResult, reconcile
@@ -106,7 +106,7 @@ def ingest(
         closing(LazySession("mlproject ingest", lake=lake)) as spark,
     ):
         require_at_least(0, interval=interval)
-        reconciliation.settled(locate(lake), source, given)
+        sources.settled(locate(lake), source, given)
         if plan:
             return reconciliation.plan(locate(lake), source, given)
         located = locate_to_write(lake)

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qsl
 
 import mlflow
 import pyarrow as pa
 
-from mlproject.errors import UserError, require_at_least
+from mlproject.errors import UserError
 from mlproject.ingestion import (
     known_files,
     label_tables,
@@ -25,7 +24,7 @@ from mlproject.ingestion import (
 )
 from mlproject.ingestion.new_images import BatchProgress, Ingested
 from mlproject.ingestion.source_listing import Listing
-from mlproject.ingestion.sources import IngestSettings, Source
+from mlproject.ingestion.sources import IngestSettings
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.spark_session import LazySession
 from mlproject.lake import maintenance, snapshots
@@ -83,52 +82,6 @@ class IngestResult:
         return any(counts) or self.are_settings_new
 
 
-def settled(
-    lake: str, source: str, given: Mapping[str, Any]
-) -> tuple[IngestSettings, Source | None]:
-    """The settings of an ingest: those that are given, else those that the source keeps.
-
-    With them the source as it is recorded, if it is.
-
-    Raises:
-        UserError: They are out of range, contradict each other, or do not fit the source.
-    """
-    kept = sources.read(lake, sources.uri_of(source))
-    settings = sources.effective(kept, given)
-    at_least_1 = ("max_files", "max_bytes", "target_file_bytes")
-    at_least_0 = ("settle", "thumbnail_px", "clean_after")
-    for least, names in ((1, at_least_1), (0, at_least_0)):
-        require_at_least(least, **{name: getattr(settings, name) for name in names})
-    if settings.clean_source != "keep" and settings.on_missing == "mark":
-        raise UserError(
-            f"clean_source={settings.clean_source} and on_missing=mark, given or kept by the "
-            "source, do not go together: cleaned files would be marked as gone. Name "
-            "on_missing=keep"
-        )
-    if settings.content != "inline" and _has_own_settings(source):
-        raise UserError(
-            f"content={settings.content}: such rows are read again at their paths, which have no "
-            "settings. Set them in the environment, as AWS_ENDPOINT_URL, AWS_REGION, "
-            "AWS_SKIP_SIGNATURE or AWS_REQUEST_PAYER, and not after the ? of the source"
-        )
-    if settings.clean_source != "keep":
-        source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
-    labels.pattern(settings.labels)
-    for name in ("include", "exclude"):
-        source_listing.chosen(name, getattr(settings, name))
-    return settings, kept
-
-
-def _has_own_settings(source: str) -> bool:
-    """Whether a source in S3 has other settings behind its "?" than the environment."""
-    bare, _, settings = source.partition("?")
-    if not (settings and object_storage.is_s3(source)):
-        return False
-    given = object_storage.with_server(source)
-    region = dict(parse_qsl(given.partition("?")[2]))["region"]  # Amazon is not asked for it
-    return given != object_storage.with_server(f"{bare}?region={region}")
-
-
 def reconcile(
     spark: LazySession,
     lake: str,
@@ -151,7 +104,7 @@ def reconcile(
     Raises:
         UserError: The source, or a setting, cannot be used; or no file in it can be read.
     """
-    settings, kept = settled(lake, source, given)
+    settings, kept = sources.settled(lake, source, given)
     listed, table = _listing(lake, source, settings), None
     if required:
         _require_files(lake, listed, settings)
@@ -238,7 +191,7 @@ def _finish(
 
 def plan(lake: str, source: str, given: Mapping[str, Any] = NOTHING) -> IngestResult:
     """What an ingest would find now; logs it to the active MLflow run, and writes nothing else."""
-    settings, _ = settled(lake, source, given)
+    settings, _ = sources.settled(lake, source, given)
     listed = _listing(lake, source, settings)
     _require_files(lake, listed, settings)
     planned = known_files.plan(lake, listed, include_erased=settings.include_erased)

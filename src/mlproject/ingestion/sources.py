@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import pyarrow as pa
 
-from mlproject.ingestion import labels, source_listing
+from mlproject.errors import UserError, require_at_least
+from mlproject.ingestion import labels, source_cleaning, source_listing
 from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.location import locate
 from mlproject.lake.queries import query, quoted
@@ -109,6 +111,52 @@ def effective(kept: Source | None, given: Mapping[str, Any]) -> IngestSettings:
     known = {field.name for field in fields(IngestSettings)}  # a later release may have more
     mine = {name: value for name, value in kept.settings.items() if name in known} if kept else {}
     return IngestSettings(**{**mine, **given})
+
+
+def settled(
+    lake: str, source: str, given: Mapping[str, Any]
+) -> tuple[IngestSettings, Source | None]:
+    """The settings of an ingest: those that are given, else those that the source keeps.
+
+    With them the source as it is recorded, if it is.
+
+    Raises:
+        UserError: They are out of range, contradict each other, or do not fit the source.
+    """
+    kept = read(lake, uri_of(source))
+    settings = effective(kept, given)
+    at_least_1 = ("max_files", "max_bytes", "target_file_bytes")
+    at_least_0 = ("settle", "thumbnail_px", "clean_after")
+    for least, names in ((1, at_least_1), (0, at_least_0)):
+        require_at_least(least, **{name: getattr(settings, name) for name in names})
+    if settings.clean_source != "keep" and settings.on_missing == "mark":
+        raise UserError(
+            f"clean_source={settings.clean_source} and on_missing=mark, given or kept by the "
+            "source, do not go together: cleaned files would be marked as gone. Name "
+            "on_missing=keep"
+        )
+    if settings.content != "inline" and _has_own_settings(source):
+        raise UserError(
+            f"content={settings.content}: such rows are read again at their paths, which have no "
+            "settings. Set them in the environment, as AWS_ENDPOINT_URL, AWS_REGION, "
+            "AWS_SKIP_SIGNATURE or AWS_REQUEST_PAYER, and not after the ? of the source"
+        )
+    if settings.clean_source != "keep":
+        source_cleaning.check(source, lake, settings.clean_source, settings.clean_to)
+    labels.pattern(settings.labels)
+    for name in ("include", "exclude"):
+        source_listing.chosen(name, getattr(settings, name))
+    return settings, kept
+
+
+def _has_own_settings(source: str) -> bool:
+    """Whether a source in S3 has other settings behind its "?" than the environment."""
+    bare, _, settings = source.partition("?")
+    if not (settings and object_storage.is_s3(source)):
+        return False
+    given = object_storage.with_server(source)
+    region = dict(parse_qsl(given.partition("?")[2]))["region"]  # Amazon is not asked for it
+    return given != object_storage.with_server(f"{bare}?region={region}")
 
 
 def keep(
