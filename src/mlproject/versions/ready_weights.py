@@ -18,9 +18,9 @@ from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import process
 from mlproject.lake import location
 from mlproject.versions import label_files, reference_images, registration
-from mlproject.versions import weights as weight_files
 from mlproject.versions.engines import NATIVE, PARITY_IMAGES, Images
 from mlproject.versions.registry import Version
+from mlproject.weights import weights_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RegisteredVersion:
     engine_reason: str
     """Why it is `native` though `onnxruntime` was asked for; else empty."""
     notes: tuple[str, ...]
-    """What is to be known of the file of labels, each as a sentence."""
+    """What is to be known of the files of weights and labels, each as a sentence."""
 
 
 def register(
@@ -53,7 +53,7 @@ def register(
 
     Args:
         framework: The framework that predicts.
-        weights: The weights: imagenet, or a weights file.
+        weights: The weights: imagenet, a weights file, or a SavedModel folder.
         labels: File of labels: one a line, CSV or JSON; empty = the 1000 labels of ImageNet.
         name: Name of the registered model.
         image_size: Side of the network's input, in pixels.
@@ -70,10 +70,10 @@ def register(
         registration.check_name(name)
         # Before the framework is imported, which takes seconds.
         config = registration.config(framework, image_size=image_size, engine=engine)
-        weight_files.check(framework, weights)
+        weights_files.check(framework, weights)
         names, renamed = _labels(labels)
         with process(framework) as call:
-            file = call(weight_files.canonical, framework, weights, Path(folder))
+            file = call(weights_files.canonical, framework, weights, Path(folder))
             config["width"] = file.width
             made = call(
                 registration.register,
@@ -85,7 +85,7 @@ def register(
                 images=_parity_images(lake, config),
             )
         mlflow.set_tag("mlproject.version", made.version.uri)
-    notes = (renamed,) if renamed else ()
+    notes = tuple(filter(None, (file.note, renamed)))
     return RegisteredVersion(
         made.version, tuple(names), made.engine.name, made.engine.reason, notes
     )
