@@ -167,14 +167,14 @@ def test_a_file_of_keras_2_is_read(tmp_path):
     import h5py
 
     model = network()
-    with h5py.File(tmp_path / "old.h5", "w") as file:
+    with h5py.File(tmp_path / "old.hdf5", "w") as file:
         for layer in model.layers:
             for variable in layer.weights:
                 depthwise = "depthwise_" if type(layer).__name__ == "DepthwiseConv2D" else ""
                 own = variable.name.replace("kernel", f"{depthwise}kernel")
                 name = f"model_weights/mobilenetv2/{layer.name}/{own}:0"
                 file[name] = np.asarray(variable)
-    assert_same(converted(tmp_path, tmp_path / "old.h5"), model)
+    assert_same(converted(tmp_path, tmp_path / "old.hdf5"), model)
 
 
 def test_a_saved_model_of_keras_2_is_read_without_its_optimizer(tmp_path):
@@ -193,6 +193,18 @@ def test_a_saved_model_of_keras_2_is_read_without_its_optimizer(tmp_path):
     module.optimizer.slot = tf.Variable(np.ones((1280, 4), "f4"), name="predictions/kernel")
     tf.saved_model.save(module, str(tmp_path / "old"))
     assert_same(converted(tmp_path, tmp_path / "old"), model)
+
+
+def test_the_configuration_and_the_graph_of_a_file_are_not_read(tmp_path):
+    model = network()
+    with zipfile.ZipFile(saved(model, tmp_path / "own.keras")) as archive:
+        arrays = archive.read("model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "own.keras", "w") as archive:
+        archive.writestr("config.json", "junk")
+        archive.writestr("model.weights.h5", arrays)
+    assert_same(converted(tmp_path, tmp_path / "own.keras"), model)
+    (saved(model, tmp_path / "own_saved") / "saved_model.pb").write_bytes(b"junk")
+    assert_same(converted(tmp_path, tmp_path / "own_saved"), model)
 
 
 def headless():
