@@ -21,7 +21,7 @@ SOURCE = PROJECT / "src" / "mlproject"
 # Top to bottom: a package imports the packages below it only. `errors` and `masking` lie under all.
 LAYERS = (
     *("cli", "commands", "service", "replays", "gates", "reporting", "rollout", "scoring"),
-    *("training", "quantization", "versions", "erasure", "ingestion", "images", "lake"),
+    *("training", "quantization", "versions", "weights", "erasure", "ingestion", "images", "lake"),
     *("integrations", "storage", "inference", "worker_daemon", "errors", "masking"),
 )
 MODULES_OF_A_PACKAGE = 10  # what a newcomer can keep in mind; `commands` has one for each command

@@ -9,7 +9,7 @@ import pytest
 
 from mlproject.errors import MachineError, MlprojectError, UserError
 from mlproject.integrations import framework_process
-from mlproject.versions import weights
+from mlproject.weights import weights_files
 
 IMPORTED = "{name for name in ('tensorflow', 'torch') if name in __import__('sys').modules}"
 
@@ -54,7 +54,7 @@ def test_two_frameworks_run_side_by_side_and_this_process_imports_neither(in_tor
 
 def test_an_error_in_a_call_is_raised_here_and_the_process_continues(in_torch, tmp_path):
     with pytest.raises(UserError, match=r"no weights file 'nowhere\.pth'"):
-        in_torch(weights.canonical, "torch", "nowhere.pth", tmp_path)
+        in_torch(weights_files.canonical, "torch", "nowhere.pth", tmp_path)
     with pytest.raises(RuntimeError, match="of an odd kind"):  # it can be pickled, not unpickled
         in_torch(exec, ODD)
     assert 7 == in_torch(int, "7")

@@ -15,11 +15,12 @@ pytestmark = [pytest.mark.spark, pytest.mark.keras]
 def test_keras_on_imagenet_photos_predicts_the_expected_labels(
     spark, lake, store, shared, tmp_path
 ):
-    from mlproject.versions import reference_images, registration, weights
+    from mlproject.versions import reference_images, registration
+    from mlproject.weights import weights_files
 
     labels = (shared / "imagenet-sample" / "labels1000.txt").read_text("utf-8").splitlines()
     (given,) = (shared / "weights" / "keras").glob("*imagenet_ptq.weights.h5")
-    file = weights.keras_file(str(given), tmp_path)
+    file = weights_files.canonical("keras", str(given), tmp_path)
     with mlflow.start_run():
         version = registration.register(
             file.path,

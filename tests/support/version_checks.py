@@ -9,8 +9,9 @@ import pytest
 
 import mlproject
 from mlproject.errors import MachineError, RefusedError, UserError
-from mlproject.versions import engines, reference_images, registration, version_files, weights
+from mlproject.versions import engines, reference_images, registration, version_files
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME
+from mlproject.weights import weights_files
 from tests.conftest import SHARED, photo
 from tests.support import predicting
 from tests.support.lakes import add_image, day, frame
@@ -66,7 +67,7 @@ class EngineTests:
             return self.registered(path, ["a", "b", "c", "d"], image_size=96, width=0.35)
         labels = (SHARED / "imagenet-sample" / "labels1000.txt").read_text().splitlines()
         given = str(SHARED / "weights" / self.framework / self.real_weights)
-        file = weights.canonical(self.framework, given, store / "weights")
+        file = weights_files.canonical(self.framework, given, store / "weights")
         assert (file.classes, file.width) == (1000, 1.0)
         return self.registered(file.path, labels)
 

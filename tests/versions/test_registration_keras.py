@@ -1,14 +1,11 @@
 """Keras versions: weights, registration, and the same predictions wherever they run."""
 
 import csv
-import zipfile
 
 import mlflow
 import numpy as np
 import pytest
 
-from mlproject.errors import UserError
-from mlproject.versions import weights
 from tests.support import predicting
 from tests.support import version_checks as checks
 
@@ -68,39 +65,3 @@ class TestNativeKerasVersions(checks.NativeTests):
     requirements = ("tensorflow", "keras", "h5py")
     real_weights = TestKerasVersions.real_weights
     small = staticmethod(small)
-
-
-@pytest.mark.parametrize("name", ["own.weights.h5", "whole.keras", "whole.h5"])
-def test_each_format_of_weights_becomes_the_same_canonical_file(name, tmp_path):
-    import keras
-
-    path = small(tmp_path, name, classes=7)
-    file = weights.keras_file(str(path), tmp_path / "canonical")
-    assert (file.classes, file.width) == (7, 0.35)
-    assert weights.read(file.path) == file
-    network = keras.applications.MobileNetV2(weights=None, classes=7, alpha=0.35)
-    network.load_weights(file.path)
-    assert network.layers[-1].bias.numpy().tolist() == np.linspace(1, 0, 7, dtype="f4").tolist()
-
-
-def test_weights_of_something_else_are_refused(tmp_path):
-    import keras
-
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(
-        tmp_path / "dense.weights.h5"
-    )
-    keras.applications.MobileNetV2(weights=None, include_top=False, alpha=0.35).save_weights(
-        tmp_path / "headless.weights.h5"
-    )
-    (tmp_path / "junk.weights.h5").write_bytes(b"junk")
-    (tmp_path / "junk.keras").write_bytes(b"junk")
-    (tmp_path / "weights.txt").write_text("1")
-    with zipfile.ZipFile(tmp_path / "empty.keras", "w"):
-        pass
-    for name in ("dense.weights.h5", "headless.weights.h5", "junk.weights.h5", "junk.keras"):
-        with pytest.raises(UserError):
-            weights.keras_file(str(tmp_path / name), tmp_path / "canonical")
-    for name in ("empty.keras", "weights.txt", "absent.h5"):
-        with pytest.raises(UserError):
-            weights.keras_file(str(tmp_path / name), tmp_path / "canonical")
-    assert not list((tmp_path / "canonical").glob("*"))

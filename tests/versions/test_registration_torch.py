@@ -1,14 +1,10 @@
 """Torch versions: weights, registration, and the same predictions wherever they run."""
 
-from pathlib import Path
-
 import mlflow
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlproject.errors import UserError
-from mlproject.versions import weights
 from tests.support import predicting
 from tests.support import version_checks as checks
 
@@ -85,57 +81,3 @@ class TestNativeTorchVersions(checks.NativeTests):
     requirements = ("torch", "torchvision", "safetensors")
     real_weights = TestTorchVersions.real_weights
     small = staticmethod(small)
-
-
-@pytest.mark.parametrize("name", ["own.safetensors", "state.pth", "state.pt"])
-def test_each_format_of_weights_becomes_the_same_canonical_file(name, tmp_path):
-    from safetensors.torch import load_file
-
-    path = small(tmp_path, name, classes=7)
-    file = weights.torch_file(str(path), tmp_path / "canonical")
-    assert (file.classes, file.width) == (7, 0.35)
-    assert weights.read(file.path) == file
-    bias = load_file(file.path)["classifier.1.bias"]
-    np.testing.assert_allclose(bias, np.linspace(1, 0, 7))
-
-
-def test_a_wrapped_state_dict_of_several_devices_is_unwrapped(tmp_path):
-    import torch
-
-    plain = torch.load(small(tmp_path, "plain.pt"), weights_only=True)
-    wrapped = {"epoch": 3, "state_dict": {f"module.{key}": plain[key].half() for key in plain}}
-    torch.save(wrapped, tmp_path / "wrapped.pt")
-    file = weights.torch_file(str(tmp_path / "wrapped.pt"), tmp_path / "canonical")
-    assert (file.classes, file.width) == (4, 0.35)
-
-
-def test_pickled_code_is_refused_and_not_executed(tmp_path):
-    import torch
-
-    class Code:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"state_dict": Code()}, tmp_path / "code.pt")
-    with pytest.raises(UserError, match="never executed"):
-        weights.torch_file(str(tmp_path / "code.pt"), tmp_path / "canonical")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_weights_of_something_else_are_refused(tmp_path):
-    import torch
-    import torchvision
-
-    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
-    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet.pt")
-    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    renamed = torch.load(small(tmp_path, "renamed.pt"), weights_only=True)
-    renamed["features.0.0.kernel"] = renamed.pop("features.0.0.weight")
-    torch.save(renamed, tmp_path / "renamed.pt")
-    for name in ("junk.pth", "junk.safetensors"):
-        (tmp_path / name).write_bytes(b"junk")
-    names = ("linear.pt", "resnet.pt", "tensor.pt", "renamed.pt", "junk.pth", "junk.safetensors")
-    for name in (*names, "absent.pth", "weights.txt"):
-        with pytest.raises(UserError):
-            weights.torch_file(str(tmp_path / name), tmp_path / "canonical")
-    assert not (tmp_path / "canonical").exists()

@@ -13,4 +13,6 @@ def run(**options: Any) -> None:
     """Registers and prints the version."""
     made = mlproject.register(**options)
     print(f"Registered {made.version.uri} ({options['framework']}, {len(made.labels)} labels)")
+    for note in made.notes:
+        print(note)
     console.print_engine(options["framework"], made.engine, made.engine_reason)

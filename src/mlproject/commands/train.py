@@ -21,5 +21,7 @@ def run(**options: Any) -> "TrainedVersion":
         f"{made.training_images} images: accuracy {made.held_out_accuracy:.1%} "
         f"on {made.held_out_images} held-out images"
     )
+    for note in made.notes:
+        print(note)
     console.print_engine(options["framework"], made.engine, made.engine_reason)
     return made

@@ -20,8 +20,10 @@ from mlproject.lake import snapshots
 from mlproject.lake.snapshots import Snapshot
 from mlproject.training import figures, labelled_images, learning
 from mlproject.training.learning import BLOCKS, Examples, Floats, Images, Scores, Settings
-from mlproject.versions import registration, weights
+from mlproject.versions import registration
 from mlproject.versions.engines import ONNXRUNTIME, PARITY_IMAGES
+from mlproject.weights import weights_files
+from mlproject.weights.weights_files import WeightsFile
 
 NONE = "none"  # the value that stands for random weights
 MISTAKES = 20  # logged images: the incorrect predictions with the highest scores
@@ -49,6 +51,8 @@ class Trained:
     """Images that were only for evaluation."""
     parity_images: Images
     """Some of these, decoded, for `registration.register`."""
+    notes: tuple[str, ...]
+    """Which of several networks in a weights file it started from, as a sentence."""
 
 
 def defaults(start: str) -> Settings:
@@ -89,7 +93,9 @@ def train(
     given = snapshots.rows(spark, images.lake, "labels")
     newest = labels.with_newest(rows.drop("content", "thumbnail"), given)
     label_of, ambiguous = labelled_images.labelled(newest)
-    file = None if start == NONE else call(weights.canonical, framework, start, folder / "start")
+    file = None
+    if start != NONE:
+        file = call(weights_files.canonical, framework, start, folder / "start")
     width = file.width if file else 1.0
     config = registration.config(
         framework, image_size=settings.image_size, width=width, engine=engine
@@ -103,7 +109,7 @@ def train(
     logged = mlflow.get_run(mlflow.active_run().info.run_id).data.params
     mlflow.log_params({name: value for name, value in params.items() if name not in logged})
     _log_lineage(images)
-    out = folder / f"mobilenet_v2{weights.CANONICAL_SUFFIX[framework]}"
+    out = folder / f"mobilenet_v2{weights_files.CANONICAL_SUFFIX[framework]}"
     probabilities = call(_learn, framework, data, file, settings, config, out)
     found = learning.scores(probabilities, data.held_out_targets)
     training, held_out = len(data.training), len(data.held_out)
@@ -112,15 +118,16 @@ def train(
     _log_result(data, probabilities, found, last=settings.last_epoch)
     counts = {"training_images": training, "held_out_images": held_out}
     mlflow.log_metrics({**counts, "left_out_images": left_out})
+    notes = (file.note,) if file and file.note else ()
     some = np.asarray(data.pixels[data.held_out[:PARITY_IMAGES]])
-    return Trained(out, data.labels, config, found.accuracy, training, held_out, some)
+    return Trained(out, data.labels, config, found.accuracy, training, held_out, some, notes)
 
 
 def check(framework: str, start: str, settings: Settings) -> None:
     """Raises UserError when this start and these settings cannot be used."""
     registration.config(framework, image_size=settings.image_size)
     if start != NONE:
-        weights.check(framework, start)
+        weights_files.check(framework, start)
     for name in ("epochs", "batch_size", "learning_rate", "fine_tune_epochs"):
         if not getattr(settings, name) > 0:
             raise UserError(f"{name}={getattr(settings, name)!r} is not above 0.")
@@ -133,7 +140,7 @@ def check(framework: str, start: str, settings: Settings) -> None:
 def _learn(
     framework: str,
     data: Examples,
-    file: weights.WeightsFile | None,
+    file: WeightsFile | None,
     settings: Settings,
     config: dict[str, Any],
     out: Path,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mlproject.training.learning import ADAM, BLOCKS, Floats, Images, Ints, Step
-from mlproject.versions.weights import WeightsFile
+from mlproject.weights.weights_files import WeightsFile
 
 
 class Network:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mlproject.training.learning import BLOCKS, Floats, Images, Ints, Step
-from mlproject.versions.weights import WeightsFile
+from mlproject.weights.weights_files import WeightsFile
 
 
 class Network:

@@ -35,6 +35,8 @@ class TrainedVersion:
     """What runs the network: `onnxruntime` or `native`."""
     engine_reason: str
     """Why it is `native` though `onnxruntime` was asked for; else empty."""
+    notes: tuple[str, ...]
+    """What is to be known of the weights file, each as a sentence."""
 
 
 def train(
@@ -122,4 +124,5 @@ def train(
         trained.held_out_accuracy,
         made.engine.name,
         made.engine.reason,
+        trained.notes,
     )

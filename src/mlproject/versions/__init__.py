@@ -1,4 +1,4 @@
-"""Makes registered model versions from weights; resolves and moves aliases and stages.
+"""Makes registered model versions from weights and labels; resolves and moves aliases and stages.
 
 Other packages import the modules of `__all__`; the others are private to this one.
 """
@@ -12,5 +12,4 @@ __all__ = [
     "registry",
     "version",
     "version_files",
-    "weights",
 ]

@@ -77,7 +77,7 @@ def choose(
     """The engine of a new version: what the config asks for, if ONNX Runtime reaches parity.
 
     Args:
-        weights: A canonical file, see `weights`.
+        weights: A canonical file, see `weights_files`.
         classes: Outputs of the network.
         config: As `registration.config` gives it.
         images: Images for the comparison, besides the reference images.

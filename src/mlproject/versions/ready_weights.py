@@ -12,15 +12,15 @@ import mlflow
 import numpy as np
 
 from mlproject import inference
-from mlproject.errors import UserError, first_line
+from mlproject.errors import UserError
 from mlproject.images import samples
 from mlproject.integrations import mlflow_tracking
 from mlproject.integrations.framework_process import process
 from mlproject.lake import location
-from mlproject.versions import reference_images, registration
-from mlproject.versions import weights as weight_files
+from mlproject.versions import label_files, reference_images, registration
 from mlproject.versions.engines import NATIVE, PARITY_IMAGES, Images
 from mlproject.versions.registry import Version
+from mlproject.weights import weights_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class RegisteredVersion:
     """What runs the network: `onnxruntime` or `native`."""
     engine_reason: str
     """Why it is `native` though `onnxruntime` was asked for; else empty."""
+    notes: tuple[str, ...]
+    """What is to be known of the files of weights and labels, each as a sentence."""
 
 
 def register(
@@ -51,8 +53,8 @@ def register(
 
     Args:
         framework: The framework that predicts.
-        weights: The weights: imagenet, or a weights file.
-        labels: Text file with one label per line; empty = the 1000 labels of ImageNet.
+        weights: The weights: imagenet, a weights file, or a SavedModel folder.
+        labels: File of labels: one a line, CSV or JSON; empty = the 1000 labels of ImageNet.
         name: Name of the registered model.
         image_size: Side of the network's input, in pixels.
         engine: What runs the network: ONNX Runtime if it predicts the same, or the framework.
@@ -68,10 +70,10 @@ def register(
         registration.check_name(name)
         # Before the framework is imported, which takes seconds.
         config = registration.config(framework, image_size=image_size, engine=engine)
-        weight_files.check(framework, weights)
-        names = _labels(labels)
+        weights_files.check(framework, weights)
+        names, renamed = _labels(labels)
         with process(framework) as call:
-            file = call(weight_files.canonical, framework, weights, Path(folder))
+            file = call(weights_files.canonical, framework, weights, Path(folder))
             config["width"] = file.width
             made = call(
                 registration.register,
@@ -83,7 +85,10 @@ def register(
                 images=_parity_images(lake, config),
             )
         mlflow.set_tag("mlproject.version", made.version.uri)
-    return RegisteredVersion(made.version, tuple(names), made.engine.name, made.engine.reason)
+    notes = tuple(filter(None, (file.note, renamed)))
+    return RegisteredVersion(
+        made.version, tuple(names), made.engine.name, made.engine.reason, notes
+    )
 
 
 def _parity_images(lake: str, config: Mapping[str, Any]) -> Images:
@@ -97,16 +102,9 @@ def _parity_images(lake: str, config: Mapping[str, Any]) -> Images:
     return reference_images.drawn_squares(PARITY_IMAGES, config["crop"])
 
 
-def _labels(path: str) -> list[str]:
-    if not path:
-        return imagenet_labels()
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"Labels {path!r} cannot be read ({first_line(error)}). Name a text file with "
-            "one label per line: -P labels=FILE"
-        ) from error
+def _labels(path: str) -> tuple[list[str], str]:
+    """Unique labels, and which were renamed to make them so, as text."""
+    return label_files.unique(label_files.read(path)) if path else (imagenet_labels(), "")
 
 
 def imagenet_labels() -> list[str]:
@@ -117,8 +115,8 @@ def imagenet_labels() -> list[str]:
     package = importlib.util.find_spec("torchvision")
     if package is None or package.origin is None:
         raise UserError(
-            "The labels of ImageNet are part of torchvision, which is not installed. Name a text "
-            "file with one label per line: -P labels=FILE"
+            "The labels of ImageNet are part of torchvision, which is not installed. Name a "
+            "file with one label a line: -P labels=FILE"
         )
     file = Path(package.origin).parent / "models" / "_meta.py"
     return list(runpy.run_path(str(file))["_IMAGENET_CATEGORIES"])

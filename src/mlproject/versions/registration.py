@@ -18,10 +18,11 @@ from mlproject import inference
 from mlproject.errors import MachineError, RefusedError, UserError, first_line
 from mlproject.integrations.framework_process import FRAMEWORKS
 from mlproject.integrations.outages import raise_fault_of_machine
-from mlproject.versions import engines, reference_images, reference_results, registry, weights
+from mlproject.versions import engines, reference_images, reference_results, registry
 from mlproject.versions.engines import NATIVE, ONNXRUNTIME, Engine, Images
 from mlproject.versions.reference_results import ReferenceResult
 from mlproject.versions.registry import Version
+from mlproject.weights import weights_files
 
 # What a version imports besides the standard library, pinned as installed: each one, and those of
 # an engine or of a framework.
@@ -124,7 +125,7 @@ def register(
     network that cannot be exported, or predicts otherwise in ONNX Runtime, gets the engine native.
 
     Args:
-        weights_path: A canonical file, see `weights`.
+        weights_path: A canonical file, see `weights_files`.
         labels: One for each output of the network, in its order; unique, one line each.
         config: What `config` gives.
         name: Name of the registered model.
@@ -210,12 +211,12 @@ def check_name(name: str) -> None:
 
 def _check(path: Path, labels: Sequence[str], config: Mapping[str, Any], name: str) -> None:
     check_name(name)
-    suffix = weights.CANONICAL_SUFFIX[config["framework"]]
+    suffix = weights_files.CANONICAL_SUFFIX[config["framework"]]
     if not path.name.endswith(suffix):
         raise UserError(
             f"Weights {str(path)!r} are not a {suffix} file, the format for {config['framework']}."
         )
-    file = weights.read(path)
+    file = weights_files.read(path)
     if len(labels) != file.classes:
         raise UserError(
             f"{len(labels)} labels do not fit weights {str(path)!r} with {file.classes} outputs. "

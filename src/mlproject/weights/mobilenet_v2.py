@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from mlproject.errors import UserError
+from mlproject.errors import UserError, first_line
 
 # Expansion, channels and repeats of the inverted residual stages.
 # Source: Sandler et al. 2018, MobileNetV2, table 2.
@@ -24,10 +24,10 @@ def recognise(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]
     Raises:
         UserError: No width has these convolutions, or there is not one head.
     """
-    kernels = Counter(tuple(sorted(shape)) for shape in shapes if len(shape) == 4)
-    width = next((width for width in WIDTHS if _kernels(width) == kernels), None)
+    width = width_of(shapes)
     if width is None:
-        raise misfit(spec, f"no width has the shapes of its {kernels.total()} convolutions")
+        count = sum(len(shape) == 4 for shape in shapes)
+        raise misfit(spec, f"no width has the shapes of its {count} convolutions")
     heads = [shape for shape in shapes if len(shape) == 2]
     features = _last_channels(width)
     if len(heads) != 1 or features not in heads[0]:
@@ -35,10 +35,25 @@ def recognise(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, float]
     return heads[0][0] if heads[0][1] == features else heads[0][1], width
 
 
+def width_of(shapes: Sequence[tuple[int, ...]]) -> float | None:
+    """The width of the MobileNetV2 that has these convolutions; None = no width has them."""
+    kernels = Counter(tuple(sorted(shape)) for shape in shapes if len(shape) == 4)
+    return next((width for width in WIDTHS if _kernels(width) == kernels), None)
+
+
 def misfit(spec: str, detail: str) -> UserError:
     """The error for weights of another network."""
     return UserError(
         f"Weights {spec!r} do not fit MobileNetV2 with a classification head: {detail}."
+    )
+
+
+def no_download(error: Exception, suffixes: Sequence[str]) -> UserError:
+    """The error for weights that a framework could not download."""
+    detail = first_line(error).rstrip(".")
+    return UserError(
+        f"The download of the ImageNet weights failed ({detail}). Try again with network "
+        f"access, or name a file that ends in {', '.join(suffixes)}."
     )
 
 
