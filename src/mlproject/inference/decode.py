@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .errors import EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, UNDECODABLE, UNSUPPORTED_FORMAT
+from .png_texts import without_long_texts
 from .square import square
 
 # The limits of a version whose config names no others.
@@ -126,6 +127,8 @@ def decode_all(
 
 def _open(file: BinaryIO, limits: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
     """The opened image (its header read) with "" or the code of a limit, or None with a code."""
+    if isinstance(file, io.BytesIO):  # a larger file is not read whole
+        file = io.BytesIO(without_long_texts(file.getvalue()))
     try:
         image = Image.open(file, formats=limits["formats"])
         return image, "" if _fits(image, limits) else TOO_MANY_PIXELS
