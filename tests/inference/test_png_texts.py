@@ -55,7 +55,7 @@ def pixels(content):
 )
 def test_a_png_with_long_texts_is_a_good_photo(case, last):
     content = with_chunks(PLAIN, *CASES[case], last=last)
-    with pytest.raises(ValueError, match="(?i)text"), Image.open(io.BytesIO(content)) as image:
+    with pytest.raises(ValueError, match=r"(?i)text"), Image.open(io.BytesIO(content)) as image:
         image.load()
     assert np.array_equal(pixels(PLAIN), pixels(content))
     assert ("PNG", 60, 40, "") == inference.header(io.BytesIO(content))

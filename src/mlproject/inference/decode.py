@@ -4,6 +4,7 @@ The square equals "resize the short side, then crop the centre", computed in one
 of the image that is needed. No global state is changed: the functions can run in many threads.
 """
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,10 @@ DEFAULTS: dict[str, Any] = {
 _BYTES_PER_PIXEL = {"WEBP": 17.0}
 _PIXEL_BYTES = 4  # Source: Pillow stores every colour mode in four bytes a pixel
 _COEFFICIENT_BYTES = 2  # Source: libjpeg keeps JCOEF (short) of the whole image for several scans
+
+_JPEGS = ("JPEG", "MPO")
+_ROWS = 64  # that are copied at a time
+_END = b"\xff\xd9"  # Source: ITU-T T.81, B.1.1.3, end of image
 
 # Source: TIFF 6.0, sections 8 and 15.
 _IMAGE_WIDTH, _IMAGE_LENGTH, _BITS_PER_SAMPLE, _COMPRESSION = 256, 257, 258, 259
@@ -98,7 +103,38 @@ def decode(content: bytes | None, config: Mapping[str, Any]) -> tuple[np.ndarray
         except MemoryError:  # no fault of the image
             raise
         except Exception:  # noqa: BLE001 - Pillow raises any exception for broken pixels
-            return None, UNDECODABLE
+            whole = _with_end(bytes(content), config) if image.format in _JPEGS else b""
+            return decode(whole, config) if whole else (None, UNDECODABLE)
+
+
+def _with_end(content: bytes, config: Mapping[str, Any]) -> bytes:
+    """A JPEG without an end marker, with one; empty = it has one, or its picture is not whole.
+
+    Of a JPEG with one scan Pillow reads the last row without the marker, of one with several none.
+    With the marker libjpeg invents what is missing. So the file is read with more data before the
+    marker too: where data was missing, the picture is another one.
+    """
+    if content.endswith(_END):
+        return b""
+    data = content.removesuffix(_END[:1])
+    digests = []
+    for more in (b"", b"\x5a" * 64):
+        try:
+            with Image.open(io.BytesIO(data + more + _END), formats=config["formats"]) as image:
+                digests.append(_digest(image))
+        except MemoryError:  # no fault of the image
+            raise
+        except Exception:  # noqa: BLE001 - as in `decode`
+            return b""
+    return data + _END if digests[0] == digests[1] else b""
+
+
+def _digest(image: Image.Image) -> bytes:
+    """A digest of all pixels, of which few rows are copied at a time."""
+    digest = hashlib.sha256()
+    for top in range(0, image.height, _ROWS):
+        digest.update(image.crop((0, top, image.width, top + _ROWS)).tobytes())
+    return digest.digest()
 
 
 def decode_all(
@@ -167,7 +203,7 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 
 def _decode_bytes(image: Any) -> float:
     """Peak memory of decoding, bytes per pixel, computed from the header."""
-    if image.format in ("JPEG", "MPO") and _several_scans(image):
+    if image.format in _JPEGS and _several_scans(image):
         # The coefficients of all components are in memory until the last scan. The share of a
         # component in the pixels is its sampling divided by the largest. Source: ITU-T T.81, A.1.1.
         samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
