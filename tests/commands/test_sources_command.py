@@ -2,6 +2,7 @@
 
 import json
 
+import mlflow
 import pytest
 
 from tests.conftest import photo, photos, start_command
@@ -37,6 +38,8 @@ def test_a_watch_ingests_as_the_ingest_before_it(spark, store, lake, tmp_path):
 
     table = run_command("sources", "--lake", lake).output
     assert "thumbnail_px=0" in table
+    run = mlflow.search_runs(search_all_experiments=True, output_format="list")[0]
+    assert 0 == json.loads(run.data.tags["mlproject.ingest_settings"])["thumbnail_px"]
     [found] = json.loads(run_command("sources", "--lake", lake, "--json", "true").stdout)
     facts = {name: found[name] for name in ("uri", "images", "files", "backlog")}
     assert {"uri": str(source), "images": 4, "files": 4, "backlog": 0} == facts
@@ -56,3 +59,19 @@ def test_a_table_of_labels_is_found_from_any_folder(spark, store, lake, tmp_path
     assert (
         "labels is folder from now on" in run_command("ingest", *here, "--labels", "folder").output
     )
+
+
+def test_an_ingest_that_watches_does_not_take_back_what_another_one_names(
+    spark, store, lake, tmp_path
+):
+    source = photos(tmp_path / "photos", 1)
+    here = ("--source", str(source), "--lake", lake)
+    words = (*here, "--settle", "0", "--thumbnail_px", "32", "--mode", "watch", "--interval", "0.2")
+    with Watch(start_command("ingest", *words, cwd=tmp_path)) as watching:
+        watching.until("Ingested 1 of 1")
+        assert "it was 32" in run_command("ingest", *here, "--thumbnail_px", "0").output
+        (source / "red/new.jpg").write_bytes(photo((9, 9, 9), 3))
+        watching.until("Ingested 1 of 2")
+        watching.stop()
+    [found] = json.loads(run_command("sources", "--lake", lake, "--json", "true").stdout)
+    assert {"settle": 0, "thumbnail_px": 0} == found["settings"]

@@ -110,16 +110,18 @@ def ingest(
         if plan:
             return reconciliation.plan(locate(lake), source, given)
         located = locate_to_write(lake)
-        once = partial(reconcile, spark, located, source, given, stop=stop, on_progress=on_progress)
+        once = partial(reconcile, spark, located, source, stop=stop, on_progress=on_progress)
         if mode == "once":
-            return once(required=True)
+            return once(given, required=True)
         result = IngestResult(located, Planned(0, 0, 0, 0, {}))
         step, message = 0, ""
         while not stop():
             try:
-                result = once(step=step)
+                result = once(given, step=step)
                 on_reconciled(result)
                 message = ""
+                # Else this ingest would take back what another one names later.
+                given = {name: given[name] for name in given.keys() - {*sources.KEPT}}
             except (UserError, MachineError) as error:
                 if message != str(error):
                     on_error(error)

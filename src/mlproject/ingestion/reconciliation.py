@@ -1,11 +1,12 @@
 """One reconciliation of a source: pending files become rows; labels, states and clean-up follow."""
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -141,6 +142,7 @@ def reconcile(
     result = replace(result, images_version=snapshots.required(lake, "images").version)
     if result.changed or not step:  # a watch that finds nothing logs nothing
         mlflow.set_tag("mlproject.images_version", result.images_version)
+        mlflow.set_tag("mlproject.ingest_settings", json.dumps(asdict(settings)))
         metrics = {
             **_counts(planned, done.left),
             "images": done.rows,

@@ -170,16 +170,16 @@ def keep(
         Whether they were recorded, and a sentence for each that was another one before.
     """
     wanted = {name: value for name, value in given.items() if name in KEPT}
-    while kept is None or wanted.items() - kept.settings.items():
+    while kept is None or {**kept.settings, **wanted} != kept.settings:
         since = snapshots.to_append(lake, "sources", "sources")
-        kept = read(lake, uri, since)
-        now = datetime.now(UTC)
-        before = kept or Source(uri, {}, now)
-        made = replace(before, settings={**before.settings, **wanted}, since=now)
-        if made.settings == before.settings and kept:
+        before = read(lake, uri, since)
+        settings = {**(before.settings if before else {}), **wanted}
+        if before and settings == before.settings:
             break  # another ingest has recorded them just now
-        if _append(made, since):
-            return True, _news(before, wanted) if kept else _unknown(lake, uri, wanted)
+        now = datetime.now(UTC)
+        if _append(replace(before or Source(uri, {}, now), settings=settings, since=now), since):
+            return True, _news(before, wanted) if before else _unknown(lake, uri, wanted)
+        kept = before
     return False, ()
 
 
