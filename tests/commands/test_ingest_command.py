@@ -87,7 +87,7 @@ def test_labels_that_match_no_image_are_reported(spark, store, source, lake, tmp
     ("options", "part"),
     [
         (("--include", "*.gif"), "it is hidden, no regular file, or the options leave it"),
-        (("--include", "tiff,raw/"), "The options are include=tiff,raw/"),
+        (("--include", "tiff,raw/"), "The options are include=tiff,raw/ and exclude=none"),
         (("--exclude", "*.jpg"), "and exclude=*.jpg"),
     ],
 )

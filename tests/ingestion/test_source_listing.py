@@ -155,6 +155,11 @@ def test_files_are_chosen_by_suffixes_and_patterns(tmp_path, include, expected):
     assert sorted({*every} - {*expected}) == sorted(names(tmp_path, include="*", exclude=include))
 
 
+def test_the_word_none_excludes_nothing(tmp_path):
+    fill(tmp_path, "a.jpg", "b.none")
+    assert ["a.jpg", "b.none"] == names(tmp_path, include="*", exclude="none")
+
+
 def test_what_is_no_pattern_is_one_line(tmp_path):
     for option, word in (("include", "!*.jpg"), ("exclude", "a,\\")):
         with pytest.raises(UserError, match=f"{option}="):

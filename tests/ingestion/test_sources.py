@@ -171,4 +171,4 @@ def test_the_help_of_ingest_tells_the_defaults():
     texts = parameters.descriptions(mlproject.ingest)
     for name in sources.KEPT:
         default = getattr(IngestSettings(), name)
-        assert texts[name].endswith(f" Default: {'none' if default == '' else default}"), name
+        assert texts[name].endswith(f" Default: {default}"), name

@@ -60,7 +60,7 @@ def ingest(
         include: Suffixes of image files, or patterns such as *.jpg and raw/**, comma-separated, in
             any case; * takes every file. Default:
             avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp
-        exclude: Suffixes or patterns of files that are left. Default: none
+        exclude: Suffixes or patterns of files that are left; none = none are. Default: none
         settle: Seconds that a file must lie unmodified before it is taken. Default: 2
         mode: once, or watch = reconcile every `interval` seconds until it is stopped.
         interval: Seconds between two reconciliations of mode=watch.

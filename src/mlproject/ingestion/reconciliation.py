@@ -225,11 +225,10 @@ def _require_files(lake: str, listed: Listing, settings: IngestSettings) -> None
     if sources.count_images(lake, listed.root):
         return
     found = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    exclude = f" and exclude={settings.exclude}" if settings.exclude else ""
     raise UserError(
         f"No file of {listed.root} is taken ({found}), for example "
         f"{listed.left['path'][0].as_py()}: {WHY_LEFT[listed.left['reason'][0].as_py()]}. The "
-        f"options are include={settings.include}{exclude}"
+        f"options are include={settings.include} and exclude={settings.exclude}"
     )
 
 

@@ -24,6 +24,8 @@ SUFFIXES = (
     "avif,bmp,dib,gif,heic,heif,ico,jfif,jp2,jpe,jpeg,jpg,png,ppm,tif,tiff,webp"  # by alphabet
 )
 
+NONE = "none"  # an option that names no files
+
 # Files on their way to their real name.
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".download", "._copying_")
 
@@ -82,7 +84,7 @@ def chosen(name: str, option: str) -> Callable[[str], bool]:
     """Whether a path below the source, in lower case, is of the option `include` or `exclude`.
 
     Its words are divided by commas, or by blanks where they name no folder: suffixes, or patterns
-    as in a .gitignore file.
+    as in a .gitignore file. The word `none` alone is of no file.
 
     Raises:
         UserError: A word is neither.
@@ -92,6 +94,8 @@ def chosen(name: str, option: str) -> Callable[[str], bool]:
     suffixes = [word for word in words if _SUFFIX.fullmatch(word)]
     endings = tuple(word if word[0] == "." else f".{word}" for word in suffixes)
     patterns = [word for word in words if word not in suffixes]
+    if option == NONE:
+        return lambda path: False
     if negated := [word for word in patterns if word.startswith("!")]:
         raise UserError(f"{name}={option!r}: {negated[0]!r} is no pattern. Write exclude=PATTERN")
     if not patterns:
@@ -108,7 +112,7 @@ def listing(
     source: str,
     include: str = SUFFIXES,
     *,
-    exclude: str = "",
+    exclude: str = NONE,
     settle: float = 0.0,
     outputs: AbstractSet[str] = frozenset(),
 ) -> Listing:

@@ -35,7 +35,7 @@ class IngestSettings:
     """How the files of a source become rows: the options of `ingest` under their names."""
 
     include: str = source_listing.SUFFIXES
-    exclude: str = ""
+    exclude: str = source_listing.NONE
     settle: float = 2
     labels: str = labels.FOLDER
     content: Literal["inline", "reference", "auto"] = "inline"
