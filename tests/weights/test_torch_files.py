@@ -231,6 +231,12 @@ def with_a_short_mean(state):
     return state | {"features.0.1.running_mean": state["features.0.1.running_mean"][:3]}
 
 
+def quantized(state):
+    import torch
+
+    return state | {"features.0.0.weight": state["features.0.0.weight"].to(torch.int8)}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -249,6 +255,7 @@ def with_a_short_mean(state):
             "more; unexpected 'blocks.0.0.weight', ",
         ),
         (of_another_width, "no width has the shapes of its 52 convolutions"),
+        (quantized, "'features.0.0.weight' has the type torch.int8"),
         (with_a_short_mean, "'features.0.1.running_mean' has the shape (3,), not (16,)"),
     ],
 )

@@ -77,6 +77,8 @@ def _write(spec: str, state: Mapping[str, Any], out: Path) -> None:
     network = _network(*mobilenet_v2.recognise(spec, list(shapes.values())))
     own = network.state_dict()
     for name, shape in shapes.items():
+        if not state[name].is_floating_point():  # their scales would lie elsewhere
+            raise mobilenet_v2.misfit(spec, f"{name!r} has the type {state[name].dtype}")
         if shape != tuple(own[name].shape):
             raise mobilenet_v2.misfit(
                 spec, f"{name!r} has the shape {shape}, not {tuple(own[name].shape)}"
