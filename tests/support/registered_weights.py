@@ -16,19 +16,17 @@ LABELS = ["crane", "tench", "crane", "daisy"]
 UNIQUE = ("crane (0)", "tench", "crane (2)", "daisy")
 
 
-def register(framework: str, weights: Path, folder: Path, **options: Any) -> Any:
-    """What `register` gives for weights with four outputs, of which two have the same name."""
+def options(weights: Path, folder: Path) -> dict[str, Any]:
+    """Options of `register`, for weights with four outputs, of which two have the same name."""
     labels = folder / "labels.csv"
     labels.write_text("\n".join(f"{name},{n}" for n, name in enumerate(LABELS)), encoding="utf-8")
-    made = mlproject.register(
-        framework,
-        weights=str(weights),
-        labels=str(labels),
-        name="ready",
-        image_size=32,
-        engine="native",
-        **options,
-    )
+    files = {"weights": str(weights), "labels": str(labels)}
+    return {**files, "name": "ready", "image_size": 32, "engine": "native"}
+
+
+def register(framework: str, weights: Path, folder: Path) -> Any:
+    """What `register` gives for these options."""
+    made = mlproject.register(framework, **options(weights, folder))
     assert UNIQUE == made.labels
     assert "'crane (0)', 'crane (2)'" in made.notes[-1]
     return made

@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
+from mlproject.commands import register
 from tests.support import registered_weights as ready
 
 pytestmark = pytest.mark.torch
@@ -66,6 +67,20 @@ def test_a_checkpoint_is_registered_and_predicts_what_its_network_did(
     assert notes == len(made.notes)
     assert notes == 1 or "moving average 'model_ema.module'" in made.notes[0]
     ready.assert_predicts(made, probabilities(kept))
+
+
+def test_the_command_tells_in_one_line_each_which_weights_and_labels_it_took(
+    store, tmp_path, capsys
+):
+    import torch
+
+    _, content = averaged(network(1), network(2))
+    torch.save(content, tmp_path / "both.pth")
+    register.run(framework="torch", **ready.options(tmp_path / "both.pth", tmp_path))
+    assert [
+        "The weights are the moving average 'model_ema.module' of the file, which also has 'model'",
+        "Repeated labels have their output index: 'crane (0)', 'crane (2)'",
+    ] == capsys.readouterr().out.splitlines()[1:3]
 
 
 def test_prefixed_safetensors_are_registered_and_predict_what_their_network_did(store, tmp_path):

@@ -58,7 +58,11 @@ def parse(text: str, *, is_csv: bool = False) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     if is_csv and lines and lines[0].lower() in _NAMES:
         lines = lines[1:]
-    return _checked(_of_table(lines) or lines)
+    labels = _of_table(lines)
+    if is_csv and not labels:
+        rows = list(csv.reader(filter(None, lines)))
+        labels = [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []
+    return _checked(labels or lines)
 
 
 def unique(labels: Sequence[str]) -> tuple[list[str], str]:
@@ -110,7 +114,7 @@ def _of_table(lines: Sequence[str]) -> list[str]:
         lengths = {len(row) for row in rows}
         if len(lengths) > 1 and any(_are_indices(rows[1:], end) for end in (0, -1)):
             raise ValueError(
-                f"its rows have different numbers of columns, so quote labels that contain "
+                "its rows have different numbers of columns, so quote labels that contain "
                 f"{delimiter!r}"
             )
         found = _of_columns(rows) if len(lengths) == 1 and lengths != {1} else []

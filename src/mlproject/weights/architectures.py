@@ -181,7 +181,7 @@ def _torchvision() -> dict[str, dict[str, tuple[int, ...]]]:
         options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         with EmptyOnMeta():
             state = torchvision.models.get_model(name, **options).state_dict()
-        arrays = state_dicts.named_arrays(state)
+        arrays = state_dicts.without_counters(state)
         known[name] = {key: tuple(value.shape) for key, value in arrays.items()}
     return known
 

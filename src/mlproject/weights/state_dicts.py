@@ -18,16 +18,18 @@ Arrays = Mapping[str, Any]  # by name; the values have a shape
 
 
 def named_arrays(content: Any, path: str = "") -> dict[str, Any]:
-    """The arrays in nested mappings, by the keys that lead to them, joined with dots.
-
-    Scalars are left out: they count batches or averages, and matter to training only.
-    """
+    """The arrays in nested mappings, by the keys that lead to them, joined with dots."""
     if isinstance(content, Mapping):
         found: dict[str, Any] = {}
         for key, value in content.items():
             found |= named_arrays(value, f"{path}.{key}" if path else str(key))
         return found
-    return {path: content} if path and len(getattr(content, "shape", ())) else {}
+    return {path: content} if path and hasattr(content, "shape") else {}
+
+
+def without_counters(arrays: Arrays) -> dict[str, Any]:
+    """The arrays but for scalars, which count batches or averages: a file may lack them."""
+    return {name: array for name, array in arrays.items() if len(array.shape)}
 
 
 def subtrees(arrays: Arrays) -> dict[str, dict[str, Any]]:
@@ -42,14 +44,18 @@ def subtrees(arrays: Arrays) -> dict[str, dict[str, Any]]:
 def of_network(spec: str, arrays: Arrays, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The arrays that have exactly these names, and which of several networks they are, as text.
 
-    A moving average is preferred, as timm does (`load_state_dict` with `use_ema`). No arrays = no
-    subtree has these names.
+    Counters beside them are kept. A moving average is preferred, as timm does (`load_state_dict`
+    with `use_ema`). No arrays = no subtree has these names.
 
     Raises:
         UserError: Several subtrees have these names, and not just one is a moving average.
     """
     wanted = set(names)
-    fitting = {prefix: state for prefix, state in subtrees(arrays).items() if set(state) == wanted}
+    fitting = {
+        prefix: state
+        for prefix, state in subtrees(arrays).items()
+        if set(without_counters(state)) == wanted
+    }
     averages = [prefix for prefix in fitting if _AVERAGE.search(prefix)]
     if len(fitting) <= 1:
         return next(iter(fitting.values()), {}), ""

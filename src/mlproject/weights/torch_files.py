@@ -44,12 +44,14 @@ def convert(spec: str, source: Path, out: Path) -> str:
     """
     content, pickled = _content(spec, source)
     arrays = state_dicts.named_arrays(content)
-    if not arrays:
+    if not state_dicts.without_counters(arrays):
         raise UserError(f"Weights {spec!r} contain no state dict{pickled}. {_HOW}")
-    wanted = list(state_dicts.named_arrays(_network(1, 1.0).state_dict()))
+    wanted = list(state_dicts.without_counters(_network(1, 1.0).state_dict()))
     state, note = state_dicts.of_network(spec, arrays, wanted)
     if not state:
-        raise architectures.torch_misfit(spec, arrays, wanted, pickled)
+        raise architectures.torch_misfit(
+            spec, state_dicts.without_counters(arrays), wanted, pickled
+        )
     _write(spec, state, out)
     return note
 
@@ -70,18 +72,21 @@ def safetensors_shapes(spec: str, path: Path) -> list[tuple[int, ...]]:
 
 
 def _write(spec: str, state: Mapping[str, Any], out: Path) -> None:
-    """Writes a state dict that has all names of a MobileNetV2, but for counters of batches."""
+    """Writes a state dict that has all names of a MobileNetV2; its counters may be absent."""
     from safetensors.torch import save_file
 
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    weights = state_dicts.without_counters(state)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
     network = _network(*mobilenet_v2.recognise(spec, list(shapes.values())))
     own = network.state_dict()
     for name, shape in shapes.items():
+        if not state[name].is_floating_point():  # their scales would lie elsewhere
+            raise mobilenet_v2.misfit(spec, f"{name!r} has the type {state[name].dtype}")
         if shape != tuple(own[name].shape):
             raise mobilenet_v2.misfit(
                 spec, f"{name!r} has the shape {shape}, not {tuple(own[name].shape)}"
             )
-    network.load_state_dict({**own, **state})
+    network.load_state_dict({name: state.get(name, value) for name, value in own.items()})
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, out)
 
 
