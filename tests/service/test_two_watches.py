@@ -89,6 +89,12 @@ def split(watches, pid):
     return mine, other
 
 
+def total(watches, kind, fact):
+    """The sum of a fact in the lines of a kind, those that have another one."""
+    lines = [line for watch in watches for line in watch.objects() if kind in line]
+    return sum(line[fact] for line in lines)
+
+
 def test_little_is_done_twice_and_a_killed_watch_is_replaced(client, lake, tmp_path):
     first, second = (register_devices("photos", pause_s=pause_s) for pause_s in (0.1, 0.5))
     registry.move(client, first, alias="champion")
@@ -100,11 +106,11 @@ def test_little_is_done_twice_and_a_killed_watch_is_replaced(client, lake, tmp_p
             wait(lambda n=number: serving(lake) == (first, 10 * n), output(watches))
         for name in ("one", "two"):
             wait(lambda n=name: is_ready(tmp_path, n), output(watches))
-        scored = [line for watch in watches for line in watch.objects() if "discarded" in line]
-        assert 30 == sum(line["images"] for line in scored), output(watches)()
-        assert 0 == sum(line["discarded"] for line in scored), output(watches)()
-        read = [line for watch in watches for line in watch.objects() if "rows" in line]
-        assert 30 == sum(line["rows"] for line in read), output(watches)()
+        # A row is committed before its line is printed.
+        wait(lambda: total(watches, "discarded", "images") >= 30, output(watches))
+        assert 30 == total(watches, "discarded", "images"), output(watches)()
+        assert 0 == total(watches, "discarded", "discarded"), output(watches)()
+        assert 30 == total(watches, "rows", "rows"), output(watches)()
 
         registry.move(client, second, alias="champion")
         wait(lambda: ledger.read(lake).scoring(POINTER), output(watches))
