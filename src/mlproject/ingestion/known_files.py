@@ -50,17 +50,23 @@ def paths(
     With `include_erased` the records of erased contents are left out, so that these are ingested
     again. `at` is the version of `images` that is read; None = the newest. The lake may be absent.
     """
-    within = _within(first, last)
+    condition = within(first, last)
     state = f"AND state <> '{ERASED}'" if include_erased else ""
     found = PATHS.format(
-        images=f"(SELECT * FROM images WHERE {within})",
-        files=f"(SELECT * FROM files WHERE {within} {state})",
+        images=f"(SELECT * FROM images WHERE {condition})",
+        files=f"(SELECT * FROM files WHERE {condition} {state})",
     )
     sql = f"SELECT {columns} FROM ({found}) AS paths"
     return query(lake, sql, ["images", "files"], images=at)
 
 
-def _within(first: str, last: str) -> str:
+def bounds(folder: str) -> tuple[str, str]:
+    """The first and the last path that may be below a folder, in the order of their bytes."""
+    return f"{folder}/", f"{folder}/\U0010ffff"  # the last character
+
+
+def within(first: str, last: str) -> str:
+    """The condition, in SQL, that a path lies from `first` to `last`."""
     return f"path >= {quoted(first)} AND path <= {quoted(last)}"
 
 
@@ -100,7 +106,7 @@ def _pending(lake: str, files: pa.Table, *, include_erased: bool, at: Snapshot |
     todo = files.filter(pc.invert(pc.fill_null(pc.and_(*same), False)))
     if not pc.any(pc.is_in(todo["path"], seen["path"])).as_py():
         return todo.append_column("known", pa.nulls(todo.num_rows, _IDS))
-    sql = f"SELECT path, image_id FROM images WHERE {_within(first, last)}"
+    sql = f"SELECT path, image_id FROM images WHERE {within(first, last)}"
     rows = query(lake, sql, ["images"], images=at)
     rows = rows.filter(pc.is_in(rows["path"], todo["path"]))
     ids = rows.group_by("path").aggregate([("image_id", "list")])

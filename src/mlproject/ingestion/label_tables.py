@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from mlproject.errors import UserError
+from mlproject.ingestion.known_files import bounds, within
 from mlproject.ingestion.labels import TEXTS
 from mlproject.ingestion.source_listing import Listing
-from mlproject.lake.queries import foreign, query, quoted
+from mlproject.lake.queries import foreign, query
 from mlproject.storage.local_files import local_path
 from mlproject.storage.object_storage import blocks
 
@@ -82,8 +83,7 @@ def _paths(option: str, names: pa.ChunkedArray, listed: Listing, lake: str) -> p
         name for name in names.to_pylist() if name and _whole(name, listed.root) not in there
     ]
     if missing:
-        first, last = quoted(f"{listed.root}/"), quoted(f"{listed.root}/\U0010ffff")
-        sql = f"SELECT DISTINCT path FROM images WHERE path >= {first} AND path <= {last}"
+        sql = f"SELECT DISTINCT path FROM images WHERE {within(*bounds(listed.root))}"
         there.update(query(lake, sql, ["images"])["path"].to_pylist())
     forms = {unicodedata.normalize("NFC", path): path for path in there if not path.isascii()}
     found = [name and _matched(name, listed.root, there, forms) for name in names.to_pylist()]

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from mlproject.images import image_files
 from mlproject.images.image_files import HELD_BYTES, Reading
 from mlproject.ingestion import file_tasks
-from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, paths, pending
+from mlproject.ingestion.known_files import ERASED, GONE, UNCHANGED, bounds, paths, pending
 from mlproject.ingestion.source_listing import Listing
 from mlproject.ingestion.sources import IngestSettings
 from mlproject.lake import commits, snapshots
@@ -214,7 +214,7 @@ def mark_missing(lake: str, listed: Listing) -> int:
 
     A file that the listing left out for another reason, such as its suffix, is there.
     """
-    known = paths(lake, f"{listed.root}/", f"{listed.root}/\U0010ffff")  # the last character
+    known = paths(lake, *bounds(listed.root))
     there = pc.is_in(known["path"], listed.files["path"])
     doubtful = known.filter(pc.invert(pc.or_(there, pc.equal(known["state"], GONE))))
     candidates = doubtful.select(["path", "image_id"])

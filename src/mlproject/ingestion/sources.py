@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mlproject.errors import UserError, require_at_least
 from mlproject.ingestion import labels, source_cleaning, source_listing
+from mlproject.ingestion.known_files import bounds, within
 from mlproject.lake import commits, maintenance, snapshots
 from mlproject.lake.location import locate
 from mlproject.lake.queries import query, quoted
@@ -242,6 +243,5 @@ def _append(source: Source, since: Snapshot) -> Snapshot | None:
 
 def count_images(lake: str, uri: str) -> int:
     """Rows of `images` below a folder. The lake may be absent."""
-    last = f"{uri}/\U0010ffff"  # the last character
-    sql = f"SELECT count(*) AS n FROM images WHERE path >= {quoted(f'{uri}/')} AND path <= "
-    return int(query(lake, sql + quoted(last), ["images"])["n"][0].as_py())
+    sql = f"SELECT count(*) AS n FROM images WHERE {within(*bounds(uri))}"
+    return int(query(lake, sql, ["images"])["n"][0].as_py())
